@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * log.h - the append-only log: segment files log/NNNNNNNNNNNNNNNN.s and .b
+ * behind two append heads. Positions are logical, grow for ever and name a
+ * byte: position = segment number << LOG_SEG_SHIFT | offset in the file.
+ * Even segment numbers are small segments, odd ones bulk, so a position
+ * tells its head. Position 0 is never used (segment numbers start at 2).
+ *
+ * Appending assigns a position and takes the bytes into memory; it never
+ * touches the device and fails only with -ENOMEM. The bytes can be read back
+ * at once. log_write_out() hands them to the host, log_flush() makes them
+ * durable. Nothing spans segments; an append that does not fit starts the next
+ * segment. Two appends never share a 4 KiB page across a flush: log_flush
+ * continues at the next page, so bytes of a durable record are never written
+ * again (I3).
+ *
+ * Space: staged work must be backed before it is accepted. log_room() makes
+ * sure that prepared segments hold everything claimed, the reserve and
+ * need_bytes more, preparing segments when they do not; -ENOSPC goes to the
+ * program that writes. log_claim()/log_unclaim() count what is buffered and
+ * not yet appended. Privileged callers (commit, abort, unlink) may use the
+ * reserve.
+ *
+ * A failed write or sync stops the log: every later append, write out and
+ * flush returns -EIO, reads go on. Nothing is retried.
+ *
+ * Threads: any. Internal locks only; callbacks none. log_append may be called
+ * under the caller's locks; log_room, log_write_out, log_flush and log_read
+ * may wait for the device and must not be.
+ */
+#ifndef TXN_LOG_H
+#define TXN_LOG_H
+
+#include "txn/dev.h"
+#include "txn/env.h"
+
+enum log_head { LOG_SMALL, LOG_BULK, LOG_HEADS };
+
+enum {
+	LOG_SEG_SHIFT = 26, /* 64 MiB of positions for each segment */
+	LOG_PAGE_BYTES = 4096,
+	LOG_APPEND_MAX = 1 << 20 /* bytes of one append */
+};
+
+struct log;
+
+/* Bytes handed to the log by reference; see lbuf_new. */
+struct lbuf {
+	int refs; /* atomic */
+	uint32_t len;
+	uint8_t data[];
+};
+
+struct lbuf *lbuf_new(size_t len); /* one reference; NULL: no memory */
+struct lbuf *lbuf_get(struct lbuf *b);
+void lbuf_put(struct lbuf *b); /* NULL is fine */
+
+struct log_params {
+	struct dev *dev;
+	struct env *env;
+	bool read_only;
+	uint64_t small_segment_bytes; /* file size of a small segment */
+	uint64_t bulk_segment_bytes;
+	uint64_t reserve_bytes; /* only privileged work may use it */
+};
+
+/*
+ * Scan log/ and open it for reading; nothing is written and appends fail with
+ * -EROFS until log_start(). Empty or missing segments are no error here:
+ * recovery decides.
+ */
+int log_open(const struct log_params *params, struct log **log_out);
+
+/*
+ * Begin appending, in new segments numbered above everything that exists, and
+ * start the thread that prepares segments ahead. -ENOSPC when not even the
+ * reserve can be prepared (then reading and log_start() again still work).
+ */
+int log_start(struct log *log);
+
+/* Drops what is not written out. */
+void log_close(struct log *log);
+
+static inline enum log_head log_head_of(uint64_t pos)
+{
+	return (pos >> LOG_SEG_SHIFT) & 1 ? LOG_BULK : LOG_SMALL;
+}
+
+/*
+ * Take n buffers as one contiguous run (total <= LOG_APPEND_MAX); one
+ * reference of each is consumed on success, none on failure. align is a power
+ * of two <= LOG_PAGE_BYTES for the start. The buffers must not change after.
+ */
+int log_append(struct log *log, enum log_head head, uint32_t align,
+	       struct lbuf *const *bufs, size_t n, uint64_t *pos_out);
+
+/*
+ * The same for one buffer that contains its own address: seal(arg, pos, buf) is
+ * called with the position, under the head's lock, before anybody can read it.
+ */
+int log_append_sealed(struct log *log, enum log_head head, uint32_t align,
+		      struct lbuf *buf,
+		      void (*seal)(void *arg, uint64_t pos, struct lbuf *buf),
+		      void *arg, uint64_t *pos_out);
+
+/* End of what was appended to a head so far. */
+uint64_t log_tail(struct log *log, enum log_head head);
+
+/* Write queued bytes of a head to the host, in this thread; waits for other
+ * writers of it. */
+int log_write_out(struct log *log, enum log_head head);
+
+/* Bytes appended and not yet written out. */
+uint64_t log_unwritten_bytes(struct log *log, enum log_head head);
+
+/*
+ * Durable on return: everything appended to that head before the call, with
+ * the names of its segments. Returns at once when it already is.
+ * *flushed_out: every position of this head below it is durable.
+ */
+int log_flush(struct log *log, enum log_head head, uint64_t *flushed_out);
+
+/*
+ * Read len bytes from one append; memory first, then the file. -ENXIO: no
+ * such segment or past its end (damage, unless the caller is probing).
+ */
+int log_read(struct log *log, uint64_t pos, void *buf, size_t len);
+
+/* Several ranges with as few reads of the host as their neighbourhood
+ * allows; all or an error. */
+struct log_range {
+	uint64_t pos;
+	void *buf;
+	size_t len;
+};
+int log_readv(struct log *log, const struct log_range *r, size_t n);
+
+/* See "Space" above. */
+int log_room(struct log *log, uint64_t need_bytes, bool privileged);
+void log_claim(struct log *log, uint64_t bytes);
+void log_unclaim(struct log *log, uint64_t bytes);
+
+/* 0, or the negative errno that stopped the log (with a text for people). */
+int log_error(struct log *log, const char **text_out);
+/* Stop it from outside (the reason is copied; the first one stays). */
+void log_stop(struct log *log, int err, const char *reason);
+
+/* Segments, ascending by number. bytes: the file's size. */
+struct log_segment {
+	uint64_t number;
+	enum log_head head;
+	uint64_t bytes;
+	bool writable; /* made by this log_start(): may still be appended to */
+};
+int log_list_segments(struct log *log, struct log_segment **segs_out,
+		      size_t *n_out); /* free() *segs_out */
+
+/*
+ * For recovery. sync_old: fdatasync every segment that existed at log_open and
+ * the folder, so that what was read is what stays. discard_after: remove the
+ * old small segments above small_end, the old bulk ones above bulk_end, and
+ * cut the segments that hold these positions (they are ends: positions just
+ * past the last byte to keep; 0 keeps nothing). Durable on return.
+ */
+int log_sync_old(struct log *log);
+int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end);
+
+/* Statistics for status and metrics, since log_open. */
+struct log_stats {
+	uint64_t appended_bytes[LOG_HEADS];
+	uint64_t written_bytes[LOG_HEADS];
+	uint64_t flushes;
+	uint64_t segments;
+	uint64_t segment_file_bytes; /* sum of sizes, prepared ones too */
+	uint64_t prepared_bytes; /* ready and not yet appended to */
+	uint64_t claimed_bytes;
+};
+void log_get_stats(struct log *log, struct log_stats *out);
+
+/* Check the in-memory invariants (I1-I4); 0 or -EFSCORRUPTED with a text. */
+int log_check(struct log *log, char *why, size_t why_bytes);
+
+#endif

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * store.h - a store: log, cache, catalog, the working view, and the queue
+ * that makes states durable. The store knows nothing of files.
+ *
+ * The head is the last commit. The working view is head + staged changes. A
+ * commit appends a record in which head is the view's frozen state; a
+ * checkpoint appends one that only keeps the staged state. At most one record
+ * is unflushed; callers that arrive meanwhile share the next (group commit).
+ *
+ * Threads: any, unless said otherwise. Lock order: txn/DESIGN.md.
+ */
+#ifndef TXN_STORE_H
+#define TXN_STORE_H
+
+#include "txn/dev.h"
+#include "txn/env.h"
+#include "txn/view.h"
+
+enum {
+	STORE_MESSAGE_MAX = 3900, /* bytes of a commit message */
+	STORE_FORMAT_VERSION = 1
+};
+
+struct store;
+
+/* A text for people goes with every failure of open and create. */
+struct store_error {
+	char text[512];
+};
+
+struct store_params {
+	struct dev *dev; /* borrowed: outlives the store */
+	struct env *env; /* borrowed */
+	bool read_only; /* recover without writing anything */
+	uint64_t cache_bytes; /* 0: default (48 MiB) */
+	/* For tests and small disks; 0: default, chosen by store_create from
+	 * the free space and kept in the format file. */
+	uint64_t small_segment_bytes, bulk_segment_bytes, reserve_bytes;
+};
+
+/*
+ * Make an empty store in the device's folder (which exists and is empty):
+ * format, log/, tmp/, .gitignore, the guard directory ctl/. Durable on return.
+ * It holds no commit; head and working are the empty tree. The caller makes
+ * commit 1. -EEXIST when there is a format file.
+ */
+int store_create(const struct store_params *params, struct store **store_out,
+		 struct store_error *err);
+
+/*
+ * Open and recover. -ENOENT not a store; -EPROTONOSUPPORT foreign version;
+ * -EFSCORRUPTED / -EFSBADCRC damage (what, where); -ENOSPC not even the
+ * reserve fits; -EROFS, -EIO, -ENOMEM.
+ */
+int store_open(const struct store_params *params, struct store **store_out,
+	       struct store_error *err);
+
+/*
+ * Close. Staged changes that were entered in the working view are
+ * checkpointed first (unless the store has stopped or is read-only): the
+ * result of that is returned; the handle is gone in any case.
+ */
+int store_close(struct store *store);
+/* As after kill -9: nothing more is written. For tests. */
+void store_abandon(struct store *store);
+
+const struct tree *store_tree(struct store *store);
+struct log *store_log(struct store *store);
+struct env *store_env(struct store *store);
+struct view *store_working(struct store *store);
+bool store_is_read_only(const struct store *store);
+const char *store_uuid(const struct store *store); /* 36 characters */
+const char *store_format_param(const struct store *store, const char *key);
+
+/* A fresh inode number (object number): never handed out before. */
+uint64_t store_new_obj(struct store *store);
+/* A fresh view id, for view_new. */
+uint64_t store_new_view_id(struct store *store);
+
+/* 0, or the errno that stopped the store, with the reason. */
+int store_failed(struct store *store, const char **reason_out);
+
+/* --- making states durable --- */
+
+struct commit_info {
+	uint64_t number; /* 1, 2, ...; 0: no commit yet */
+	int64_t time_ns;
+	uint32_t uid;
+	uint64_t changes; /* as the committer counted, for log and status */
+	uint64_t bytes;
+	struct ptr root;
+	size_t message_bytes;
+	char message[STORE_MESSAGE_MAX + 1]; /* NUL-terminated; any bytes */
+};
+
+struct commit_req {
+	uint32_t uid;
+	const char *message; /* may be NULL */
+	size_t message_bytes;
+	/* Enter what is still buffered, in the same hold of the view's lock as
+	 * the freeze; may be NULL (view_update's rules). */
+	view_fn enter;
+	view_done_fn entered;
+	void *arg;
+	/* Look at the frozen candidate before anything is appended; other than
+	 * 0 cancels the commit with that errno. May be NULL; fills
+	 * changes/bytes of *info. */
+	int (*inspect)(void *arg, const struct root *head,
+		       const struct root *candidate, struct commit_info *info);
+};
+
+/*
+ * Commit what view shows. 0 and *number_out: durable, head is that state. 1:
+ * nothing was staged, *number_out is the head's number. Else nothing was
+ * committed: errno of enter or inspect, -EAGAIN never, -ENOMEM, -ENOSPC,
+ * -EROFS. -EIO: the store has stopped, and the outcome is settled by the next
+ * store_open (I9).
+ */
+int store_commit(struct store *store, struct view *view,
+		 const struct commit_req *req, uint64_t *number_out);
+
+/* Durable on return: all that was entered in the view before the call,
+ * staged. -EIO: the store has stopped. */
+int store_checkpoint(struct store *store, struct view *view);
+/* Does the view hold entered changes that no durable record has? */
+bool store_needs_checkpoint(struct store *store, struct view *view);
+
+/* --- history --- */
+
+/* The head's root (the caller puts it) and its commit; info may be NULL. */
+void store_head(struct store *store, struct root *root_out,
+		struct commit_info *info_out);
+/* 1: no such commit (never made, or dropped). */
+int store_get_commit(struct store *store, uint64_t number,
+		     struct commit_info *info_out);
+/* Newest first, from number downwards; fn's other than 0 ends it. */
+int store_each_commit(struct store *store, uint64_t from,
+		      int (*fn)(void *arg, const struct commit_info *info),
+		      void *arg);
+
+/* --- plain directory: what DIR's own files looked like when last in step,
+ * as items of a tree of its own (fs/plain.c). Written with the next commit or
+ * checkpoint of the store. --- */
+struct view *store_plain(struct store *store);
+
+/* --- statistics and checks --- */
+
+struct store_stats {
+	uint64_t records; /* sequence number of the newest */
+	uint64_t commits, checkpoints; /* since open */
+	uint64_t last_commit_ns; /* duration */
+	uint64_t last_commit_bytes; /* appended to the small head by it */
+	uint64_t dirty_nodes, dirty_bytes, cached_bytes;
+	bool recovered; /* the store was not closed cleanly */
+};
+void store_get_stats(struct store *store, struct store_stats *out);
+
+/*
+ * All invariants that need no reading of file data: log_check, tree_check of
+ * head, working, catalog and plain, the catalog's order. 0 or an error with a
+ * text.
+ */
+int store_check(struct store *store, char *why, size_t why_bytes);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * view.h - a root presented for reading and, unless it is frozen, changing:
+ * the working view, a private transaction, a snapshot's read-only view.
+ *
+ * An operation on a view is a function that reads items and, in an update,
+ * notes changes; the view runs it under its lock, applies the changes all
+ * together or not at all, and runs it again from the start when a node was
+ * not in memory (it is loaded outside the lock in between). So the function
+ *  - has no effect except through vtx_put/vtx_del and outputs that a second
+ *    run overwrites; it does not see its own changes;
+ *  - passes on every negative result of a vtx_ call at once (-EAGAIN is the
+ *    restart);
+ *  - does not block, and takes no lock that is held while views are used.
+ * `done`, when given, runs after the changes were applied, still under the
+ * lock, exactly once: the place to change what lives in memory beside the
+ * tree. It cannot fail.
+ *
+ * Lock: view->lock, shared for view_read, exclusive for view_update.
+ */
+#ifndef TXN_VIEW_H
+#define TXN_VIEW_H
+
+#include "txn/tree.h"
+
+struct store;
+struct view;
+struct vtx;
+
+typedef int (*view_fn)(struct vtx *tx, void *arg);
+typedef void (*view_done_fn)(void *arg);
+
+/* A private transaction or a snapshot: starts from a copy of *root. Read-only
+ * ones refuse updates with -EROFS. */
+int view_new(struct store *store, uint64_t id, const struct root *root,
+	     bool read_only, struct view **view_out);
+void view_free(struct view *v);
+
+uint64_t view_id(const struct view *v);
+bool view_is_read_only(const struct view *v);
+/* Changes so far; grows with every update that changed something. */
+uint64_t view_version(struct view *v);
+
+/* 0, what fn returned (positive results too), or an error of loading. */
+int view_read(struct view *v, view_fn fn, void *arg);
+/* fn returning other than 0 applies nothing. -EROFS. -EIO once the store has
+ * stopped. */
+int view_update(struct view *v, view_fn fn, view_done_fn done, void *arg);
+
+/*
+ * Run fn under the view's lock, shared, with no tree access: for data that the
+ * lock also guards (file buffers: a write that holds it shared is on one side
+ * of every freeze).
+ */
+void view_lock_shared(struct view *v);
+void view_unlock_shared(struct view *v);
+
+int vtx_get(struct vtx *tx, const struct key *key, struct val *val_out);
+int vtx_next(struct vtx *tx, const struct key *from, const struct key *to,
+	     struct key *key_out, struct val *val_out);
+int vtx_prev(struct vtx *tx, const struct key *from, const struct key *to,
+	     struct key *key_out, struct val *val_out);
+int vtx_put(struct vtx *tx, const struct key *key, const void *val, size_t len);
+int vtx_del(struct vtx *tx, const struct key *key);
+int vtx_del_range(struct vtx *tx, const struct key *from, const struct key *to);
+
+/* O(1): the state as of now; later changes copy. The caller puts the root. */
+void view_freeze(struct view *v, struct root *out);
+
+/*
+ * Apply fn's changes and freeze in one hold of the lock: what fn entered is
+ * the last thing in *out. With fn NULL only freezes.
+ */
+int view_update_freeze(struct view *v, view_fn fn, view_done_fn done, void *arg,
+		       struct root *out);
+
+/*
+ * Replace the state: the flip of a switch. Under the exclusive lock: old :=
+ * current root, root := a reference to *to, then at(arg). *old_out is frozen;
+ * the caller puts it. Cannot fail.
+ */
+void view_flip(struct view *v, const struct root *to, view_done_fn at,
+	       void *arg, struct root *old_out);
+
+/* Invariant I6: no node reachable from the root has a generation that is newer
+ * than the view's; ASSERT_SLOW builds walk, others check the root only. */
+int view_check(struct view *v, char *why, size_t why_bytes);
+
+#endif
