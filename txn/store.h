@@ -34,6 +34,15 @@ struct store_params {
 	struct env *env; /* borrowed */
 	bool read_only; /* recover without writing anything */
 	uint64_t cache_bytes; /* 0: default (48 MiB) */
+	/*
+	 * What recovery asks of the store's user for every item written after
+	 * the last known flush: is the data that it refers to, in the small
+	 * head at or above small_limit, whole? 0, -EFSBADCRC, -EFSCORRUPTED,
+	 * -EIO. May be NULL.
+	 */
+	int (*check_item)(void *arg, struct log *log, uint64_t small_limit,
+			  const struct key *key, const struct val *val);
+	void *check_arg;
 	/* For tests and small disks; 0: default, chosen by store_create from
 	 * the free space and kept in the format file. */
 	uint64_t small_segment_bytes, bulk_segment_bytes, reserve_bytes;
@@ -77,6 +86,12 @@ const char *store_format_param(const struct store *store, const char *key);
 uint64_t store_new_obj(struct store *store);
 /* A fresh view id, for view_new. */
 uint64_t store_new_view_id(struct store *store);
+
+/*
+ * Items entered in a view refer to bulk data below end_pos: it is flushed
+ * before the next record is appended. Cheap; under the view's lock too.
+ */
+void store_require_bulk(struct store *store, uint64_t end_pos);
 
 /* 0, or the errno that stopped the store, with the reason. */
 int store_failed(struct store *store, const char **reason_out);

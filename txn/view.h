@@ -44,13 +44,16 @@ uint64_t view_version(struct view *v);
 /* 0, what fn returned (positive results too), or an error of loading. */
 int view_read(struct view *v, view_fn fn, void *arg);
 /* fn returning other than 0 applies nothing. -EROFS. -EIO once the store has
- * stopped. */
-int view_update(struct view *v, view_fn fn, view_done_fn done, void *arg);
+ * stopped. -ENOSPC before anything changed; a privileged update (what frees
+ * space, and what a commit needs) may use the reserve. */
+enum { VIEW_PRIVILEGED = 1 };
+int view_update(struct view *v, unsigned int flags, view_fn fn,
+		view_done_fn done, void *arg);
 
 /*
- * Run fn under the view's lock, shared, with no tree access: for data that the
- * lock also guards (file buffers: a write that holds it shared is on one side
- * of every freeze).
+ * The view's lock, shared, without tree access: for data that the lock also
+ * guards (file buffers: a write that holds it shared is on one side of every
+ * freeze).
  */
 void view_lock_shared(struct view *v);
 void view_unlock_shared(struct view *v);
@@ -75,12 +78,13 @@ int view_update_freeze(struct view *v, view_fn fn, view_done_fn done, void *arg,
 		       struct root *out);
 
 /*
- * Replace the state: the flip of a switch. Under the exclusive lock: old :=
- * current root, root := a reference to *to, then at(arg). *old_out is frozen;
- * the caller puts it. Cannot fail.
+ * Replace the state: the flip of a switch. In one hold of the exclusive lock:
+ * fn's changes are applied (fn may be NULL; other than 0: nothing happens and
+ * that is returned), old := the frozen root, root := a reference to *to,
+ * *old_out := old (the caller puts it), then at(arg).
  */
-void view_flip(struct view *v, const struct root *to, view_done_fn at,
-	       void *arg, struct root *old_out);
+int view_flip(struct view *v, const struct root *to, view_fn fn,
+	      view_done_fn at, void *arg, struct root *old_out);
 
 /* Invariant I6: no node reachable from the root has a generation that is newer
  * than the view's; ASSERT_SLOW builds walk, others check the root only. */
