@@ -7,6 +7,6 @@
 #define TXN_BANNED_H
 
 #pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf gets strtok
-#pragma GCC poison atoi atol atoll alloca
+#pragma GCC poison atoi atol atoll
 
 #endif
