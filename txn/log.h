@@ -14,12 +14,14 @@
  * continues at the next page, so bytes of a durable record are never written
  * again (I3).
  *
- * Space: staged work must be backed before it is accepted. log_room() makes
- * sure that prepared segments hold everything claimed, the reserve and
- * need_bytes more, preparing segments when they do not; -ENOSPC goes to the
- * program that writes. log_claim()/log_unclaim() count what is buffered and
- * not yet appended. Privileged callers (commit, abort, unlink) may use the
- * reserve.
+ * Space: staged work must be backed before it is accepted. Each head has
+ * prepared segments (made, and given space by the host, beforehand) and claims
+ * (what is dirty in memory and will be appended to it). log_room() makes sure
+ * that prepared segments hold the claims, the new need and, for the small
+ * head, the reserve, preparing segments when they do not; -ENOSPC goes to
+ * the program that writes. Privileged callers (commit, abort, unlink) may use
+ * the reserve. An append that finds no prepared segment all the same makes one
+ * when it is written out; if the host has no space then, the log stops.
  *
  * A failed write or sync stops the log: every later append, write out and
  * flush returns -EIO, reads go on. Nothing is retried.
@@ -39,7 +41,9 @@ enum log_head { LOG_SMALL, LOG_BULK, LOG_HEADS };
 enum {
 	LOG_SEG_SHIFT = 26, /* 64 MiB of positions for each segment */
 	LOG_PAGE_BYTES = 4096,
-	LOG_APPEND_MAX = 1 << 20 /* bytes of one append */
+	LOG_APPEND_MAX = 256 << 10, /* bytes of one append */
+	LOG_SEG_MIN_BYTES = 512 << 10, /* smaller parameters are raised */
+	LOG_OPEN_FILES = 128 /* segments kept open for reading */
 };
 
 struct log;
@@ -78,8 +82,10 @@ int log_open(const struct log_params *params, struct log **log_out);
  */
 int log_start(struct log *log);
 
-/* Drops what is not written out. */
-void log_close(struct log *log);
+/* Drops what is not written out. tidy (after everything was flushed): prepared
+ * segments that were not used are removed and the used ones cut to their
+ * length; best effort. NULL is fine. */
+void log_close(struct log *log, bool tidy);
 
 static inline enum log_head log_head_of(uint64_t pos)
 {
@@ -119,6 +125,8 @@ uint64_t log_unwritten_bytes(struct log *log, enum log_head head);
  * *flushed_out: every position of this head below it is durable.
  */
 int log_flush(struct log *log, enum log_head head, uint64_t *flushed_out);
+/* What is durable already. */
+uint64_t log_flushed(struct log *log, enum log_head head);
 
 /*
  * Read len bytes from one append; memory first, then the file. -ENXIO: no
@@ -135,10 +143,13 @@ struct log_range {
 };
 int log_readv(struct log *log, const struct log_range *r, size_t n);
 
-/* See "Space" above. */
-int log_room(struct log *log, uint64_t need_bytes, bool privileged);
-void log_claim(struct log *log, uint64_t bytes);
-void log_unclaim(struct log *log, uint64_t bytes);
+/* See "Space" above. May wait for the device. */
+int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
+	     bool privileged);
+void log_claim(struct log *log, enum log_head head, uint64_t bytes);
+void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
+/* May the small head take bytes besides its claims and the reserve? */
+bool log_small_has_room(struct log *log, uint64_t bytes);
 
 /* 0, or the negative errno that stopped the log (with a text for people). */
 int log_error(struct log *log, const char **text_out);
@@ -156,13 +167,14 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
 		      size_t *n_out); /* free() *segs_out */
 
 /*
- * For recovery. sync_old: fdatasync every segment that existed at log_open and
- * the folder, so that what was read is what stays. discard_after: remove the
+ * For recovery. sync_old: fdatasync the segments that existed at log_open and
+ * hold positions at or above the limits, and the folder, so that what was read
+ * is what stays. discard_after: remove the
  * old small segments above small_end, the old bulk ones above bulk_end, and
  * cut the segments that hold these positions (they are ends: positions just
  * past the last byte to keep; 0 keeps nothing). Durable on return.
  */
-int log_sync_old(struct log *log);
+int log_sync_old(struct log *log, uint64_t small_from, uint64_t bulk_from);
 int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end);
 
 /* Statistics for status and metrics, since log_open. */
@@ -174,6 +186,7 @@ struct log_stats {
 	uint64_t segment_file_bytes; /* sum of sizes, prepared ones too */
 	uint64_t prepared_bytes; /* ready and not yet appended to */
 	uint64_t claimed_bytes;
+	uint64_t unprepared_segments; /* made late: see Space */
 };
 void log_get_stats(struct log *log, struct log_stats *out);
 

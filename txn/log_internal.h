@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * log_internal.h - what log.c (appending, flushing, reading), log_seg.c (the
+ * segments and their files) and log_space.c (preparing ahead) share.
+ *
+ * Locks, in this order: log->prep_lock (one preparer at a time; held over
+ * device calls), head->write_lock (one writer at a time; held over device
+ * calls), head->lock, log->seg_lock. The last two are never held over a call
+ * of the device, but for opening a segment's file under seg_lock.
+ */
+#ifndef TXN_LOG_INTERNAL_H
+#define TXN_LOG_INTERNAL_H
+
+#include <pthread.h>
+
+#include "txn/log.h"
+
+struct seg {
+	uint64_t number;
+	enum log_head head;
+	uint64_t bytes; /* file size; of new ones: size to be */
+	bool old; /* existed at log_open */
+	bool made; /* atomic: the file exists with all its space */
+	/* written since its last sync; both head->write_lock: */
+	bool unsynced;
+	struct seg *next_unsynced;
+	/* guarded by seg_lock: */
+	struct dev_file *file;
+	unsigned int pins;
+	uint64_t used; /* clock of the last use */
+	struct seg *next_prepared; /* head->lock */
+};
+
+/* Bytes appended and still in memory. */
+struct chunk {
+	uint64_t pos;
+	struct lbuf *buf;
+};
+
+struct head {
+	enum log_head id;
+	pthread_mutex_t write_lock; /* guards unsynced */
+	struct seg *unsynced;
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t flushed_cond;
+	struct seg *cur; /* NULL before the first append */
+	uint64_t tail;
+	uint64_t written; /* below: in the file */
+	uint64_t flushed; /* below: durable */
+	bool flushing;
+	struct seg *prepared, **prepared_last;
+	uint64_t nprepared;
+	uint64_t claimed;
+	/* ring of chunks, ascending by position; cap is a power of two */
+	struct chunk *ring;
+	size_t first, n, cap;
+	uint64_t unwritten_bytes;
+	uint64_t appended_bytes, written_bytes;
+	uint64_t last_number; /* highest segment number used or made */
+};
+
+struct log {
+	struct log_params p;
+	struct head heads[LOG_HEADS];
+	bool started; /* set once, before any append */
+
+	pthread_mutex_t seg_lock; /* guards what follows */
+	struct seg **segs; /* ascending by number */
+	size_t nsegs, cap_segs;
+	size_t nopen;
+	uint64_t clock;
+
+	pthread_mutex_t prep_lock;
+	pthread_mutex_t wake_lock; /* guards what follows */
+	pthread_cond_t wake_cond;
+	bool wake, quit;
+	pthread_t preparer;
+	bool preparer_runs;
+
+	/* atomic */
+	int error;
+	uint64_t flushes, late_segments;
+	pthread_mutex_t error_lock; /* guards error_text's first writing */
+	char error_text[256];
+};
+
+static inline uint64_t seg_start(const struct seg *s)
+{
+	return s->number << LOG_SEG_SHIFT;
+}
+
+static inline uint64_t seg_offset(uint64_t pos)
+{
+	return pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+}
+
+/* log_seg.c */
+int log_scan(struct log *log);
+void log_free_segs(struct log *log);
+/* The segment that holds pos, NULL when there is none. */
+struct seg *log_find_seg(struct log *log, uint64_t pos);
+int log_add_seg(struct log *log, struct seg *s);
+void log_remove_seg(struct log *log, struct seg *s);
+void log_seg_name(const struct seg *s, char name[DEV_NAME_MAX]);
+/* Its file, open; release with log_unpin. */
+int log_pin(struct log *log, struct seg *s, struct dev_file **out);
+void log_unpin(struct log *log, struct seg *s);
+/* Create the file with all its space; small ones zero-filled and flushed. On
+ * failure nothing stays. */
+int log_make_seg(struct log *log, struct seg *s);
+
+/* log_space.c */
+uint64_t log_seg_size(const struct log *log, enum log_head id);
+/* A new entry (not in the registry, no file) with the head's next number.
+ * Under head->lock. */
+struct seg *log_new_seg(struct log *log, struct head *h);
+/* Free bytes that appends may count on. Under head->lock. */
+uint64_t log_head_free(const struct log *log, const struct head *h);
+int log_start_preparer(struct log *log);
+void log_stop_preparer(struct log *log);
+void log_wake_preparer(struct log *log);
+
+/* log.c */
+int log_fail(struct log *log, int err, const char *what, const struct seg *s);
+
+#endif

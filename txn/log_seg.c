@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* log_seg.c - the segments and their files; see log_internal.h. */
+#include "txn/log_internal.h"
+
+#include <inttypes.h>
+
+enum {
+	ZERO_BYTES = 256 * 1024,
+	NUMBER_DIGITS = 16
+};
+
+void log_seg_name(const struct seg *s, char name[DEV_NAME_MAX])
+{
+	(void)snprintf(name, DEV_NAME_MAX, "log/%016" PRIx64 ".%c", s->number,
+		       s->head == LOG_SMALL ? 's' : 'b');
+}
+
+/* The number in a segment's file name; -EINVAL for other files. */
+static int parse_name(const char *name, uint64_t *number_out,
+		      enum log_head *head_out)
+{
+	uint64_t n = 0;
+
+	if (strlen(name) != NUMBER_DIGITS + 2 || name[NUMBER_DIGITS] != '.')
+		return -EINVAL;
+	for (size_t i = 0; i < NUMBER_DIGITS; i++) {
+		char c = name[i];
+
+		if (c >= '0' && c <= '9')
+			n = n << 4 | (unsigned int)(c - '0');
+		else if (c >= 'a' && c <= 'f')
+			n = n << 4 | (unsigned int)(c - 'a' + 10);
+		else
+			return -EINVAL;
+	}
+	*head_out = name[NUMBER_DIGITS + 1] == 's' ? LOG_SMALL : LOG_BULK;
+	if (name[NUMBER_DIGITS + 1] != 's' && name[NUMBER_DIGITS + 1] != 'b')
+		return -EINVAL;
+	if (n < 2 || n >> (64 - LOG_SEG_SHIFT) ||
+	    (n & 1) != (*head_out == LOG_BULK))
+		return -EINVAL;
+	*number_out = n;
+	return 0;
+}
+
+/* Index of the first segment with a number >= n. Under seg_lock. */
+static size_t lower_bound(const struct log *log, uint64_t n)
+{
+	size_t lo = 0, hi = log->nsegs;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (log->segs[mid]->number < n)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+int log_add_seg(struct log *log, struct seg *s)
+{
+	size_t i;
+	int err = 0;
+
+	pthread_mutex_lock(&log->seg_lock);
+	if (log->nsegs == log->cap_segs) {
+		size_t cap = log->cap_segs ? log->cap_segs * 2 : 64;
+		struct seg **v = realloc(log->segs, cap * sizeof(*v));
+
+		if (!v) {
+			err = -ENOMEM;
+			goto out;
+		}
+		log->segs = v;
+		log->cap_segs = cap;
+	}
+	i = lower_bound(log, s->number);
+	ASSERT(i == log->nsegs || log->segs[i]->number != s->number);
+	memmove(&log->segs[i + 1], &log->segs[i],
+		(log->nsegs - i) * sizeof(*log->segs));
+	log->segs[i] = s;
+	log->nsegs++;
+out:
+	pthread_mutex_unlock(&log->seg_lock);
+	return err;
+}
+
+/* Under seg_lock. */
+static void close_file(struct log *log, struct seg *s)
+{
+	if (!s->file)
+		return;
+	ASSERT(!s->pins);
+	log->p.dev->ops->close(s->file);
+	s->file = NULL;
+	log->nopen--;
+}
+
+void log_remove_seg(struct log *log, struct seg *s)
+{
+	size_t i;
+
+	pthread_mutex_lock(&log->seg_lock);
+	i = lower_bound(log, s->number);
+	ASSERT(i < log->nsegs && log->segs[i] == s);
+	close_file(log, s);
+	memmove(&log->segs[i], &log->segs[i + 1],
+		(log->nsegs - i - 1) * sizeof(*log->segs));
+	log->nsegs--;
+	pthread_mutex_unlock(&log->seg_lock);
+	free(s);
+}
+
+void log_free_segs(struct log *log)
+{
+	for (size_t i = 0; i < log->nsegs; i++) {
+		close_file(log, log->segs[i]);
+		free(log->segs[i]);
+	}
+	free(log->segs);
+}
+
+struct seg *log_find_seg(struct log *log, uint64_t pos)
+{
+	uint64_t n = pos >> LOG_SEG_SHIFT;
+	struct seg *s = NULL;
+	size_t i;
+
+	pthread_mutex_lock(&log->seg_lock);
+	i = lower_bound(log, n);
+	if (i < log->nsegs && log->segs[i]->number == n)
+		s = log->segs[i];
+	pthread_mutex_unlock(&log->seg_lock);
+	return s;
+}
+
+/* Close the file that was not used for the longest time. Under seg_lock. A walk
+ * over all segments: cheap next to the open(2) that follows it. */
+static void close_oldest(struct log *log)
+{
+	struct seg *oldest = NULL;
+
+	for (size_t i = 0; i < log->nsegs; i++) {
+		struct seg *s = log->segs[i];
+
+		if (s->file && !s->pins && (!oldest || s->used < oldest->used))
+			oldest = s;
+	}
+	if (oldest)
+		close_file(log, oldest);
+}
+
+int log_pin(struct log *log, struct seg *s, struct dev_file **out)
+{
+	char name[DEV_NAME_MAX];
+	int err = 0;
+
+	pthread_mutex_lock(&log->seg_lock);
+	if (!s->file) {
+		if (log->nopen >= LOG_OPEN_FILES)
+			close_oldest(log);
+		log_seg_name(s, name);
+		err = log->p.dev->ops->open(log->p.dev, name,
+					    !log->p.read_only, &s->file);
+		if (!err)
+			log->nopen++;
+	}
+	if (!err) {
+		s->pins++;
+		s->used = ++log->clock;
+		*out = s->file;
+	}
+	pthread_mutex_unlock(&log->seg_lock);
+	return err;
+}
+
+void log_unpin(struct log *log, struct seg *s)
+{
+	pthread_mutex_lock(&log->seg_lock);
+	ASSERT(s->pins);
+	s->pins--;
+	pthread_mutex_unlock(&log->seg_lock);
+}
+
+/* --- making one --- */
+
+static int fill_zeros(struct log *log, struct dev_file *f, uint64_t bytes)
+{
+	uint8_t *zeros = calloc(1, ZERO_BYTES);
+	int err = 0;
+
+	if (!zeros)
+		return -ENOMEM;
+	for (uint64_t off = 0; off < bytes && !err; off += ZERO_BYTES) {
+		struct dev_iov iov = { zeros,
+				       min_u64(ZERO_BYTES, bytes - off) };
+
+		err = log->p.dev->ops->writev(f, off, &iov, 1);
+	}
+	free(zeros);
+	return err;
+}
+
+/*
+ * All that a later flush would otherwise wait for: space, size, zeros (small
+ * segments: their flushes then change no metadata of the host) and the name.
+ */
+static int fill_seg(struct log *log, struct seg *s, struct dev_file *f)
+{
+	const struct dev_ops *ops = log->p.dev->ops;
+	int err;
+
+	err = ops->allocate(f, 0, s->bytes);
+	if (err == -EOPNOTSUPP || err == -ENOSYS)
+		err = ops->truncate(f, s->bytes);
+	if (!err && s->head == LOG_SMALL)
+		err = fill_zeros(log, f, s->bytes);
+	if (!err)
+		err = ops->sync(f);
+	if (!err)
+		err = ops->sync_dir(log->p.dev, "log");
+	return err;
+}
+
+int log_make_seg(struct log *log, struct seg *s)
+{
+	const struct dev_ops *ops = log->p.dev->ops;
+	struct dev_file *f;
+	char name[DEV_NAME_MAX];
+	int err;
+
+	log_seg_name(s, name);
+	err = ops->create(log->p.dev, name, &f);
+	if (err)
+		return err;
+	err = fill_seg(log, s, f);
+	if (err) {
+		ops->close(f);
+		/* Left behind, it is empty of records and goes at the next
+		 * start. */
+		(void)ops->remove(log->p.dev, name);
+		return err;
+	}
+	pthread_mutex_lock(&log->seg_lock);
+	s->file = f;
+	s->used = ++log->clock;
+	log->nopen++;
+	pthread_mutex_unlock(&log->seg_lock);
+	return 0;
+}
+
+/* --- what is there --- */
+
+static int scan_one(void *arg, const char *name)
+{
+	struct log *log = arg;
+	struct seg *s;
+	struct dev_file *f;
+	enum log_head id;
+	uint64_t number;
+	int err;
+
+	if (parse_name(name, &number, &id))
+		return 0; /* not ours */
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->number = number;
+	s->head = id;
+	s->old = true;
+	s->made = true;
+	err = log_pin(log, s, &f);
+	if (!err) {
+		err = log->p.dev->ops->size(f, &s->bytes);
+		log_unpin(log, s);
+	}
+	if (!err) {
+		/* Not kept open: there may be many. */
+		pthread_mutex_lock(&log->seg_lock);
+		close_file(log, s);
+		pthread_mutex_unlock(&log->seg_lock);
+		err = log_add_seg(log, s);
+	}
+	if (err) {
+		free(s);
+		return err;
+	}
+	if (number > log->heads[id].last_number)
+		log->heads[id].last_number = number;
+	return 0;
+}
+
+int log_scan(struct log *log)
+{
+	int err;
+
+	log->heads[LOG_SMALL].last_number = 0;
+	log->heads[LOG_BULK].last_number = 1;
+	err = log->p.dev->ops->list(log->p.dev, "log", scan_one, log);
+	return err;
+}
+
+int log_list_segments(struct log *log, struct log_segment **segs_out,
+		      size_t *n_out)
+{
+	struct log_segment *v;
+
+	pthread_mutex_lock(&log->seg_lock);
+	v = calloc(log->nsegs + 1, sizeof(*v));
+	if (v) {
+		*n_out = log->nsegs;
+		for (size_t i = 0; i < log->nsegs; i++)
+			v[i] = (struct log_segment){
+				.number = log->segs[i]->number,
+				.head = log->segs[i]->head,
+				.bytes = log->segs[i]->bytes,
+				.writable = !log->segs[i]->old,
+			};
+		*segs_out = v;
+	}
+	pthread_mutex_unlock(&log->seg_lock);
+	return v ? 0 : -ENOMEM;
+}
+
+/* --- recovery --- */
+
+static int sync_seg(struct log *log, struct seg *s)
+{
+	struct dev_file *f;
+	int err;
+
+	err = log_pin(log, s, &f);
+	if (err)
+		return err;
+	err = log->p.dev->ops->sync(f);
+	log_unpin(log, s);
+	return err;
+}
+
+/* The old segments, as an array of their own: they come and go only here. */
+static int old_segs(struct log *log, struct seg ***out, size_t *n_out)
+{
+	struct seg **v;
+	size_t n = 0;
+
+	pthread_mutex_lock(&log->seg_lock);
+	v = calloc(log->nsegs + 1, sizeof(*v));
+	if (v)
+		for (size_t i = 0; i < log->nsegs; i++)
+			if (log->segs[i]->old)
+				v[n++] = log->segs[i];
+	pthread_mutex_unlock(&log->seg_lock);
+	*out = v;
+	*n_out = n;
+	return v ? 0 : -ENOMEM;
+}
+
+int log_sync_old(struct log *log, uint64_t small_from, uint64_t bulk_from)
+{
+	struct seg **v;
+	size_t n;
+	int err;
+
+	err = old_segs(log, &v, &n);
+	for (size_t i = 0; i < n && !err; i++) {
+		uint64_t from = v[i]->head == LOG_SMALL ? small_from :
+							  bulk_from;
+
+		if (seg_start(v[i]) + v[i]->bytes > from)
+			err = sync_seg(log, v[i]);
+	}
+	free(v);
+	if (!err)
+		err = log->p.dev->ops->sync_dir(log->p.dev, "log");
+	return err;
+}
+
+/* Cut or remove one segment so that it ends at the position. */
+static int cut_seg(struct log *log, struct seg *s, uint64_t end)
+{
+	const struct dev_ops *ops = log->p.dev->ops;
+	char name[DEV_NAME_MAX];
+	struct dev_file *f;
+	int err;
+
+	if (seg_start(s) + s->bytes <= end)
+		return 0;
+	if (seg_start(s) >= end) {
+		log_seg_name(s, name);
+		err = ops->remove(log->p.dev, name);
+		if (!err)
+			log_remove_seg(log, s);
+		return err;
+	}
+	err = log_pin(log, s, &f);
+	if (err)
+		return err;
+	err = ops->truncate(f, end - seg_start(s));
+	if (!err)
+		err = ops->sync(f);
+	log_unpin(log, s);
+	if (!err)
+		s->bytes = end - seg_start(s);
+	return err;
+}
+
+int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end)
+{
+	struct seg **v;
+	size_t n;
+	int err;
+
+	err = old_segs(log, &v, &n);
+	/* From the end: what a crash leaves is again a beginning. */
+	while (!err && n--)
+		err = cut_seg(log, v[n],
+			      v[n]->head == LOG_SMALL ? small_end : bulk_end);
+	free(v);
+	if (!err)
+		err = log->p.dev->ops->sync_dir(log->p.dev, "log");
+	return err;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * log_space.c - preparing segments ahead, claims, and the thread that keeps
+ * prepared what will be needed next; "Space" in log.h.
+ *
+ * A segment's last LOG_APPEND_MAX bytes are not counted on: an append that
+ * does not fit leaves them unused.
+ */
+#include "txn/log_internal.h"
+
+uint64_t log_seg_size(const struct log *log, enum log_head id)
+{
+	return id == LOG_SMALL ? log->p.small_segment_bytes :
+				 log->p.bulk_segment_bytes;
+}
+
+struct seg *log_new_seg(struct log *log, struct head *h)
+{
+	struct seg *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	h->last_number += 2;
+	s->number = h->last_number;
+	s->head = h->id;
+	s->bytes = log_seg_size(log, h->id);
+	return s;
+}
+
+static uint64_t countable(uint64_t bytes)
+{
+	return bytes > LOG_APPEND_MAX ? bytes - LOG_APPEND_MAX : 0;
+}
+
+uint64_t log_head_free(const struct log *log, const struct head *h)
+{
+	uint64_t bytes = h->nprepared * countable(log_seg_size(log, h->id));
+
+	if (h->cur && __atomic_load_n(&h->cur->made, __ATOMIC_RELAXED))
+		bytes += countable(h->cur->bytes -
+				   (h->tail - seg_start(h->cur)));
+	return bytes;
+}
+
+/* What must be prepared for the head besides `need`. Under head->lock. */
+static uint64_t wanted(const struct log *log, const struct head *h,
+		       bool privileged)
+{
+	return h->claimed + (h->id == LOG_SMALL && !privileged ?
+				     log->p.reserve_bytes :
+				     0);
+}
+
+static bool has_room(struct log *log, enum log_head id, uint64_t need,
+		     bool privileged)
+{
+	struct head *h = &log->heads[id];
+	bool room;
+
+	pthread_mutex_lock(&h->lock);
+	room = log_head_free(log, h) >= wanted(log, h, privileged) + need;
+	pthread_mutex_unlock(&h->lock);
+	return room;
+}
+
+/* Put a made segment in line. 1: an append made a later one meanwhile, in
+ * need; positions only grow, so this one is not used. */
+static int line_up(struct head *h, struct seg *s)
+{
+	int overtaken;
+
+	pthread_mutex_lock(&h->lock);
+	overtaken = h->cur && h->cur->number > s->number;
+	if (!overtaken) {
+		*h->prepared_last = s;
+		h->prepared_last = &s->next_prepared;
+		h->nprepared++;
+	}
+	pthread_mutex_unlock(&h->lock);
+	return overtaken;
+}
+
+/* One more segment. Under prep_lock. */
+static int prepare_one(struct log *log, struct head *h)
+{
+	char name[DEV_NAME_MAX];
+	struct seg *s;
+	uint64_t space;
+	int err;
+
+	err = log->p.dev->ops->space(log->p.dev, &space);
+	if (!err && space < log_seg_size(log, h->id))
+		err = -ENOSPC;
+	if (err)
+		return err;
+	pthread_mutex_lock(&h->lock);
+	s = log_new_seg(log, h);
+	pthread_mutex_unlock(&h->lock);
+	if (!s)
+		return -ENOMEM;
+	err = log_add_seg(log, s);
+	if (err) {
+		free(s);
+		return err;
+	}
+	err = log_make_seg(log, s);
+	if (!err) {
+		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
+		if (line_up(h, s)) {
+			log_seg_name(s, name);
+			(void)log->p.dev->ops->remove(log->p.dev, name);
+			log_remove_seg(log, s);
+		}
+		return 0;
+	}
+	/* No space, or quota: the program that writes hears of it. Anything
+	 * else is a device that cannot be trusted with a commit either. */
+	if (err != -ENOSPC && err != -EDQUOT && err != -ENOMEM)
+		err = log_fail(log, err, "preparing", s);
+	log_remove_seg(log, s);
+	return err == -EDQUOT ? -ENOSPC : err;
+}
+
+static int prepare_until(struct log *log, enum log_head id, uint64_t need,
+			 bool privileged)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&log->prep_lock);
+	while (!err && !has_room(log, id, need, privileged)) {
+		if (log_error(log, NULL))
+			err = -EIO;
+		else
+			err = prepare_one(log, &log->heads[id]);
+	}
+	pthread_mutex_unlock(&log->prep_lock);
+	return err;
+}
+
+/* Is there more in line than what is needed now? (Bulk segments only once
+ * somebody has asked for one.) */
+static bool is_ahead(struct log *log, enum log_head id)
+{
+	struct head *h = &log->heads[id];
+	bool unused;
+
+	pthread_mutex_lock(&h->lock);
+	unused = id == LOG_BULK && !h->cur && !h->nprepared;
+	pthread_mutex_unlock(&h->lock);
+	return unused || has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
+}
+
+static int room_in(struct log *log, enum log_head id, uint64_t need,
+		   bool privileged)
+{
+	if (!has_room(log, id, need, privileged))
+		return prepare_until(log, id, need, privileged);
+	if (!is_ahead(log, id))
+		log_wake_preparer(log);
+	return 0;
+}
+
+int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
+	     bool privileged)
+{
+	int err;
+
+	if (log->p.read_only)
+		return -EROFS;
+	if (log_error(log, NULL))
+		return -EIO;
+	err = room_in(log, LOG_SMALL, small_bytes, privileged);
+	if (!err && bulk_bytes)
+		err = room_in(log, LOG_BULK, bulk_bytes, privileged);
+	return err;
+}
+
+bool log_small_has_room(struct log *log, uint64_t bytes)
+{
+	return has_room(log, LOG_SMALL, bytes, false);
+}
+
+void log_claim(struct log *log, enum log_head head, uint64_t bytes)
+{
+	struct head *h = &log->heads[head];
+
+	pthread_mutex_lock(&h->lock);
+	h->claimed += bytes;
+	pthread_mutex_unlock(&h->lock);
+}
+
+void log_unclaim(struct log *log, enum log_head head, uint64_t bytes)
+{
+	struct head *h = &log->heads[head];
+
+	pthread_mutex_lock(&h->lock);
+	ASSERT(h->claimed >= bytes);
+	h->claimed -= bytes;
+	pthread_mutex_unlock(&h->lock);
+}
+
+/* --- the thread --- */
+
+static void prepare_ahead(struct log *log)
+{
+	for (int id = 0; id < LOG_HEADS; id++) {
+		int err = 0;
+
+		/* A lack of space is told to whoever needs it. */
+		while (!err && !log_error(log, NULL) && !is_ahead(log, id)) {
+			pthread_mutex_lock(&log->prep_lock);
+			if (!is_ahead(log, id))
+				err = prepare_one(log, &log->heads[id]);
+			pthread_mutex_unlock(&log->prep_lock);
+		}
+	}
+}
+
+static void *preparer(void *arg)
+{
+	struct log *log = arg;
+
+	pthread_mutex_lock(&log->wake_lock);
+	while (!log->quit) {
+		if (!log->wake) {
+			pthread_cond_wait(&log->wake_cond, &log->wake_lock);
+			continue;
+		}
+		log->wake = false;
+		pthread_mutex_unlock(&log->wake_lock);
+		prepare_ahead(log);
+		pthread_mutex_lock(&log->wake_lock);
+	}
+	pthread_mutex_unlock(&log->wake_lock);
+	return NULL;
+}
+
+int log_start_preparer(struct log *log)
+{
+	int err;
+
+	err = pthread_create(&log->preparer, NULL, preparer, log);
+	if (err)
+		return -err;
+	log->preparer_runs = true;
+	return 0;
+}
+
+void log_stop_preparer(struct log *log)
+{
+	if (!log->preparer_runs)
+		return;
+	pthread_mutex_lock(&log->wake_lock);
+	log->quit = true;
+	pthread_cond_signal(&log->wake_cond);
+	pthread_mutex_unlock(&log->wake_lock);
+	(void)pthread_join(log->preparer, NULL);
+	log->preparer_runs = false;
+}
+
+void log_wake_preparer(struct log *log)
+{
+	pthread_mutex_lock(&log->wake_lock);
+	if (!log->wake) {
+		log->wake = true;
+		pthread_cond_signal(&log->wake_cond);
+	}
+	pthread_mutex_unlock(&log->wake_lock);
+}
