@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * format.h - every byte on disk, as offsets and constants. The text is
+ * FORMAT.md, whose sections the comments here number; the code follows it.
+ * Integers are little-endian; read and write them with get_le32() and kin.
+ */
+#ifndef TXN_FORMAT_H
+#define TXN_FORMAT_H
+
+/* --- 3. Records --- */
+
+#define REC_MAGIC 0x434e5854u /* "TXNC" */
+
+enum {
+	REC_OFF_MAGIC = 0, /* u32 */
+	REC_OFF_VERSION = 4, /* u16 */
+	REC_OFF_FLAGS = 6, /* u16 */
+	REC_OFF_LEN = 8, /* u32, header and roots */
+	REC_OFF_NROOTS = 12, /* u32 */
+	REC_OFF_SUM = 16, /* u64, see FORMAT.md 3.2 */
+	REC_OFF_SEQ = 24, /* u64 */
+	REC_OFF_POS = 32, /* u64, the record's own position */
+	REC_OFF_PREV_POS = 40, /* u64, 0: the first record of a store */
+	REC_OFF_PREV_SUM = 48, /* u64 */
+	REC_OFF_UUID = 56, /* 16 bytes */
+	REC_OFF_LINEAGE = 72, /* u64 */
+	REC_OFF_SMALL_FLUSHED = 80, /* u64 */
+	REC_OFF_BULK_FLUSHED = 88, /* u64 */
+	REC_OFF_NEXT_OBJ = 96, /* u64 */
+	REC_OFF_NEXT_VIEW = 104, /* u64 */
+	REC_OFF_HEAD_NUMBER = 112, /* u64 */
+	REC_OFF_TIME = 120, /* i64, ns since 1970 */
+	REC_HEADER_BYTES = 128,
+
+	/* one root */
+	REC_ROOT_OFF_KIND = 0, /* u32 */
+	REC_ROOT_OFF_PTR_LEN = 4, /* u32 */
+	REC_ROOT_OFF_ID = 8, /* u64 */
+	REC_ROOT_OFF_PTR_POS = 16, /* u64 */
+	REC_ROOT_OFF_PTR_SUM = 24, /* u64 */
+	REC_ROOT_BYTES = 32,
+
+	REC_VERSION = 1,
+	REC_FLAG_CLOSING = 1, /* written at a clean close */
+	REC_ALIGN = 4096
+};
+
+/* --- 4. Tree nodes --- */
+
+#define NODE_MAGIC 0x4e54u /* "TN" */
+
+enum {
+	NODE_OFF_MAGIC = 0, /* u16 */
+	NODE_OFF_LEVEL = 2, /* u8, 0: leaf */
+	NODE_OFF_ZERO = 3, /* u8 */
+	NODE_OFF_COUNT = 4, /* u16 */
+	NODE_OFF_LEN = 6, /* u16, header and items */
+	NODE_OFF_POS = 8, /* u64, the node's own position */
+	NODE_HEADER_BYTES = 16,
+
+	/* one item */
+	ITEM_OFF_OBJ = 0, /* u64 */
+	ITEM_OFF_KIND = 8, /* u8 */
+	ITEM_OFF_OFF = 9, /* u64 */
+	ITEM_OFF_VALUE_LEN = 17, /* u16 */
+	ITEM_HEADER_BYTES = 19,
+
+	/* the value of an item of an internal node */
+	PTR_OFF_POS = 0, /* u64 */
+	PTR_OFF_SUM = 8, /* u64 */
+	PTR_OFF_LEN = 16, /* u32 */
+	PTR_BYTES = 20
+};
+
+/* --- 5. Items of the catalog --- */
+
+enum {
+	CAT_OBJ_COMMITS = 1,
+	CAT_KIND_COMMIT = 1, /* off: the commit's number */
+	CAT_KIND_MESSAGE = 2, /* off: number << 8 | index of the chunk */
+
+	CAT_COMMIT_OFF_PTR_POS = 0, /* u64 */
+	CAT_COMMIT_OFF_PTR_SUM = 8, /* u64 */
+	CAT_COMMIT_OFF_PTR_LEN = 16, /* u32 */
+	CAT_COMMIT_OFF_UID = 20, /* u32 */
+	CAT_COMMIT_OFF_TIME = 24, /* i64, ns since 1970 */
+	CAT_COMMIT_OFF_CHANGES = 32, /* u64 */
+	CAT_COMMIT_OFF_BYTES = 40, /* u64 */
+	CAT_COMMIT_OFF_MESSAGE_BYTES = 48, /* u32 */
+	CAT_COMMIT_BYTES = 52,
+	CAT_MESSAGE_CHUNK_BYTES = 1000
+};
+
+#endif
