@@ -82,17 +82,22 @@ struct root {
 
 #define ROOT_EMPTY ((struct root){ 0 })
 
-struct root root_get(const struct root *r); /* another reference */
-void root_put(struct root *r); /* becomes empty; frees dirty nodes at zero */
-/* Same state for certain; false may still be equal contents. */
-bool root_same(const struct root *a, const struct root *b);
-bool root_is_dirty(const struct root *r); /* has nodes not yet written */
-
 /* What the trees of one store share. Owned by the store. */
 struct tree {
 	struct log *log;
 	struct cache *cache;
+	struct tree_pool *pool; /* spare nodes, counters of dirty ones */
 };
+
+int tree_init(struct tree *t, struct log *log, struct cache *cache);
+void tree_release(struct tree *t); /* a zeroed one is fine */
+
+struct root root_get(const struct root *r); /* another reference */
+/* Becomes empty; the last reference frees dirty nodes. */
+void root_put(const struct tree *t, struct root *r);
+/* Same state for certain; false may still be equal contents. */
+bool root_same(const struct root *a, const struct root *b);
+bool root_is_dirty(const struct root *r); /* has nodes not yet written */
 
 /*
  * A reader's hold on the nodes that it looked at: values stay valid until
