@@ -580,18 +580,25 @@ static size_t ring_find(const struct head *h, uint64_t pos)
 	return lo; /* one past it */
 }
 
-/* 1: not in memory. */
-static int read_memory(struct log *log, uint64_t pos, uint8_t *buf, size_t len)
+/* 1: not in memory, as the first *in_file_out bytes; what waits for writing
+ * behind them is read next. */
+static int read_memory(struct log *log, uint64_t pos, uint8_t *buf, size_t len,
+		       size_t *in_file_out)
 {
 	struct head *h = &log->heads[log_head_of(pos)];
 	size_t i;
 	int err = 1;
 
+	*in_file_out = len;
 	if (!log->started)
 		return 1;
 	pthread_mutex_lock(&h->lock);
-	if (!h->n || pos < h->ring[h->first].pos)
+	if (!h->n)
 		goto out;
+	if (pos < h->ring[h->first].pos) {
+		*in_file_out = min_u64(len, h->ring[h->first].pos - pos);
+		goto out;
+	}
 	for (i = ring_find(h, pos) - 1; len; i++) {
 		const struct chunk *c;
 		uint64_t off;
@@ -638,9 +645,24 @@ static int read_file(struct log *log, uint64_t pos, void *buf, size_t len)
 
 int log_read(struct log *log, uint64_t pos, void *buf, size_t len)
 {
-	int err = read_memory(log, pos, buf, len);
+	uint8_t *p = buf;
 
-	return err == 1 ? read_file(log, pos, buf, len) : err;
+	while (len) {
+		size_t n;
+		int err = read_memory(log, pos, p, len, &n);
+
+		if (err <= 0)
+			return err;
+		/* The file is as long as it will be: reading more of it than
+		 * was written gives zeros, not an error. */
+		err = read_file(log, pos, p, n);
+		if (err)
+			return err;
+		pos += n;
+		p += n;
+		len -= n;
+	}
+	return 0;
 }
 
 int log_readv(struct log *log, const struct log_range *r, size_t n)
@@ -656,11 +678,6 @@ int log_readv(struct log *log, const struct log_range *r, size_t n)
 		       (uint8_t *)r[j].buf == (uint8_t *)r[i].buf + len)
 			len += r[j++].len;
 		err = log_read(log, r[i].pos, r[i].buf, len);
-		if (err == -ENXIO && j > i + 1) {
-			/* Partly in memory, partly in the file. */
-			j = i + 1;
-			err = log_read(log, r[i].pos, r[i].buf, r[i].len);
-		}
 		if (err)
 			return err;
 		i = j;
