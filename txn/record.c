@@ -208,17 +208,22 @@ static int find_in_segment(struct log *log, const struct log_segment *seg,
 			   struct record *rec_out)
 {
 	uint64_t base = seg->number << LOG_SEG_SHIFT;
-	uint64_t end = seg->bytes - seg->bytes % REC_ALIGN;
+	uint64_t end = seg->bytes;
 
 	while (end) {
-		uint64_t start = end > SCAN_BYTES ? end - SCAN_BYTES : 0;
+		/* Chunks begin at multiples of their size; the last may be
+		 * short, and end within a record's page: segments are cut
+		 * right behind their last record. */
+		uint64_t start = (end - 1) / SCAN_BYTES * SCAN_BYTES;
+		uint64_t off = round_up_u64(end, REC_ALIGN);
 		int err = log_read(log, base + start, buf, end - start);
 
 		if (err)
 			return err;
-		for (uint64_t off = end; off > start;) {
+		while (off > start) {
 			off -= REC_ALIGN;
-			if (get_le32(buf + (off - start)) != REC_MAGIC)
+			if (end - off < REC_HEADER_BYTES ||
+			    get_le32(buf + (off - start)) != REC_MAGIC)
 				continue;
 			err = decode_or_read(log, buf + (off - start),
 					     end - off, base + off, uuid,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "txn/record.h"
 
+#include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
 
 static const uint8_t uuid[16] = "0123456789abcde";
@@ -122,6 +123,37 @@ static void test_a_long_record_asks_for_its_length(void **state)
 	free(buf);
 }
 
+/* A segment may have been cut right behind its last record. */
+static void test_the_last_record_of_a_cut_segment_is_found(void **state)
+{
+	static const char name[] = "log/0000000000000002.s";
+	struct record a = sample(1), b;
+	struct simdev *sim = simdev_new();
+	struct dev *dev = simdev_dev(sim);
+	struct log_params p = { .dev = dev };
+	struct dev_iov iov;
+	struct dev_file *f;
+	struct log *log;
+	struct env env;
+	uint8_t *buf = encode(&a, &iov.len);
+
+	env_init_host(&env);
+	p.env = &env;
+	iov.buf = buf;
+	assert_int_equal(dev->ops->mkdir(dev, "log"), 0);
+	assert_int_equal(dev->ops->create(dev, name, &f), 0);
+	assert_int_equal(dev->ops->writev(f, 8192, &iov, 1), 0);
+	dev->ops->close(f);
+	assert_int_equal(log_open(&p, &log), 0);
+	assert_int_equal(record_find_last(log, uuid, &b), 0);
+	assert_int_equal(b.seq, a.seq);
+	log_close(log, false);
+	simdev_free(sim);
+	record_release(&a);
+	record_release(&b);
+	free(buf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -130,6 +162,8 @@ int main(void)
 		cmocka_unit_test(
 			test_a_record_of_another_place_or_store_is_none),
 		cmocka_unit_test(test_a_long_record_asks_for_its_length),
+		cmocka_unit_test(
+			test_the_last_record_of_a_cut_segment_is_found),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
