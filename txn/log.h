@@ -129,8 +129,8 @@ int log_flush(struct log *log, enum log_head head, uint64_t *flushed_out);
 uint64_t log_flushed(struct log *log, enum log_head head);
 
 /*
- * Read len bytes from one append; memory first, then the file. -ENXIO: no
- * such segment or past its end (damage, unless the caller is probing).
+ * Read len bytes that were appended, from memory or the file. -ENXIO: no such
+ * segment or past its end (damage, unless the caller is probing).
  */
 int log_read(struct log *log, uint64_t pos, void *buf, size_t len);
 
@@ -169,10 +169,10 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
 /*
  * For recovery. sync_old: fdatasync the segments that existed at log_open and
  * hold positions at or above the limits, and the folder, so that what was read
- * is what stays. discard_after: remove the
- * old small segments above small_end, the old bulk ones above bulk_end, and
- * cut the segments that hold these positions (they are ends: positions just
- * past the last byte to keep; 0 keeps nothing). Durable on return.
+ * is what stays. discard_after: remove the old small segments above small_end,
+ * the old bulk ones above bulk_end, and cut the segments that hold these
+ * positions (they are ends: positions just past the last byte to keep; 0 keeps
+ * nothing). Durable on return.
  */
 int log_sync_old(struct log *log, uint64_t small_from, uint64_t bulk_from);
 int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end);
@@ -190,7 +190,9 @@ struct log_stats {
 };
 void log_get_stats(struct log *log, struct log_stats *out);
 
-/* Check the in-memory invariants (I1-I4); 0 or -EFSCORRUPTED with a text. */
+/* Check what is in memory: appends do not overlap (I1), none spans segments
+ * (I2), flushed and written lie below the tail. 0 or -EFSCORRUPTED with a
+ * text. */
 int log_check(struct log *log, char *why, size_t why_bytes);
 
 #endif

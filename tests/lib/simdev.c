@@ -650,11 +650,8 @@ static void apply_whole(struct image *img, const struct sim_op *op)
 
 	if (op->kind == SIM_WRITE && !op->data) {
 		/* zeros over what was there */
-		uint64_t old = f->size;
-
 		file_punch(img->sim, f, op->off, op->len);
 		file_write(img->sim, f, op->off, NULL, op->len);
-		(void)old;
 	} else if (op->kind == SIM_WRITE) {
 		file_write(img->sim, f, op->off, op->data, op->len);
 	} else if (op->kind == SIM_ALLOCATE) {

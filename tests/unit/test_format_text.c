@@ -41,12 +41,19 @@ static void test_other_versions_are_told_apart_from_damage(void **state)
 {
 	static const char newer[] = "txnfs-store 7\nwhatever\n";
 	static const char other[] = "something else\n";
+	static const char late[] =
+		"uuid 01234567-89ab-cdef-0123-456789abcdef\n"
+		"txnfs-store 1\n"
+		"small_segment_bytes 1\nbulk_segment_bytes 1\n"
+		"reserve_bytes 1\n";
 	struct format_text f;
 
 	assert_int_equal(format_text_parse(newer, sizeof(newer) - 1, &f),
 			 -EPROTONOSUPPORT);
 	assert_int_equal(f.version, 7);
 	assert_int_equal(format_text_parse(other, sizeof(other) - 1, &f),
+			 -EFSCORRUPTED);
+	assert_int_equal(format_text_parse(late, sizeof(late) - 1, &f),
 			 -EFSCORRUPTED);
 }
 
