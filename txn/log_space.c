@@ -147,7 +147,8 @@ static bool is_ahead(struct log *log, enum log_head id)
 	pthread_mutex_lock(&h->lock);
 	unused = id == LOG_BULK && !h->cur && !h->nprepared;
 	pthread_mutex_unlock(&h->lock);
-	return unused || has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
+	return unused ||
+	       has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
 }
 
 static int room_in(struct log *log, enum log_head id, uint64_t need,
