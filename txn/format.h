@@ -91,4 +91,69 @@ enum {
 	CAT_MESSAGE_CHUNK_BYTES = 1000
 };
 
+/* --- 6. Items of files --- */
+
+enum {
+	/* kinds of an inode's items */
+	ITEM_KIND_ATTR = 1, /* off 0 */
+	ITEM_KIND_ENTRY = 2, /* off: the entry's cookie */
+	ITEM_KIND_XATTR = 3, /* off: hash << 16 | collision << 8 | chunk */
+	ITEM_KIND_INLINE = 4, /* off: offset in the contents */
+	ITEM_KIND_EXTENT = 5, /* off: offset in the file */
+	ITEM_KIND_LINK = 6, /* off: hash of the reference << 4 | collision */
+	ITEM_KIND_ORPHAN = 7, /* of object ITEM_OBJ_ORPHANS; off: the inode */
+
+	ITEM_OBJ_ROOT = 1, /* the root directory */
+	ITEM_OBJ_ORPHANS = 2,
+
+	ATTR_OFF_MODE = 0, /* u32 */
+	ATTR_OFF_NLINK = 4, /* u32 */
+	ATTR_OFF_UID = 8, /* u32 */
+	ATTR_OFF_GID = 12, /* u32 */
+	ATTR_OFF_FLAGS = 16, /* u32 */
+	ATTR_OFF_ZERO = 20, /* u32 */
+	ATTR_OFF_SIZE = 24, /* u64 */
+	ATTR_OFF_BLOCKS = 32, /* u64, of 4 KiB */
+	ATTR_OFF_RDEV = 40, /* u64 */
+	ATTR_OFF_DATA_VERSION = 48, /* u64 */
+	ATTR_OFF_PARENT = 56, /* u64 */
+	ATTR_OFF_COOKIE = 64, /* u64 */
+	ATTR_OFF_ATIME = 72, /* i64 */
+	ATTR_OFF_MTIME = 80, /* i64 */
+	ATTR_OFF_CTIME = 88, /* i64 */
+	ATTR_OFF_BTIME = 96, /* i64 */
+	ATTR_BYTES = 104,
+
+	ATTR_FLAG_INLINE = 1, /* contents are INLINE items */
+
+	ENTRY_OFF_INO = 0, /* u64 */
+	ENTRY_OFF_TYPE = 8, /* u8, the S_IFMT bits >> 12 */
+	ENTRY_OFF_NAME = 9,
+	ENTRY_NAME_MAX = 255,
+	ENTRY_HASH_BITS = 56,
+	ENTRY_COLLISION_BITS = 7,
+
+	XATTR_OFF_VALUE_LEN = 0, /* u32 */
+	XATTR_OFF_NAME_LEN = 4, /* u8 */
+	XATTR_OFF_NAME = 5,
+	XATTR_NAME_MAX = 255,
+	XATTR_VALUE_MAX = 65536,
+	XATTR_CHUNK_BYTES = 1000, /* of chunks after the first */
+
+	INLINE_FILE_MAX = 900,
+	INLINE_CHUNK_BYTES = 1000,
+
+	EXTENT_OFF_POS = 0, /* u64 */
+	EXTENT_OFF_BLOCKS = 8, /* u16 */
+	EXTENT_OFF_ZERO = 10, /* u16 */
+	EXTENT_OFF_SUMS = 12, /* u64 for each block */
+	EXTENT_BLOCK_BYTES = 4096,
+	EXTENT_BLOCKS_MAX = 64,
+
+	LINK_OFF_PARENT = 0, /* u64 */
+	LINK_OFF_COOKIE = 8, /* u64 */
+	LINK_BYTES = 16,
+	LINK_COLLISION_BITS = 4
+};
+
 #endif

@@ -1,0 +1,623 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* store.c - making, opening and closing a store, and its accessors; store.h. */
+#include "txn/store_internal.h"
+
+#include <stdarg.h>
+
+#include "txn/format.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+enum { CACHE_DEFAULT_BYTES = 48 << 20 };
+
+static const char guard_note[] =
+	"This folder stands where the control file of a txnfs mount is, so "
+	"that\n"
+	"\"echo commit > .txn/ctl\" fails while the directory is not mounted.\n"
+	"Mount it with: txn mount DIR\n";
+
+void store_error_set(struct store_error *err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
+	va_end(ap);
+}
+
+/* --- the handle --- */
+
+static int new_view(struct store *s, uint64_t id, const struct ptr *ptr,
+		    struct view **out)
+{
+	struct root root = { .ptr = *ptr };
+
+	return view_new(s, id, &root, s->read_only, out);
+}
+
+static int store_new(const struct store_params *p, struct store **out)
+{
+	struct store *s;
+	int err;
+
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->dev = p->dev;
+	s->env = p->env;
+	s->read_only = p->read_only;
+	s->check_item = p->check_item;
+	s->check_arg = p->check_arg;
+	s->queue_last = &s->queue_first;
+	s->next_obj = STORE_FIRST_OBJ;
+	s->next_view = STORE_FIRST_VIEW_ID;
+	pthread_mutex_init(&s->queue_lock, NULL);
+	pthread_cond_init(&s->queue_cond, NULL);
+	pthread_mutex_init(&s->head_lock, NULL);
+	err = cache_new(p->cache_bytes ? p->cache_bytes : CACHE_DEFAULT_BYTES,
+			&s->cache);
+	if (err) {
+		store_abandon(s);
+		return err;
+	}
+	s->env->random(s->env, &s->lineage, sizeof(s->lineage));
+	*out = s;
+	return 0;
+}
+
+static void store_free(struct store *s, bool tidy)
+{
+	if (!s)
+		return;
+	view_free(s->working);
+	view_free(s->plain);
+	view_free(s->catalog);
+	root_put(&s->tree, &s->head);
+	record_release(&s->last);
+	cache_free(s->cache);
+	tree_release(&s->tree);
+	log_close(s->log, tidy);
+	pthread_mutex_destroy(&s->head_lock);
+	pthread_cond_destroy(&s->queue_cond);
+	pthread_mutex_destroy(&s->queue_lock);
+	free(s);
+}
+
+void store_abandon(struct store *s)
+{
+	store_free(s, false);
+}
+
+static int open_log(struct store *s)
+{
+	struct log_params lp = {
+		.dev = s->dev,
+		.env = s->env,
+		.read_only = s->read_only,
+		.small_segment_bytes = s->format.small_segment_bytes,
+		.bulk_segment_bytes = s->format.bulk_segment_bytes,
+		.reserve_bytes = s->format.reserve_bytes,
+	};
+	int err;
+
+	err = log_open(&lp, &s->log);
+	if (err)
+		return err;
+	return tree_init(&s->tree, s->log, s->cache);
+}
+
+/* Views and head as the record says. */
+static int adopt_record(struct store *s, struct record *rec)
+{
+	struct ptr ptr;
+	int err;
+
+	ptr = record_find_root(rec, ROOT_CATALOG, 0);
+	err = new_view(s, STORE_CATALOG_ID, &ptr, &s->catalog);
+	ptr = record_find_root(rec, ROOT_PLAIN, 0);
+	if (!err)
+		err = new_view(s, STORE_PLAIN_ID, &ptr, &s->plain);
+	ptr = record_find_root(rec, ROOT_VIEW, STORE_WORKING_ID);
+	if (!err)
+		err = new_view(s, STORE_WORKING_ID, &ptr, &s->working);
+	if (err)
+		return err;
+	s->head.ptr = record_find_root(rec, ROOT_HEAD, 0);
+	s->next_obj = max_u64(rec->next_obj, STORE_FIRST_OBJ);
+	s->next_view = max_u64(rec->next_view, STORE_FIRST_VIEW_ID);
+	s->small_flushed = rec->small_flushed;
+	s->bulk_flushed = rec->bulk_flushed;
+	s->recovered = !(rec->flags & REC_FLAG_CLOSING);
+	if (s->recovered)
+		s->next_obj += STORE_OBJ_SKIP;
+	s->last = *rec;
+	*rec = (struct record){ 0 };
+	return 0;
+}
+
+/* One record for everybody, though nothing may have changed. */
+static int write_record(struct store *s, bool closing)
+{
+	struct queue_req req = { .view = s->working, .closing = closing };
+
+	return store_queue_run(s, &req);
+}
+
+/* --- create --- */
+
+static uint64_t power_of_two_below(uint64_t v)
+{
+	uint64_t p = 1;
+
+	while (p <= v / 2)
+		p *= 2;
+	return p;
+}
+
+static uint64_t clamp_u64(uint64_t v, uint64_t lo, uint64_t hi)
+{
+	return v < lo ? lo : v > hi ? hi : v;
+}
+
+/* Segments small enough that a small host is not eaten up by prepared ones. */
+static int choose_params(const struct store_params *p, struct format_text *f)
+{
+	uint64_t space, unit;
+	int err;
+
+	err = p->dev->ops->space(p->dev, &space);
+	if (err)
+		return err;
+	unit = power_of_two_below(space / 512 + 1);
+	f->small_segment_bytes = p->small_segment_bytes
+					 ? p->small_segment_bytes
+					 : clamp_u64(unit, MIB, 8 * MIB);
+	f->bulk_segment_bytes = p->bulk_segment_bytes
+					? p->bulk_segment_bytes
+					: clamp_u64(unit * 8, MIB, 64 * MIB);
+	f->reserve_bytes = p->reserve_bytes ? p->reserve_bytes
+					    : clamp_u64(unit, MIB, 8 * MIB);
+	return 0;
+}
+
+/* tmp/ is there before dev_replace_text() needs it; .txn/format is the last
+ * thing to appear: before it the folder is not a store. */
+static int create_folders(struct dev *dev)
+{
+	static const char *const folders[] = { "log", "tmp", "ctl" };
+	int err = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(folders) && !err; i++) {
+		err = dev->ops->mkdir(dev, folders[i]);
+		if (err == -EEXIST)
+			err = 0;
+	}
+	if (!err)
+		err = dev->ops->sync_dir(dev, "");
+	if (!err)
+		err = dev_replace_text(dev, "ctl/README", guard_note);
+	if (!err)
+		err = dev_replace_text(dev, ".gitignore", "*\n");
+	return err;
+}
+
+static int create_first_record(struct store *s)
+{
+	struct record rec = { .flags = REC_FLAG_CLOSING };
+	int err;
+
+	err = log_start(s->log);
+	if (!err)
+		err = adopt_record(s, &rec);
+	/* The store begins with this record; nothing was flushed before. */
+	if (!err)
+		err = write_record(s, false);
+	return err;
+}
+
+/* 0: there is none. */
+static int refuse_existing(struct dev *dev, const char *name)
+{
+	struct dev_file *f;
+	int err = dev->ops->open(dev, name, false, &f);
+
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	dev->ops->close(f);
+	return -EEXIST;
+}
+
+int store_create(const struct store_params *params, struct store **store_out,
+		 struct store_error *err_out)
+{
+	char text[FORMAT_TEXT_MAX_BYTES];
+	struct store *s = NULL;
+	const char *what = "creating the store";
+	int err;
+
+	err = refuse_existing(params->dev, "format");
+	if (err) {
+		store_error_set(err_out,
+				err == -EEXIST ? "there is a store already"
+					       : "looking for .txn/format: %s",
+				strerror(-err));
+		return err;
+	}
+	err = store_new(params, &s);
+	if (err)
+		goto out;
+	s->read_only = false;
+	s->format.version = STORE_FORMAT_VERSION;
+	s->env->random(s->env, s->uuid, sizeof(s->uuid));
+	uuid_to_text(s->uuid, s->format.uuid);
+	err = choose_params(params, &s->format);
+	if (!err)
+		err = create_folders(params->dev);
+	if (err)
+		goto out;
+	what = "creating the log";
+	err = open_log(s);
+	if (!err)
+		err = create_first_record(s);
+	if (err)
+		goto out;
+	what = "writing .txn/format";
+	format_text_write(&s->format, text);
+	/* Read back what others will read, so that get() works here too. */
+	err = format_text_parse(text, strlen(text), &s->format);
+	if (!err)
+		err = dev_replace_text(params->dev, "format", text);
+out:
+	if (err) {
+		store_error_set(err_out, "%s: %s", what, strerror(-err));
+		store_abandon(s);
+		return err;
+	}
+	*store_out = s;
+	return 0;
+}
+
+/* --- open --- */
+
+static int read_format(struct store *s, struct store_error *err_out)
+{
+	char *text = NULL;
+	int err;
+
+	err = dev_read_text(s->dev, "format", FORMAT_TEXT_MAX_BYTES, &text);
+	if (err) {
+		store_error_set(err_out, "reading .txn/format: %s",
+				strerror(-err));
+		return err == -EFBIG ? -EFSCORRUPTED : err;
+	}
+	err = format_text_parse(text, strlen(text), &s->format);
+	free(text);
+	if (err == -EPROTONOSUPPORT)
+		store_error_set(err_out,
+				"the store has format version %u, this program "
+				"knows %u: use a newer txnfs",
+				s->format.version, STORE_FORMAT_VERSION);
+	else if (err)
+		store_error_set(err_out, "damage: .txn/format is not readable "
+					 "as a store's description");
+	else
+		err = uuid_from_text(s->format.uuid, s->uuid);
+	return err;
+}
+
+/*
+ * Go on writing after the chosen record: in new segments, so that nothing that
+ * a crash left half written is ever appended to. What lies beyond the record
+ * goes once the first new record is durable; when the host has no space for
+ * the new segments it goes before: recovery has refused it, and would again.
+ */
+static int start_writing(struct store *s, struct store_error *err_out)
+{
+	uint64_t small_end = s->last.pos + record_bytes(&s->last);
+	uint64_t bulk_end = s->last.bulk_flushed;
+	bool discarded = false;
+	const char *what = "flushing what was read";
+	int err;
+
+	err = log_sync_old(s->log, s->last.small_flushed, s->last.bulk_flushed);
+	if (err)
+		goto out;
+	what = "preparing the log";
+	err = log_start(s->log);
+	if (err == -ENOSPC) {
+		err = log_discard_after(s->log, small_end, bulk_end);
+		discarded = !err;
+		if (!err)
+			err = log_start(s->log);
+	}
+	if (err)
+		goto out;
+	/* All that exists is durable, and what comes lies above it. */
+	s->small_flushed = log_tail(s->log, LOG_SMALL);
+	s->bulk_flushed = log_tail(s->log, LOG_BULK);
+	what = "writing the first record";
+	s->working->version++; /* there is something to say */
+	err = write_record(s, false);
+	if (err || discarded)
+		goto out;
+	what = "discarding the unfinished end of the log";
+	err = log_discard_after(s->log, small_end, bulk_end);
+out:
+	if (err)
+		store_error_set(err_out, "%s: %s%s", what, strerror(-err),
+				err == -ENOSPC ? "; free some space on the host"
+					       : "");
+	return err;
+}
+
+static int load_head_info(struct store *s, struct store_error *err_out)
+{
+	int err;
+
+	if (!s->last.head_number)
+		return 0;
+	err = store_get_commit(s, s->last.head_number, &s->head_info);
+	if (err == 1)
+		err = -EFSCORRUPTED;
+	if (!err && !ptr_eq(&s->head_info.root, &s->head.ptr))
+		err = -EFSCORRUPTED;
+	if (err)
+		store_error_set(err_out,
+				"damage: commit @%llu in the catalog: %s",
+				(unsigned long long)s->last.head_number,
+				strerror(-err));
+	return err;
+}
+
+int store_open(const struct store_params *params, struct store **store_out,
+	       struct store_error *err_out)
+{
+	struct record rec = { 0 };
+	struct store *s = NULL;
+	int err;
+
+	err_out->text[0] = '\0';
+	err = store_new(params, &s);
+	if (err)
+		goto out;
+	err = read_format(s, err_out);
+	if (err)
+		goto out;
+	err = open_log(s);
+	if (err) {
+		store_error_set(err_out, "opening .txn/log: %s",
+				strerror(-err));
+		goto out;
+	}
+	err = store_recover(s, &rec, err_out);
+	if (!err)
+		err = adopt_record(s, &rec);
+	if (!err)
+		err = load_head_info(s, err_out);
+	if (!err && !s->read_only)
+		err = start_writing(s, err_out);
+out:
+	record_release(&rec);
+	if (err) {
+		if (!err_out->text[0])
+			store_error_set(err_out, "%s", strerror(-err));
+		store_abandon(s);
+		return err;
+	}
+	*store_out = s;
+	return 0;
+}
+
+int store_close(struct store *store)
+{
+	int err = 0;
+
+	if (!store)
+		return 0;
+	if (store_failed(store, NULL))
+		err = -EIO;
+	else if (!store->read_only)
+		err = write_record(store, true);
+	store_free(store, !err && !store->read_only);
+	return err;
+}
+
+/* --- accessors --- */
+
+const struct tree *store_tree(struct store *store)
+{
+	return &store->tree;
+}
+
+struct log *store_log(struct store *store)
+{
+	return store->log;
+}
+
+struct env *store_env(struct store *store)
+{
+	return store->env;
+}
+
+struct view *store_working(struct store *store)
+{
+	return store->working;
+}
+
+struct view *store_plain(struct store *store)
+{
+	return store->plain;
+}
+
+bool store_is_read_only(const struct store *store)
+{
+	return store->read_only;
+}
+
+const char *store_uuid(const struct store *store)
+{
+	return store->format.uuid;
+}
+
+const char *store_format_param(const struct store *store, const char *key)
+{
+	return format_text_get(&store->format, key);
+}
+
+uint64_t store_new_obj(struct store *store)
+{
+	return __atomic_fetch_add(&store->next_obj, 1, __ATOMIC_SEQ_CST);
+}
+
+uint64_t store_new_view_id(struct store *store)
+{
+	return __atomic_fetch_add(&store->next_view, 1, __ATOMIC_SEQ_CST);
+}
+
+void store_require_bulk(struct store *store, uint64_t end_pos)
+{
+	uint64_t cur = __atomic_load_n(&store->bulk_required, __ATOMIC_SEQ_CST);
+
+	while (cur < end_pos &&
+	       !__atomic_compare_exchange_n(&store->bulk_required, &cur,
+					    end_pos, false, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST))
+		;
+}
+
+int store_failed(struct store *store, const char **reason_out)
+{
+	const char *text = NULL;
+	int err = log_error(store->log, &text);
+
+	if (reason_out)
+		*reason_out = text;
+	return err;
+}
+
+/* --- making states durable --- */
+
+int store_commit(struct store *store, struct view *view,
+		 const struct commit_req *creq, uint64_t *number_out)
+{
+	struct queue_req req = { .view = view, .commit = creq };
+	int err;
+
+	if (store->read_only || view->read_only)
+		return -EROFS;
+	if (creq->message_bytes > STORE_MESSAGE_MAX)
+		return -EINVAL;
+	err = store_queue_run(store, &req);
+	if (err >= 0)
+		*number_out = req.number;
+	return err;
+}
+
+int store_checkpoint(struct store *store, struct view *view)
+{
+	struct queue_req req = { .view = view };
+
+	if (store->read_only || view->read_only)
+		return -EROFS;
+	return store_queue_run(store, &req);
+}
+
+bool store_needs_checkpoint(struct store *store, struct view *view)
+{
+	return view_version(view) !=
+	       __atomic_load_n(&view->recorded_version, __ATOMIC_RELAXED);
+}
+
+void store_head(struct store *store, struct root *root_out,
+		struct commit_info *info_out)
+{
+	pthread_mutex_lock(&store->head_lock);
+	*root_out = root_get(&store->head);
+	if (info_out)
+		*info_out = store->head_info;
+	pthread_mutex_unlock(&store->head_lock);
+}
+
+/* --- statistics and checks --- */
+
+void store_get_stats(struct store *store, struct store_stats *out)
+{
+	struct tree_stats ts;
+
+	tree_get_stats(&store->tree, &ts);
+	*out = (struct store_stats){
+		.commits = __atomic_load_n(&store->n_commits, __ATOMIC_RELAXED),
+		.checkpoints = __atomic_load_n(&store->n_checkpoints,
+					       __ATOMIC_RELAXED),
+		.last_commit_ns = __atomic_load_n(&store->last_commit_ns,
+						  __ATOMIC_RELAXED),
+		.last_commit_bytes = __atomic_load_n(&store->last_commit_bytes,
+						     __ATOMIC_RELAXED),
+		.records = __atomic_load_n(&store->last.seq, __ATOMIC_RELAXED),
+		.dirty_nodes = ts.dirty_nodes,
+		.dirty_bytes = ts.dirty_bytes,
+		.cached_bytes = cache_bytes(store->cache),
+		.recovered = store->recovered,
+	};
+}
+
+/* Commits are numbered without holes up to head, and the newest is head. */
+struct order_check {
+	uint64_t expect;
+	bool wrong;
+};
+
+static int check_order(void *arg, const struct commit_info *info)
+{
+	struct order_check *o = arg;
+
+	o->wrong = info->number != o->expect;
+	o->expect--;
+	return o->wrong;
+}
+
+static int check_catalog(struct store *store, char *why, size_t why_bytes)
+{
+	struct commit_info *info;
+	struct order_check o = { 0 };
+	struct root head;
+	int err;
+
+	info = malloc(sizeof(*info));
+	if (!info)
+		return -ENOMEM;
+	store_head(store, &head, info);
+	root_put(&store->tree, &head);
+	o.expect = info->number;
+	free(info);
+	err = store_each_commit(store, o.expect, check_order, &o);
+	if (!err && (o.wrong || o.expect)) {
+		(void)snprintf(why, why_bytes,
+			       "catalog: commit @%llu is missing",
+			       (unsigned long long)(o.expect + o.wrong));
+		err = -EFSCORRUPTED;
+	}
+	return err;
+}
+
+int store_check(struct store *store, char *why, size_t why_bytes)
+{
+	struct root head;
+	int err;
+
+	err = log_check(store->log, why, why_bytes);
+	if (err)
+		return err;
+	store_head(store, &head, NULL);
+	err = tree_check(&store->tree, &head, why, why_bytes);
+	root_put(&store->tree, &head);
+	if (!err)
+		err = view_check(store->working, why, why_bytes);
+	if (!err)
+		err = view_check(store->plain, why, why_bytes);
+	if (!err)
+		err = view_check(store->catalog, why, why_bytes);
+	if (!err)
+		err = check_catalog(store, why, why_bytes);
+	return err;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * store_internal.h - what view.c and the store_*.c files share.
+ *
+ * Lock order (DESIGN.md 8): store->queue_lock is never held while another
+ * lock is taken; view->lock, then store->head_lock; below them only the locks
+ * inside cache and log.
+ */
+#ifndef TXN_STORE_INTERNAL_H
+#define TXN_STORE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "txn/cache.h"
+#include "txn/format_text.h"
+#include "txn/log.h"
+#include "txn/record.h"
+#include "txn/store.h"
+
+enum {
+	STORE_WORKING_ID = 1,
+	STORE_PLAIN_ID = 2,
+	STORE_CATALOG_ID = 3,
+	STORE_FIRST_VIEW_ID = 16, /* lower ones are the store's own */
+	STORE_FIRST_OBJ = 16, /* lower ones have fixed meanings (fs: root) */
+	/* Object numbers skipped after an unclean end, so that none handed out
+	 * since the last record is handed out again. */
+	STORE_OBJ_SKIP = 1 << 20
+};
+
+struct view {
+	struct store *store;
+	uint64_t id;
+	bool read_only;
+	pthread_rwlock_t lock; /* guards the fields below */
+	struct root root;
+	uint64_t gen; /* nodes of this generation may be changed in place */
+	uint64_t version;
+	/* Guarded by being the leader of the commit queue. */
+	uint64_t recorded_version; /* durable as of this version */
+	struct ptr recorded; /* root in the last durable record */
+};
+
+/* One caller waiting for the queue; lives on its stack. */
+struct queue_req {
+	struct queue_req *next;
+	struct view *view;
+	const struct commit_req *commit; /* NULL: a checkpoint */
+	bool closing; /* a closing record, even when nothing changed */
+	int result;
+	uint64_t number;
+	bool done;
+};
+
+struct store {
+	struct dev *dev;
+	struct env *env;
+	struct log *log;
+	struct cache *cache;
+	struct tree tree;
+	struct format_text format;
+	uint8_t uuid[16];
+	bool read_only;
+	bool recovered; /* the last end was not a clean close */
+	int (*check_item)(void *arg, struct log *log, uint64_t small_limit,
+			  const struct key *key, const struct val *val);
+	void *check_arg;
+
+	struct view *working, *plain, *catalog;
+
+	/* atomic */
+	uint64_t next_obj, next_view, next_gen;
+	uint64_t bulk_required; /* bulk flushed up to here before a record */
+
+	pthread_mutex_t queue_lock; /* guards the next four */
+	pthread_cond_t queue_cond;
+	struct queue_req *queue_first, **queue_last;
+	bool queue_busy; /* somebody leads */
+
+	/* The leader's: */
+	struct record last; /* newest durable record */
+	uint64_t small_flushed, bulk_flushed;
+	uint64_t lineage;
+
+	pthread_mutex_t head_lock; /* guards the next two */
+	struct root head;
+	struct commit_info head_info;
+
+	/* atomic, for statistics */
+	uint64_t n_commits, n_checkpoints, last_commit_ns, last_commit_bytes;
+};
+
+/* store_queue.c */
+int store_queue_run(struct store *store, struct queue_req *req);
+
+/* store_catalog.c */
+int catalog_insert(struct store *store, const struct commit_info *info);
+
+/* store_recover.c: choose the record (*rec_out is filled) and say why not. */
+int store_recover(struct store *store, struct record *rec_out,
+		  struct store_error *err);
+
+/* view.c, for the leader of the queue */
+/* The state was written out: hold it by pointer from now on, if the view
+ * still shows it. */
+void view_settle(struct view *v, const struct root *written);
+
+void store_error_set(struct store_error *err, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * store_recover.c - which record is the state of the store? DESIGN.md 6.
+ *
+ * The youngest intact record is taken if everything new in its roots is whole.
+ * If not, it was the one unflushed record that a crash may leave, and the one
+ * before it, which was durable before this one was appended, must be whole:
+ * when it is not, that is damage, and nothing older is taken. Nothing is
+ * written here.
+ */
+#include "txn/store_internal.h"
+
+struct verify {
+	struct store *store;
+	uint64_t small_limit;
+};
+
+static int verify_item(void *arg, const struct key *key, const struct val *val)
+{
+	struct verify *v = arg;
+	struct store *s = v->store;
+
+	return s->check_item(s->check_arg, s->log, v->small_limit, key, val);
+}
+
+/*
+ * Read all that is new in a record's roots: what lies below its flushed
+ * position was durable before it and is not read.
+ */
+static int verify_record(struct store *store, const struct record *rec,
+			 const struct record_root **bad_out)
+{
+	struct verify v = { store, rec->small_flushed };
+
+	for (size_t i = 0; i < rec->nroots; i++) {
+		const struct record_root *r = &rec->roots[i];
+		bool files = r->kind == ROOT_HEAD || r->kind == ROOT_VIEW;
+		int err;
+
+		*bad_out = r;
+		if (!r->ptr.pos)
+			continue;
+		err = tree_walk_new(
+			&store->tree, &r->ptr, rec->small_flushed,
+			files && store->check_item ? verify_item : NULL, &v);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static bool is_damage(int err)
+{
+	return err == -EFSCORRUPTED || err == -EFSBADCRC || err == -ENXIO;
+}
+
+static const char *root_name(uint32_t kind)
+{
+	switch (kind) {
+	case ROOT_HEAD:
+		return "head";
+	case ROOT_CATALOG:
+		return "the catalog";
+	case ROOT_PLAIN:
+		return "the plain directory's table";
+	case ROOT_VIEW:
+		return "staged changes";
+	default:
+		return "a state of unknown kind";
+	}
+}
+
+/* The record before `young`, which did not verify. */
+static int recover_previous(struct store *store, const struct record *young,
+			    struct record *rec_out, struct store_error *err_out)
+{
+	const struct record_root *bad = NULL;
+	struct record prev = { 0 };
+	int err;
+
+	if (!young->prev_pos) {
+		store_error_set(err_out,
+				"the only record of the store (log position "
+				"%#llx) is damaged",
+				(unsigned long long)young->pos);
+		return -EFSCORRUPTED;
+	}
+	err = record_read(store->log, young->prev_pos, store->uuid, &prev);
+	if (!err && prev.sum != young->prev_sum)
+		err = -EFSBADCRC;
+	if (!err)
+		err = verify_record(store, &prev, &bad);
+	if (!err) {
+		env_logf(store->env, ENV_NOTICE,
+			 "record %llu was not complete when the last run "
+			 "ended; going on from record %llu",
+			 (unsigned long long)young->seq,
+			 (unsigned long long)prev.seq);
+		*rec_out = prev;
+		return 0;
+	}
+	store_error_set(err_out,
+			"damage: the last records of the store cannot be read "
+			"(log positions %#llx, %#llx: %s); "
+			"mount with -o ro from a copy",
+			(unsigned long long)young->pos,
+			(unsigned long long)young->prev_pos, strerror(-err));
+	record_release(&prev);
+	return is_damage(err) ? -EFSCORRUPTED : err;
+}
+
+int store_recover(struct store *store, struct record *rec_out,
+		  struct store_error *err_out)
+{
+	const struct record_root *bad = NULL;
+	struct record young = { 0 };
+	int err;
+
+	err = record_find_last(store->log, store->uuid, &young);
+	if (err == 1) {
+		store_error_set(err_out, "damage: no record found in .txn/log");
+		return -EFSCORRUPTED;
+	}
+	if (err) {
+		store_error_set(err_out, "reading .txn/log: %s",
+				strerror(-err));
+		return err;
+	}
+	err = verify_record(store, &young, &bad);
+	if (!err) {
+		*rec_out = young;
+		return 0;
+	}
+	if (is_damage(err)) {
+		env_logf(store->env, ENV_NOTICE,
+			 "record %llu: %s is not whole (%s)",
+			 (unsigned long long)young.seq, root_name(bad->kind),
+			 strerror(-err));
+		err = recover_previous(store, &young, rec_out, err_out);
+	} else {
+		store_error_set(err_out, "reading %s: %s", root_name(bad->kind),
+				strerror(-err));
+	}
+	record_release(&young);
+	return err;
+}

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* view.c - see view.h. */
+#include "txn/store_internal.h"
+
+enum {
+	/* What one update may dirty, asked for before it is accepted: the
+	 * nodes on the paths of a few keys. Exact claims follow in tree_apply;
+	 * several updates at once may overshoot into the reserve. */
+	UPDATE_ROOM_BYTES = 32 * TREE_NODE_MAX,
+	/* Nodes not yet written out, of all views; past this the updating
+	 * thread makes a checkpoint itself. */
+	DIRTY_NODES_MAX_BYTES = 128 << 20
+};
+
+struct vtx {
+	struct cursor cursor;
+	struct batch batch;
+	bool update;
+};
+
+int view_new(struct store *store, uint64_t id, const struct root *root,
+	     bool read_only, struct view **view_out)
+{
+	pthread_rwlockattr_t attr;
+	struct view *v;
+	int err;
+
+	v = calloc(1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	err = pthread_rwlockattr_init(&attr);
+	if (err) {
+		free(v);
+		return -err;
+	}
+	/* A freeze must not wait for ever behind readers. */
+	(void)pthread_rwlockattr_setkind_np(
+		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	err = pthread_rwlock_init(&v->lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	if (err) {
+		free(v);
+		return -err;
+	}
+	v->store = store;
+	v->id = id;
+	v->read_only = read_only;
+	v->root = root_get(root);
+	v->gen = __atomic_add_fetch(&store->next_gen, 1, __ATOMIC_RELAXED);
+	v->recorded = root->ptr;
+	*view_out = v;
+	return 0;
+}
+
+void view_free(struct view *v)
+{
+	if (!v)
+		return;
+	root_put(&v->store->tree, &v->root);
+	pthread_rwlock_destroy(&v->lock);
+	free(v);
+}
+
+uint64_t view_id(const struct view *v)
+{
+	return v->id;
+}
+
+bool view_is_read_only(const struct view *v)
+{
+	return v->read_only;
+}
+
+static void lock_shared(struct view *v)
+{
+	int err = pthread_rwlock_rdlock(&v->lock);
+
+	ASSERT(!err);
+}
+
+static void lock_exclusive(struct view *v)
+{
+	int err = pthread_rwlock_wrlock(&v->lock);
+
+	ASSERT(!err);
+}
+
+static void unlock(struct view *v)
+{
+	int err = pthread_rwlock_unlock(&v->lock);
+
+	ASSERT(!err);
+}
+
+uint64_t view_version(struct view *v)
+{
+	uint64_t version;
+
+	lock_shared(v);
+	version = v->version;
+	unlock(v);
+	return version;
+}
+
+void view_lock_shared(struct view *v)
+{
+	lock_shared(v);
+}
+
+void view_unlock_shared(struct view *v)
+{
+	unlock(v);
+}
+
+int vtx_get(struct vtx *tx, const struct key *key, struct val *val_out)
+{
+	return tree_get(&tx->cursor, key, val_out);
+}
+
+int vtx_next(struct vtx *tx, const struct key *from, const struct key *to,
+	     struct key *key_out, struct val *val_out)
+{
+	return tree_next(&tx->cursor, from, to, key_out, val_out);
+}
+
+int vtx_prev(struct vtx *tx, const struct key *from, const struct key *to,
+	     struct key *key_out, struct val *val_out)
+{
+	return tree_prev(&tx->cursor, from, to, key_out, val_out);
+}
+
+int vtx_put(struct vtx *tx, const struct key *key, const void *val, size_t len)
+{
+	ASSERT(tx->update);
+	return batch_put(&tx->batch, key, val, len);
+}
+
+int vtx_del(struct vtx *tx, const struct key *key)
+{
+	ASSERT(tx->update);
+	return batch_del(&tx->batch, key);
+}
+
+int vtx_del_range(struct vtx *tx, const struct key *from, const struct key *to)
+{
+	ASSERT(tx->update);
+	return batch_del_range(&tx->batch, from, to);
+}
+
+/* Was err the tree asking for a node? */
+static bool is_miss(const struct vtx *tx, int err)
+{
+	return err == -EAGAIN && tx->cursor.miss.pos;
+}
+
+int view_read(struct view *v, view_fn fn, void *arg)
+{
+	struct vtx tx = { .update = false };
+	int err;
+
+	cursor_init(&tx.cursor, &v->store->tree, &v->root);
+	for (;;) {
+		lock_shared(v);
+		cursor_reset(&tx.cursor, &v->root);
+		err = fn(&tx, arg);
+		unlock(v);
+		if (!is_miss(&tx, err))
+			break;
+		err = tree_load(&tx.cursor);
+		if (err)
+			break;
+	}
+	cursor_release(&tx.cursor);
+	return err;
+}
+
+/* How an update ends, in the same hold of the lock as its changes. */
+struct update {
+	view_fn fn;
+	view_done_fn done;
+	void *arg;
+	struct root *freeze_out; /* may be NULL: the state with the changes */
+	const struct root *flip_to; /* may be NULL: then the view shows this */
+};
+
+static void update_finish(struct view *v, const struct update *u, bool changed)
+{
+	if (changed)
+		v->version++;
+	if (u->freeze_out) {
+		*u->freeze_out = u->flip_to ? v->root : root_get(&v->root);
+		v->gen = __atomic_add_fetch(&v->store->next_gen, 1,
+					    __ATOMIC_RELAXED);
+	}
+	if (u->flip_to) {
+		v->root = root_get(u->flip_to);
+		v->version++;
+	}
+	if (u->done)
+		u->done(u->arg);
+}
+
+/* One try under the lock. */
+static int update_try(struct view *v, struct vtx *tx, const struct update *u)
+{
+	bool changed;
+	int err = 0;
+
+	batch_reset(&tx->batch);
+	cursor_reset(&tx->cursor, &v->root);
+	if (u->fn)
+		err = u->fn(tx, u->arg);
+	if (err)
+		return err;
+	changed = tx->batch.n > 0;
+	if (changed)
+		err = tree_apply(&tx->cursor, &v->root, v->gen, &tx->batch);
+	if (!err)
+		update_finish(v, u, changed);
+	return err;
+}
+
+static int update_run(struct view *v, const struct update *u)
+{
+	struct vtx tx = { .update = true };
+	int err;
+
+	cursor_init(&tx.cursor, &v->store->tree, &v->root);
+	batch_init(&tx.batch);
+	for (;;) {
+		lock_exclusive(v);
+		err = update_try(v, &tx, u);
+		unlock(v);
+		if (!is_miss(&tx, err))
+			break;
+		err = tree_load(&tx.cursor);
+		if (err)
+			break;
+	}
+	batch_release(&tx.batch);
+	cursor_release(&tx.cursor);
+	return err;
+}
+
+/* Is the store able to take a change now? */
+static int update_admit(struct view *v, unsigned int flags)
+{
+	struct tree_stats stats;
+
+	if (v->read_only || v->store->read_only)
+		return -EROFS;
+	if (store_failed(v->store, NULL))
+		return -EIO;
+	tree_get_stats(&v->store->tree, &stats);
+	if (stats.dirty_bytes > DIRTY_NODES_MAX_BYTES &&
+	    !(flags & VIEW_PRIVILEGED)) {
+		int err = store_checkpoint(v->store, v);
+
+		if (err)
+			return err;
+	}
+	return log_room(v->store->log, UPDATE_ROOM_BYTES, 0,
+			flags & VIEW_PRIVILEGED);
+}
+
+int view_update(struct view *v, unsigned int flags, view_fn fn,
+		view_done_fn done, void *arg)
+{
+	struct update u = { .fn = fn, .done = done, .arg = arg };
+	int err;
+
+	err = update_admit(v, flags);
+	if (err)
+		return err;
+	return update_run(v, &u);
+}
+
+void view_freeze(struct view *v, struct root *out)
+{
+	lock_exclusive(v);
+	*out = root_get(&v->root);
+	v->gen = __atomic_add_fetch(&v->store->next_gen, 1, __ATOMIC_RELAXED);
+	unlock(v);
+}
+
+int view_update_freeze(struct view *v, view_fn fn, view_done_fn done, void *arg,
+		       struct root *out)
+{
+	struct update u = {
+		.fn = fn, .done = done, .arg = arg, .freeze_out = out
+	};
+
+	return update_run(v, &u);
+}
+
+int view_flip(struct view *v, const struct root *to, view_fn fn,
+	      view_done_fn at, void *arg, struct root *old_out)
+{
+	struct update u = { .fn = fn,
+			    .done = at,
+			    .arg = arg,
+			    .freeze_out = old_out,
+			    .flip_to = to };
+
+	return update_run(v, &u);
+}
+
+void view_settle(struct view *v, const struct root *written)
+{
+	struct root old = ROOT_EMPTY;
+
+	lock_exclusive(v);
+	if (v->root.node && v->root.node == written->node) {
+		/* Nothing changed since: the clean form is in the cache. */
+		old = v->root;
+		v->root = (struct root){ .ptr = written->ptr };
+	}
+	unlock(v);
+	root_put(&v->store->tree, &old);
+}
+
+int view_check(struct view *v, char *why, size_t why_bytes)
+{
+	struct root root;
+	int err;
+
+	view_freeze(v, &root);
+	err = tree_check(&v->store->tree, &root, why, why_bytes);
+	root_put(&v->store->tree, &root);
+	return err;
+}
