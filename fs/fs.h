@@ -97,6 +97,9 @@ int fs_open(struct store *store, const struct fs_params *params,
  * that of entering; store_close() makes it durable.
  */
 int fs_close(struct fs *fs);
+/* As after kill -9: what is buffered is dropped. For tests, before
+ * store_abandon(). */
+void fs_abandon(struct fs *fs);
 
 struct store *fs_store(struct fs *fs);
 struct fs_view *fs_working(struct fs *fs); /* borrowed */

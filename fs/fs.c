@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fs.c - a store presented as files: opening and closing, views, how every
+ * operation reads and changes a view, objects left without a name, and the
+ * telling of damage.
+ */
+#include "fs/fs_internal.h"
+
+#include <unistd.h>
+#include <xxhash.h>
+
+enum { VIEW_BUCKETS = 64 };
+
+int64_t fs_now(struct fs *fs)
+{
+	return fs->env->now_ns(fs->env);
+}
+
+struct store *fs_store(struct fs *fs)
+{
+	return fs->store;
+}
+
+struct fs_view *fs_working(struct fs *fs)
+{
+	return fs->working;
+}
+
+/* --- operations --- */
+
+void op_start(struct fs_view *fv, struct fs_op *op)
+{
+	op->fv = fv;
+	op->now_ns = fs_now(fv->fs);
+	op->ntouched = 0;
+}
+
+int op_run(struct vtx *tx, void *arg)
+{
+	struct fs_op *op = arg;
+
+	op->ntouched = 0;
+	return op->fn(tx, op);
+}
+
+void op_finish(void *arg)
+{
+	struct fs_op *op = arg;
+	struct fs *fs = op->fv->fs;
+	uint64_t now;
+
+	/* Entering shows nothing new: the write was counted. */
+	if (op->fv->is_working && op->ntouched && !op->enters) {
+		now = __atomic_add_fetch(&fs->clock, 1, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&fs->op_clock, now, __ATOMIC_SEQ_CST);
+		for (unsigned int i = 0; i < op->ntouched; i++)
+			fs_track(fs, op->touched[i]);
+	}
+	if (op->done)
+		op->done(op);
+}
+
+static bool is_damage(int err)
+{
+	return err == -EFSCORRUPTED || err == -EFSBADCRC;
+}
+
+int fv_read(struct fs_view *fv, struct fs_op *op)
+{
+	int err;
+
+	op_start(fv, op);
+	err = view_read(fv->view, op_run, op);
+	if (is_damage(err))
+		fs_tell_damage(fv, op->ino, 0, err, "metadata");
+	return err;
+}
+
+int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op)
+{
+	int err;
+
+	op_start(fv, op);
+	err = view_update(fv->view, flags, op_run, op_finish, op);
+	if (is_damage(err))
+		fs_tell_damage(fv, op->ino, 0, err, "metadata");
+	return err;
+}
+
+/* True the first time that this place is met. */
+static bool told_first(struct fs *fs, uint64_t what)
+{
+	bool first = true;
+
+	pthread_mutex_lock(&fs->told_lock);
+	for (unsigned int i = 0; i < TOLD_MAX && i < fs->ntold; i++)
+		if (fs->told[i] == what)
+			first = false;
+	if (first)
+		fs->told[fs->ntold++ % TOLD_MAX] = what;
+	pthread_mutex_unlock(&fs->told_lock);
+	return first;
+}
+
+void fs_tell_damage(struct fs_view *fv, uint64_t ino, uint64_t pos, int err,
+		    const char *what)
+{
+	struct fs *fs = fv->fs;
+	uint64_t place[2] = { ino, pos };
+	char *path = NULL;
+	char quoted[512];
+
+	if (!told_first(fs, XXH3_64bits(place, sizeof(place))))
+		return;
+	if (fs_path(fv, ino, &path))
+		path = NULL;
+	(void)fs_quote_path(path ? path : "?", quoted, sizeof(quoted));
+	env_logf(fs->env, ENV_ERROR,
+		 "damage: %s of inode %llu (%s), log position %#llx: %s", what,
+		 (unsigned long long)ino, quoted, (unsigned long long)pos,
+		 err == -EFSBADCRC ? "checksum does not match"
+				   : "impossible contents");
+	free(path);
+}
+
+/* --- views --- */
+
+/* A view of which fv becomes the owner (working: the store stays it). */
+static int fv_new(struct fs *fs, struct view *view, bool working,
+		  struct fs_view **out)
+{
+	struct fs_view *fv;
+
+	fv = calloc(1, sizeof(*fv));
+	if (!fv)
+		return -ENOMEM;
+	fv->buckets = calloc(VIEW_BUCKETS, sizeof(struct fs_file *));
+	if (!fv->buckets) {
+		free(fv);
+		return -ENOMEM;
+	}
+	fv->nbuckets = VIEW_BUCKETS;
+	fv->fs = fs;
+	fv->view = view;
+	fv->is_working = working;
+	fv->refs = 1;
+	pthread_mutex_init(&fv->files_lock, NULL);
+	*out = fv;
+	return 0;
+}
+
+int fs_view_new(struct fs *fs, const struct root *root, struct fs_view **out)
+{
+	struct view *view = NULL;
+	int err;
+
+	err = view_new(fs->store, store_new_view_id(fs->store), root, true,
+		       &view);
+	if (err)
+		return err;
+	err = fv_new(fs, view, false, out);
+	if (err)
+		view_free(view);
+	return err;
+}
+
+struct fs_view *fs_view_get(struct fs_view *fv)
+{
+	if (!fv->is_working)
+		__atomic_add_fetch(&fv->refs, 1, __ATOMIC_RELAXED);
+	return fv;
+}
+
+static void fv_free(struct fs_view *fv)
+{
+	pthread_mutex_destroy(&fv->files_lock);
+	free(fv->buckets);
+	free(fv);
+}
+
+void fs_view_put(struct fs_view *fv)
+{
+	if (!fv || fv->is_working)
+		return;
+	if (__atomic_sub_fetch(&fv->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	ASSERT(!fv->nfiles);
+	view_free(fv->view);
+	fv_free(fv);
+}
+
+bool fs_view_is_read_only(const struct fs_view *fv)
+{
+	return view_is_read_only(fv->view) || store_is_read_only(fv->fs->store);
+}
+
+uint64_t fs_view_id(const struct fs_view *fv)
+{
+	return view_id(fv->view);
+}
+
+/* --- objects without a name --- */
+
+struct orphan_op {
+	struct fs_op op;
+	uint64_t from; /* in: where to look; out: the next one found */
+	uint64_t ino;
+	bool sweep; /* leave those that are in use */
+};
+
+static int orphan_next(struct vtx *tx, void *arg)
+{
+	struct orphan_op *o = arg;
+	struct key from = KEY(ITEM_OBJ_ORPHANS, ITEM_KIND_ORPHAN, o->from);
+	struct key to = KEY(ITEM_OBJ_ORPHANS, ITEM_KIND_ORPHAN, UINT64_MAX);
+	struct key key;
+	struct val val;
+	int err;
+
+	err = vtx_next(tx, &from, &to, &key, &val);
+	if (!err)
+		o->ino = key.off;
+	return err;
+}
+
+static int orphan_del(struct vtx *tx, void *arg)
+{
+	struct orphan_op *o = arg;
+	struct key key = KEY(ITEM_OBJ_ORPHANS, ITEM_KIND_ORPHAN, o->ino);
+	struct val val;
+	int err;
+
+	if (o->sweep && file_is_used(o->op.fv, o->ino))
+		return 0;
+	/* A link may have given it a name again. */
+	err = vtx_get(tx, &key, &val);
+	if (err)
+		return err == 1 ? 0 : err;
+	err = vtx_del(tx, &key);
+	if (!err)
+		err = tx_del_object(tx, o->ino);
+	o->op.touched[0] = o->ino;
+	o->op.ntouched = 1;
+	return err;
+}
+
+static void orphan_deleted(void *arg)
+{
+	struct orphan_op *o = arg;
+	struct fs_file *f;
+
+	if (!o->op.ntouched)
+		return;
+	f = file_peek(o->op.fv, o->ino);
+	if (f) {
+		f->gone = true;
+		file_discard(f);
+	}
+}
+
+int orphan_remove(struct fs_file *f)
+{
+	struct orphan_op o = {
+		.op = { .fn = orphan_del,
+			.done = orphan_deleted,
+			.ino = f->ino },
+		.ino = f->ino,
+	};
+	struct fs_view *fv = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE);
+
+	if (fs_view_is_read_only(fv))
+		return 0;
+	return fv_update(fv, VIEW_PRIVILEGED, &o.op);
+}
+
+int orphans_remove(struct fs *fs)
+{
+	struct orphan_op o = { .sweep = true };
+	int err;
+
+	for (;;) {
+		o.op = (struct fs_op){ .fn = orphan_next };
+		err = fv_read(fs->working, &o.op);
+		if (err)
+			return err == 1 ? 0 : err;
+		o.op = (struct fs_op){ .fn = orphan_del,
+				       .done = orphan_deleted,
+				       .ino = o.ino };
+		err = fv_update(fs->working, VIEW_PRIVILEGED, &o.op);
+		if (err)
+			return err;
+		if (o.ino == UINT64_MAX)
+			return 0;
+		o.from = o.ino + 1;
+	}
+}
+
+/* --- open and close --- */
+
+static int make_root(struct vtx *tx, void *arg)
+{
+	struct fs_op *op = arg;
+	struct item_attr a;
+	int err;
+
+	err = tx_get_attr(tx, FS_ROOT_INO, &a);
+	if (err != -ENOENT)
+		return err;
+	a = (struct item_attr){
+		.mode = S_IFDIR | 0755,
+		.nlink = 2,
+		.uid = geteuid(),
+		.gid = getegid(),
+		.atime_ns = op->now_ns,
+		.mtime_ns = op->now_ns,
+		.ctime_ns = op->now_ns,
+		.btime_ns = op->now_ns,
+	};
+	return tx_put_attr(tx, op, FS_ROOT_INO, &a);
+}
+
+static bool working_is_head(struct fs *fs)
+{
+	struct root head, working;
+	bool same;
+
+	store_head(fs->store, &head, NULL);
+	view_freeze(fs->working->view, &working);
+	same = root_same(&head, &working);
+	root_put(store_tree(fs->store), &working);
+	root_put(store_tree(fs->store), &head);
+	return same;
+}
+
+static void fs_init(struct fs *fs, struct store *store,
+		    const struct fs_params *params)
+{
+	const char *uuid = store_uuid(store);
+
+	fs->store = store;
+	fs->env = store_env(store);
+	fs->log = store_log(store);
+	fs->buffer_bytes = params && params->buffer_bytes
+				   ? params->buffer_bytes
+				   : BUFFER_DEFAULT_BYTES;
+	fs->name_seed = XXH3_64bits(uuid, strlen(uuid));
+	fs->hash_mask = UINT64_MAX;
+	fs->clock = 1;
+	pthread_mutex_init(&fs->track_lock, NULL);
+	pthread_mutex_init(&fs->park_lock, NULL);
+	pthread_cond_init(&fs->park_cond, NULL);
+	pthread_mutex_init(&fs->told_lock, NULL);
+	pthread_mutex_init(&fs->thread_lock, NULL);
+	fs_thread_init(fs);
+}
+
+int fs_open(struct store *store, const struct fs_params *params,
+	    struct fs **fs_out)
+{
+	struct fs_op op = { .fn = make_root, .ino = FS_ROOT_INO };
+	struct commit_info *info = NULL;
+	struct root head = ROOT_EMPTY;
+	struct fs *fs;
+	int err;
+
+	fs = calloc(1, sizeof(*fs));
+	if (!fs)
+		return -ENOMEM;
+	fs_init(fs, store, params);
+	err = fv_new(fs, store_working(store), true, &fs->working);
+	info = malloc(sizeof(*info));
+	if (!err && !info)
+		err = -ENOMEM;
+	if (err)
+		goto out;
+	store_head(store, &head, info);
+	if (working_is_head(fs))
+		fs->same_clock = fs->clock;
+	if (!store_is_read_only(store)) {
+		if (!info->number)
+			err = fv_update(fs->working, 0, &op);
+		if (!err)
+			err = orphans_remove(fs);
+		if (!err && params && params->background)
+			err = fs_thread_start(fs);
+	}
+out:
+	root_put(store_tree(fs->store), &head);
+	free(info);
+	if (err)
+		fs_release(fs);
+	else
+		*fs_out = fs;
+	return err;
+}
+
+void fs_release(struct fs *fs)
+{
+	if (!fs)
+		return;
+	fs_thread_stop(fs);
+	if (fs->working) {
+		fv_drop_all(fs->working);
+		fv_free(fs->working);
+	}
+	pthread_mutex_destroy(&fs->track_lock);
+	pthread_mutex_destroy(&fs->park_lock);
+	pthread_cond_destroy(&fs->park_cond);
+	pthread_mutex_destroy(&fs->told_lock);
+	pthread_mutex_destroy(&fs->thread_lock);
+	pthread_cond_destroy(&fs->thread_cond);
+	free(fs->track);
+	free(fs);
+}
+
+void fs_abandon(struct fs *fs)
+{
+	fs_release(fs);
+}
+
+int fs_close(struct fs *fs)
+{
+	int err = 0;
+
+	if (!fs)
+		return 0;
+	fs_thread_stop(fs);
+	if (!store_is_read_only(fs->store))
+		err = fv_enter_all(fs->working, false);
+	fs_release(fs);
+	return err;
+}

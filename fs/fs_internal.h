@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fs_internal.h - what the files of fs/ without FUSE share.
+ *
+ * Invariants, going on from those of the store (txn/DESIGN.md 3); fs_check()
+ * checks I20 to I26:
+ *
+ * I20	An entry names an inode that exists and has the entry's type.
+ * I21	An inode's first name and its LINK items are exactly the entries that
+ *	name it; nlink is their number (of directories: 2 and one for each
+ *	directory inside). nlink 0: no name, and an ORPHAN item.
+ * I22	A directory has one name, and the way up from it ends at the root.
+ * I23	A directory's size is the number of its entries.
+ * I24	Extents of a file do not overlap, cross no multiple of 256 KiB and
+ *	end at or before the block that holds the last byte; attr.blocks is the
+ *	number of their blocks. An inode has INLINE items or extents, never both.
+ * I25	Bytes past the end of a file in its last block are zero.
+ * I26	A cookie is hash << 7 | collision number of its entry's name.
+ * I27	Two states with an inode of equal data_version hold equal bytes of it.
+ * I28	The state shown by a view is its tree overlaid with the buffers of its
+ *	files; a buffered block hides the tree's, and at or above file->cut the
+ *	tree's blocks are void.
+ *
+ * Lock order; each may be taken while those above it are held:
+ *
+ *	1. file->write_lock	one writer of contents at a time; held over
+ *				reads of the device. Of one file at a time.
+ *	2. view->lock		of one view (txn/view.h). Never asked for with
+ *				any of the locks below held.
+ *	3. file->lock		buffers of one file, with the view's lock
+ *				shared; under the exclusive one not needed
+ *	4. fv->files_lock	the table of files in use
+ *	   fs->track_lock	what was written since fs_version()
+ *	   fs->told_lock	damage that was told
+ *	5. locks of the log	(log_append, log_claim)
+ *
+ *	fs->park_lock and fs->thread_lock are held alone.
+ */
+#ifndef FS_FS_INTERNAL_H
+#define FS_FS_INTERNAL_H
+
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "fs/fs.h"
+#include "fs/item.h"
+#include "txn/log.h"
+
+enum {
+	WINDOW_BLOCKS = EXTENT_BLOCKS_MAX,
+	WINDOW_BYTES = WINDOW_BLOCKS * FS_BLOCK_BYTES,
+	/* A window in more pieces than this is rewritten when it goes out. */
+	WINDOW_PIECES_MAX = 8,
+	SMALL_MAX_BYTES = 256 << 10, /* what may go to the small head at once */
+	BUFFER_DEFAULT_BYTES = 64 << 20,
+	PENDING_MAX_BYTES = 64 << 20, /* appended and not entered */
+	WRITE_OUT_BYTES = 1 << 20, /* appended and not handed to the host */
+	CHECKPOINT_BYTES = 64 << 20, /* new data between checkpoints */
+	CHECKPOINT_SECONDS = 5,
+	TOLD_MAX = 64,
+	TRACK_MAX = 1 << 20,
+	OP_TOUCHED_MAX = 8,
+	FS_MOVED = 2 /* from a view_fn: the file is in another view now */
+};
+
+#define CUT_NONE UINT64_MAX
+
+struct fs {
+	struct store *store;
+	struct env *env;
+	struct log *log;
+	struct fs_view *working;
+	uint64_t name_seed; /* keys the hash of names */
+	uint64_t hash_mask; /* narrowed by tests, to force collisions */
+	uint64_t buffer_bytes;
+
+	/* atomic */
+	uint64_t dirty_bytes; /* buffered, not appended */
+	uint64_t pending_bytes; /* appended, not entered */
+	uint64_t new_bytes; /* appended since the last commit */
+	uint64_t since_checkpoint; /* appended since the last checkpoint */
+	uint64_t clock; /* counts changes of the working view */
+	uint64_t op_clock; /* of the last that was not buffered contents */
+	uint64_t same_clock; /* when working was last known to be head */
+
+	pthread_mutex_t track_lock; /* guards the next five */
+	bool tracking; /* between fs_version() and the end of a flip */
+	bool track_lost; /* there was no memory */
+	uint64_t *track; /* inodes touched since */
+	size_t ntrack, track_cap;
+
+	pthread_mutex_t park_lock; /* guards park_cond; parked is atomic */
+	pthread_cond_t park_cond;
+	unsigned int parked;
+
+	pthread_mutex_t told_lock; /* guards the next two */
+	uint64_t told[TOLD_MAX];
+	unsigned int ntold;
+
+	pthread_mutex_t thread_lock; /* guards stop and kick */
+	pthread_cond_t thread_cond;
+	pthread_t thread;
+	bool has_thread, stop, kick;
+};
+
+struct fs_view {
+	struct fs *fs;
+	struct view *view;
+	bool is_working;
+	int refs; /* atomic */
+	pthread_mutex_t files_lock; /* guards the rest */
+	struct fs_file **buckets;
+	size_t nbuckets, nfiles;
+	struct fs_file *dirty_first, *dirty_last; /* oldest first */
+};
+
+/* 256 KiB of a file, as far as the buffer knows better than the tree. */
+struct fs_window {
+	uint64_t idx; /* offset / WINDOW_BYTES */
+	uint64_t present; /* bit for each block in the buffer */
+	uint64_t appended; /* of those: has pos and sum, maybe no blk */
+	struct lbuf *blk[WINDOW_BLOCKS];
+	uint64_t pos[WINDOW_BLOCKS];
+	uint64_t sum[WINDOW_BLOCKS];
+};
+
+struct fs_file {
+	uint64_t ino;
+	struct fs_view *fv; /* atomic; changes under its exclusive lock */
+	pthread_mutex_t write_lock;
+
+	pthread_mutex_t lock; /* and the view's lock shared, or that exclusive */
+	uint64_t size; /* always current */
+	uint64_t cut; /* the tree's blocks from here on are void */
+	uint64_t seq; /* changes with the contents and with entering */
+	int64_t mtime_ns, ctime_ns; /* while dirty */
+	bool dirty; /* something is not entered */
+	bool is_inline; /* the tree has INLINE items */
+	bool gone; /* the object was removed from its view */
+	bool orphan; /* no name; removed with the last put */
+	bool priv_clean; /* no set-id bits, no security.capability */
+	struct fs_window **win; /* ascending by idx */
+	size_t nwin, win_cap;
+	uint64_t ndirty; /* blocks buffered, not appended */
+	uint64_t npending; /* blocks appended, not entered */
+	uint64_t bulk_end; /* end of what was appended to the bulk head */
+
+	/* files_lock of fv */
+	unsigned int users;
+	struct fs_file *hash_next;
+	struct fs_file *dirty_prev, *dirty_next;
+	bool listed; /* in the list of dirty files */
+};
+
+/* --- fs.c --- */
+
+/* Every reading or changing function embeds this first in its argument. */
+struct fs_op {
+	struct fs_view *fv;
+	view_fn fn; /* gets the struct fs_op */
+	view_done_fn done; /* may be NULL */
+	uint64_t ino; /* for messages about damage */
+	int64_t now_ns;
+	bool enters; /* only brings buffers into the tree */
+	unsigned int ntouched;
+	uint64_t touched[OP_TOUCHED_MAX];
+};
+
+int fv_read(struct fs_view *fv, struct fs_op *op);
+int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op);
+/* For those who call view_update_freeze and view_flip themselves. */
+void op_start(struct fs_view *fv, struct fs_op *op);
+int op_run(struct vtx *tx, void *arg);
+void op_finish(void *arg);
+
+void fs_track(struct fs *fs, uint64_t ino);
+/* Say once that something of an inode is damaged. Not under locks. */
+void fs_tell_damage(struct fs_view *fv, uint64_t ino, uint64_t pos, int err,
+		    const char *what);
+/* Buffers are dropped. */
+void fs_release(struct fs *fs);
+int64_t fs_now(struct fs *fs);
+
+/* Objects without a name that nobody holds; one that its last holder put. */
+int orphans_remove(struct fs *fs);
+int orphan_remove(struct fs_file *f);
+
+/* --- commit.c --- */
+
+void fs_thread_init(struct fs *fs);
+int fs_thread_start(struct fs *fs);
+void fs_thread_stop(struct fs *fs);
+void fs_thread_kick(struct fs *fs);
+
+/* --- inode.c: under a view's lock --- */
+
+/* 0, -ENOENT, errors of reading. */
+int tx_get_attr(struct vtx *tx, uint64_t ino, struct item_attr *out);
+int tx_put_attr(struct vtx *tx, struct fs_op *op, uint64_t ino,
+		const struct item_attr *a);
+/* With what is buffered laid over it. */
+int tx_get_shown(struct vtx *tx, struct fs_view *fv, uint64_t ino,
+		 struct fs_attr *out);
+/* Same, of an attr that was read already. */
+void fv_show(struct fs_view *fv, uint64_t ino, const struct item_attr *a,
+	     struct fs_attr *out);
+int tx_del_object(struct vtx *tx, uint64_t ino);
+
+/* Contents of symlinks, in chunks. */
+int tx_put_target(struct vtx *tx, uint64_t ino, const char *s, size_t len);
+
+/* --- dir.c --- */
+
+struct dir_slot {
+	uint64_t cookie; /* of the entry, or a free one */
+	uint64_t ino; /* 0: not there */
+	uint32_t type;
+};
+
+uint64_t name_hash(const struct fs *fs, const char *name, size_t len);
+/* Find a name. When it is not there, *slot has a free cookie (0: none). */
+int tx_find(struct vtx *tx, const struct fs *fs, uint64_t dir,
+	    const char *name, size_t len, struct dir_slot *slot);
+int tx_put_entry(struct vtx *tx, uint64_t dir, uint64_t cookie, uint64_t ino,
+		 uint32_t type, const char *name, size_t len);
+int tx_del_entry(struct vtx *tx, uint64_t dir, uint64_t cookie);
+/* The directory's attributes, fit to take or lose entries. */
+int tx_get_dir(struct vtx *tx, uint64_t ino, struct item_attr *out);
+int name_check(const char *name, size_t len);
+
+/* Back-references of an inode; a is changed, the caller puts it. */
+int tx_ref_add(struct vtx *tx, uint64_t ino, struct item_attr *a,
+	       uint64_t parent, uint64_t cookie);
+int tx_ref_del(struct vtx *tx, uint64_t ino, struct item_attr *a,
+	       uint64_t parent, uint64_t cookie);
+/* One more item that names ino, from *link_off on; 1: no more. */
+int tx_ref_next(struct vtx *tx, uint64_t ino, uint64_t *link_off,
+		struct item_link *out);
+
+/*
+ * Take away one name of a non-directory: attributes, back-reference, and the
+ * object when it was the last. Sets *last; the caller's done handler calls
+ * file_lost_name(fv, ino, *last).
+ */
+int tx_drop_name(struct vtx *tx, struct fs_op *op, uint64_t ino,
+		 uint64_t parent, uint64_t cookie, bool *last);
+void file_lost_name(struct fs_view *fv, uint64_t ino, bool last);
+
+int tx_put_orphan(struct vtx *tx, uint64_t ino);
+
+/* --- xattr.c --- */
+
+int tx_find_xattr(struct vtx *tx, const struct fs *fs, uint64_t ino,
+		  const char *name, size_t len, uint64_t *off_out,
+		  struct item_xattr *out);
+int tx_has_capability(struct vtx *tx, const struct fs *fs, uint64_t ino);
+int tx_del_xattr(struct vtx *tx, uint64_t ino, uint64_t off);
+int tx_put_xattr(struct vtx *tx, uint64_t ino, uint64_t off, const char *name,
+		 size_t name_len, const void *value, size_t size);
+#define XATTR_CAPABILITY "security.capability"
+
+/* --- acl.c --- */
+
+/* What a new object gets from its directory's default ACL; changes *mode. */
+int tx_inherit_acl(struct vtx *tx, const struct fs *fs, uint64_t dir,
+		   uint64_t ino, uint32_t *mode);
+
+/* --- path.c --- */
+
+int tx_path(struct vtx *tx, uint64_t ino, char **buf, size_t *cap);
+
+/* --- extent.c: what the tree knows of contents; under a view's lock --- */
+
+/* The blocks of one window. */
+struct fmap {
+	uint64_t mask; /* bit for each block that is not a hole */
+	unsigned int npieces;
+	uint64_t pos[WINDOW_BLOCKS];
+	uint64_t sum[WINDOW_BLOCKS];
+};
+
+/* Blocks at or above cut are left out. */
+int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx, uint64_t cut,
+	      struct fmap *m);
+/* Make the tree say m of a window; *nblocks changes by the difference. */
+int fmap_store(struct vtx *tx, uint64_t ino, uint64_t widx,
+	       const struct fmap *m, uint64_t *nblocks);
+/* Remove all from a window on. */
+int extents_cut(struct vtx *tx, uint64_t ino, uint64_t widx_from,
+		uint64_t widx_to, uint64_t *nblocks);
+unsigned int fmap_pieces(const struct fmap *m);
+uint64_t fmap_bulk_end(const struct fmap *m);
+/* First window at or after widx that has an extent; 1: none. */
+int extents_next_window(struct vtx *tx, uint64_t ino, uint64_t widx,
+			uint64_t *widx_out);
+
+/* --- buffer.c --- */
+
+/* The view that f is in, with its lock held shared and f->lock. */
+struct fs_view *file_lock(struct fs_file *f);
+void file_unlock(struct fs_file *f, struct fs_view *fv);
+/* The same, refusing files that cannot change: -ESTALE, -EROFS. */
+int file_lock_to_change(struct fs_file *f, struct fs_view **fv_out);
+/* Run op on the view that f is in, until it was in that view throughout;
+ * op->fn starts with file_is_in(). */
+int file_read_op(struct fs_file *f, struct fs_op *op);
+static inline bool file_is_in(struct fs_file *f, const struct fs_op *op)
+{
+	return __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE) == op->fv;
+}
+
+/* Find in the table; adds a user. */
+struct fs_file *file_find(struct fs_view *fv, uint64_t ino);
+/* Under the view's lock: look without adding a user. */
+struct fs_file *file_peek(struct fs_view *fv, uint64_t ino);
+struct fs_file *file_new(uint64_t ino);
+void file_free(struct fs_file *f);
+/* Under the view's lock: nf, or the one that was there, with one more user. */
+struct fs_file *file_insert(struct fs_view *fv, struct fs_file *nf);
+void file_set_from_attr(struct fs_file *f, const struct item_attr *a);
+/* Under the exclusive lock: forget buffers; free f when nobody uses it. */
+void file_discard(struct fs_file *f);
+void file_move(struct fs_file *f, struct fs_view *to);
+bool file_is_used(struct fs_view *fv, uint64_t ino);
+
+/* With both locks (or the exclusive one): */
+struct fs_window *file_window(struct fs_file *f, uint64_t idx);
+size_t file_window_idx(const struct fs_file *f, uint64_t idx);
+int file_reserve_windows(struct fs_file *f, size_t n);
+/* Put a block into its window (*spare is used when there is no window yet);
+ * takes over the reference. */
+void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b,
+		    struct fs_window **spare);
+void file_drop_blocks_from(struct fs_file *f, uint64_t blk);
+void file_mark_dirty(struct fs_file *f, int64_t now_ns);
+/* Append what is dirty. force: also of contents that would fit inline */
+int file_append(struct fs_file *f, enum log_head head);
+int window_append(struct fs_file *f, struct fs_window *w, enum log_head head);
+void window_free(struct fs_file *f, struct fs_window *w);
+
+/* Bring buffers into the tree: a view_fn part and its done part. */
+int tx_enter(struct vtx *tx, struct fs_op *op, struct fs_file *f,
+	     enum log_head head);
+void file_entered(struct fs_file *f);
+/* One file, in one update; nothing when it is clean. */
+int file_enter(struct fs_file *f, enum log_head head);
+/* fsync's part: append, write out, enter. */
+int file_flush_out(struct fs_file *f, bool wait_bulk);
+int fv_enter_all(struct fs_view *fv, bool wait_bulk);
+/* In a view_fn and its done, for all dirty files of a view. */
+int tx_enter_all(struct vtx *tx, struct fs_op *op);
+void fv_entered_all(struct fs_view *fv);
+/* Forget all files; nobody else is there any more. */
+void fv_drop_all(struct fs_view *fv);
+/* Keep within the bound, after writing; no locks held. */
+int fs_balance(struct fs *fs, struct fs_file *f);
+int fs_room(struct fs *fs, uint64_t bytes);
+
+/* --- file.c --- */
+
+int file_read(struct fs_file *f, uint64_t off, void *buf, size_t len,
+	      size_t *got_out);
+/* One block as it is shown now. write_lock held. */
+int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out);
+void fs_wait_parked(struct fs *fs);
+/* Everything entered; write_lock held. */
+int file_settle(struct fs_file *f);
+
+#endif

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* item.c - see item.h. */
+#include "fs/item.h"
+
+#include <sys/stat.h>
+#include <xxhash.h>
+
+static bool type_is_known(uint32_t type)
+{
+	switch (type) {
+	case S_IFREG:
+	case S_IFDIR:
+	case S_IFLNK:
+	case S_IFBLK:
+	case S_IFCHR:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+void item_attr_encode(const struct item_attr *a, uint8_t buf[ATTR_BYTES])
+{
+	put_le32(buf + ATTR_OFF_MODE, a->mode);
+	put_le32(buf + ATTR_OFF_NLINK, a->nlink);
+	put_le32(buf + ATTR_OFF_UID, a->uid);
+	put_le32(buf + ATTR_OFF_GID, a->gid);
+	put_le32(buf + ATTR_OFF_FLAGS, a->flags);
+	put_le32(buf + ATTR_OFF_ZERO, 0);
+	put_le64(buf + ATTR_OFF_SIZE, a->size);
+	put_le64(buf + ATTR_OFF_BLOCKS, a->blocks);
+	put_le64(buf + ATTR_OFF_RDEV, a->rdev);
+	put_le64(buf + ATTR_OFF_DATA_VERSION, a->data_version);
+	put_le64(buf + ATTR_OFF_PARENT, a->parent);
+	put_le64(buf + ATTR_OFF_COOKIE, a->cookie);
+	put_le64(buf + ATTR_OFF_ATIME, (uint64_t)a->atime_ns);
+	put_le64(buf + ATTR_OFF_MTIME, (uint64_t)a->mtime_ns);
+	put_le64(buf + ATTR_OFF_CTIME, (uint64_t)a->ctime_ns);
+	put_le64(buf + ATTR_OFF_BTIME, (uint64_t)a->btime_ns);
+}
+
+int item_attr_decode(const struct val *v, struct item_attr *out)
+{
+	const uint8_t *p = v->p;
+	struct item_attr a;
+
+	if (v->len != ATTR_BYTES)
+		return -EFSCORRUPTED;
+	a.mode = get_le32(p + ATTR_OFF_MODE);
+	a.nlink = get_le32(p + ATTR_OFF_NLINK);
+	a.uid = get_le32(p + ATTR_OFF_UID);
+	a.gid = get_le32(p + ATTR_OFF_GID);
+	a.flags = get_le32(p + ATTR_OFF_FLAGS);
+	a.size = get_le64(p + ATTR_OFF_SIZE);
+	a.blocks = get_le64(p + ATTR_OFF_BLOCKS);
+	a.rdev = get_le64(p + ATTR_OFF_RDEV);
+	a.data_version = get_le64(p + ATTR_OFF_DATA_VERSION);
+	a.parent = get_le64(p + ATTR_OFF_PARENT);
+	a.cookie = get_le64(p + ATTR_OFF_COOKIE);
+	a.atime_ns = (int64_t)get_le64(p + ATTR_OFF_ATIME);
+	a.mtime_ns = (int64_t)get_le64(p + ATTR_OFF_MTIME);
+	a.ctime_ns = (int64_t)get_le64(p + ATTR_OFF_CTIME);
+	a.btime_ns = (int64_t)get_le64(p + ATTR_OFF_BTIME);
+	if (!type_is_known(a.mode & S_IFMT) || a.mode > 0177777)
+		return -EFSCORRUPTED;
+	if (a.flags & ~(uint32_t)ATTR_FLAG_INLINE)
+		return -EFSCORRUPTED;
+	if (a.size > (uint64_t)1 << 60 || a.blocks > (uint64_t)1 << 48)
+		return -EFSCORRUPTED;
+	*out = a;
+	return 0;
+}
+
+size_t item_entry_encode(const struct item_entry *e,
+			 uint8_t buf[ITEM_ENTRY_MAX])
+{
+	ASSERT(e->len && e->len <= ENTRY_NAME_MAX);
+	put_le64(buf + ENTRY_OFF_INO, e->ino);
+	buf[ENTRY_OFF_TYPE] = (uint8_t)(e->type >> 12);
+	memcpy(buf + ENTRY_OFF_NAME, e->name, e->len);
+	return ENTRY_OFF_NAME + e->len;
+}
+
+static bool name_is_valid(const char *name, size_t len)
+{
+	if (memchr(name, '/', len) || memchr(name, '\0', len))
+		return false;
+	return !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
+}
+
+int item_entry_decode(const struct val *v, struct item_entry *out)
+{
+	struct item_entry e;
+
+	if (v->len <= ENTRY_OFF_NAME || v->len > ITEM_ENTRY_MAX)
+		return -EFSCORRUPTED;
+	e.ino = get_le64(v->p + ENTRY_OFF_INO);
+	e.type = (uint32_t)v->p[ENTRY_OFF_TYPE] << 12;
+	e.name = (const char *)v->p + ENTRY_OFF_NAME;
+	e.len = v->len - ENTRY_OFF_NAME;
+	if (!e.ino || !type_is_known(e.type) || !name_is_valid(e.name, e.len))
+		return -EFSCORRUPTED;
+	*out = e;
+	return 0;
+}
+
+size_t item_xattr_first(size_t name_len, size_t value_len)
+{
+	size_t room = TREE_VALUE_MAX - XATTR_OFF_NAME - name_len;
+
+	return value_len < room ? value_len : room;
+}
+
+size_t item_xattr_encode(const struct item_xattr *x,
+			 uint8_t buf[TREE_VALUE_MAX])
+{
+	size_t n = item_xattr_first(x->name_len, x->value_len);
+
+	ASSERT(x->name_len && x->name_len <= XATTR_NAME_MAX);
+	put_le32(buf + XATTR_OFF_VALUE_LEN, x->value_len);
+	buf[XATTR_OFF_NAME_LEN] = (uint8_t)x->name_len;
+	memcpy(buf + XATTR_OFF_NAME, x->name, x->name_len);
+	if (n)
+		memcpy(buf + XATTR_OFF_NAME + x->name_len, x->value, n);
+	return XATTR_OFF_NAME + x->name_len + n;
+}
+
+int item_xattr_decode(const struct val *v, struct item_xattr *out)
+{
+	struct item_xattr x;
+
+	if (v->len <= XATTR_OFF_NAME || v->len > TREE_VALUE_MAX)
+		return -EFSCORRUPTED;
+	x.value_len = get_le32(v->p + XATTR_OFF_VALUE_LEN);
+	x.name_len = v->p[XATTR_OFF_NAME_LEN];
+	if (!x.name_len || x.name_len > v->len - XATTR_OFF_NAME)
+		return -EFSCORRUPTED;
+	if (x.value_len > XATTR_VALUE_MAX)
+		return -EFSCORRUPTED;
+	x.name = (const char *)v->p + XATTR_OFF_NAME;
+	x.value = v->p + XATTR_OFF_NAME + x.name_len;
+	x.here_len = v->len - XATTR_OFF_NAME - x.name_len;
+	if (x.here_len != item_xattr_first(x.name_len, x.value_len) ||
+	    memchr(x.name, '\0', x.name_len))
+		return -EFSCORRUPTED;
+	*out = x;
+	return 0;
+}
+
+size_t item_extent_encode(uint64_t pos, uint32_t nblocks, const uint64_t *sums,
+			  uint8_t buf[ITEM_EXTENT_MAX])
+{
+	ASSERT(nblocks && nblocks <= EXTENT_BLOCKS_MAX);
+	put_le64(buf + EXTENT_OFF_POS, pos);
+	put_le16(buf + EXTENT_OFF_BLOCKS, (uint16_t)nblocks);
+	put_le16(buf + EXTENT_OFF_ZERO, 0);
+	for (uint32_t i = 0; i < nblocks; i++)
+		put_le64(buf + EXTENT_OFF_SUMS + (size_t)8 * i, sums[i]);
+	return EXTENT_OFF_SUMS + (size_t)8 * nblocks;
+}
+
+int item_extent_decode(const struct val *v, uint64_t off,
+		       struct item_extent *out)
+{
+	struct item_extent e;
+	uint64_t first;
+
+	if (v->len < EXTENT_OFF_SUMS || off % EXTENT_BLOCK_BYTES)
+		return -EFSCORRUPTED;
+	e.pos = get_le64(v->p + EXTENT_OFF_POS);
+	e.nblocks = get_le16(v->p + EXTENT_OFF_BLOCKS);
+	e.sums = v->p + EXTENT_OFF_SUMS;
+	first = off / EXTENT_BLOCK_BYTES % EXTENT_BLOCKS_MAX;
+	if (!e.pos || !e.nblocks || e.nblocks > EXTENT_BLOCKS_MAX - first)
+		return -EFSCORRUPTED;
+	if (v->len != EXTENT_OFF_SUMS + (size_t)8 * e.nblocks)
+		return -EFSCORRUPTED;
+	*out = e;
+	return 0;
+}
+
+void item_link_encode(const struct item_link *l, uint8_t buf[LINK_BYTES])
+{
+	put_le64(buf + LINK_OFF_PARENT, l->parent);
+	put_le64(buf + LINK_OFF_COOKIE, l->cookie);
+}
+
+int item_link_decode(const struct val *v, struct item_link *out)
+{
+	struct item_link l;
+
+	if (v->len != LINK_BYTES)
+		return -EFSCORRUPTED;
+	l.parent = get_le64(v->p + LINK_OFF_PARENT);
+	l.cookie = get_le64(v->p + LINK_OFF_COOKIE);
+	if (!l.parent || !l.cookie)
+		return -EFSCORRUPTED;
+	*out = l;
+	return 0;
+}
+
+uint64_t item_block_sum(const void *block)
+{
+	return XXH3_64bits(block, EXTENT_BLOCK_BYTES);
+}
+
+int item_check(const struct key *key, const struct val *v)
+{
+	struct item_attr a;
+	struct item_entry e;
+	struct item_xattr x;
+	struct item_extent ext;
+	struct item_link l;
+
+	switch (key->kind) {
+	case ITEM_KIND_ATTR:
+		return key->off ? -EFSCORRUPTED : item_attr_decode(v, &a);
+	case ITEM_KIND_ENTRY:
+		return item_entry_decode(v, &e);
+	case ITEM_KIND_XATTR:
+		if (key->off & 0xff)
+			return v->len && v->len <= XATTR_CHUNK_BYTES
+				       ? 0
+				       : -EFSCORRUPTED;
+		return item_xattr_decode(v, &x);
+	case ITEM_KIND_INLINE:
+		return v->len && v->len <= INLINE_CHUNK_BYTES ? 0
+							      : -EFSCORRUPTED;
+	case ITEM_KIND_EXTENT:
+		return item_extent_decode(v, key->off, &ext);
+	case ITEM_KIND_LINK:
+		return item_link_decode(v, &l);
+	case ITEM_KIND_ORPHAN:
+		return v->len ? -EFSCORRUPTED : 0;
+	default:
+		return -EFSCORRUPTED;
+	}
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * item.h - what files look like in the tree: the values of an inode's items,
+ * encoded and decoded. Bytes: txn/FORMAT.md 6, constants: txn/format.h.
+ *
+ * Decoders take any bytes: 0, or -EFSCORRUPTED with the output untouched.
+ * Pointers in their outputs point into the input.
+ */
+#ifndef FS_ITEM_H
+#define FS_ITEM_H
+
+#include "txn/format.h"
+#include "txn/tree.h"
+
+/* An inode. Back-reference: (parent, cookie) is the entry that its first name
+ * is; further names are LINK items. cookie 0: no name (root, orphans). */
+struct item_attr {
+	uint64_t size, blocks, rdev, data_version, parent, cookie;
+	int64_t atime_ns, mtime_ns, ctime_ns, btime_ns;
+	uint32_t mode, nlink, uid, gid, flags;
+};
+
+void item_attr_encode(const struct item_attr *a, uint8_t buf[ATTR_BYTES]);
+int item_attr_decode(const struct val *v, struct item_attr *out);
+
+/* A directory's entry. */
+struct item_entry {
+	uint64_t ino;
+	uint32_t type; /* S_IFMT bits */
+	const char *name; /* not NUL-terminated */
+	size_t len;
+};
+
+enum { ITEM_ENTRY_MAX = ENTRY_OFF_NAME + ENTRY_NAME_MAX };
+
+size_t item_entry_encode(const struct item_entry *e,
+			 uint8_t buf[ITEM_ENTRY_MAX]);
+int item_entry_decode(const struct val *v, struct item_entry *out);
+
+/* First chunk of an extended attribute; value holds its first bytes. */
+struct item_xattr {
+	const char *name;
+	size_t name_len;
+	const uint8_t *value;
+	size_t here_len; /* bytes of the value in this chunk */
+	uint32_t value_len;
+};
+
+size_t item_xattr_encode(const struct item_xattr *x,
+			 uint8_t buf[TREE_VALUE_MAX]);
+int item_xattr_decode(const struct val *v, struct item_xattr *out);
+/* How many bytes of a value the first chunk takes. */
+size_t item_xattr_first(size_t name_len, size_t value_len);
+
+/*
+ * A run of blocks of a file: block i lies in the log at pos + i * 4096 and has
+ * the sum item_extent_sum(i). It never crosses a multiple of 256 KiB of the
+ * file.
+ */
+struct item_extent {
+	uint64_t pos;
+	uint32_t nblocks;
+	const uint8_t *sums;
+};
+
+enum {
+	ITEM_EXTENT_MAX = EXTENT_OFF_SUMS + 8 * EXTENT_BLOCKS_MAX
+};
+
+static inline uint64_t item_extent_sum(const struct item_extent *e, uint32_t i)
+{
+	return get_le64(e->sums + (size_t)8 * i);
+}
+
+size_t item_extent_encode(uint64_t pos, uint32_t nblocks, const uint64_t *sums,
+			  uint8_t buf[ITEM_EXTENT_MAX]);
+int item_extent_decode(const struct val *v, uint64_t off,
+		       struct item_extent *out);
+
+/* One more name of an inode: the entry that it is. */
+struct item_link {
+	uint64_t parent, cookie;
+};
+
+void item_link_encode(const struct item_link *l, uint8_t buf[LINK_BYTES]);
+int item_link_decode(const struct val *v, struct item_link *out);
+
+/* The sum of a block of contents. */
+uint64_t item_block_sum(const void *block);
+
+/* Check any item of a file by its key's kind; for fs_check and fuzzing. */
+int item_check(const struct key *key, const struct val *v);
+
+#endif
