@@ -37,19 +37,26 @@ bool root_same(const struct root *a, const struct root *b)
 
 /* --- nodes --- */
 
-/* A clean node if it is in memory. */
-static int find_clean(const struct tree *t, const struct ptr *ptr,
+/* A clean node if it is in memory: what the cursor holds counts too, or a
+ * restart could miss for ever in a cache that is under pressure. */
+static int find_clean(const struct cursor *c, const struct ptr *ptr,
 		      struct node **out, bool *held_out, struct ptr *miss)
 {
-	*out = cache_find(t->cache, ptr);
+	*out = cache_find(c->tree->cache, ptr);
 	*held_out = true;
 	if (*out)
 		return 0;
+	for (size_t i = c->nheld; i-- > 0;)
+		if (ptr_eq(&c->held[i]->ptr, ptr)) {
+			*out = c->held[i];
+			*held_out = false;
+			return 0;
+		}
 	*miss = *ptr;
 	return -EAGAIN;
 }
 
-int tree_top(const struct tree *t, const struct root *r, struct node **out,
+int tree_top(const struct cursor *c, const struct root *r, struct node **out,
 	     bool *held_out, struct ptr *miss)
 {
 	if (r->node) {
@@ -59,10 +66,10 @@ int tree_top(const struct tree *t, const struct root *r, struct node **out,
 	}
 	if (!r->ptr.pos)
 		return 1;
-	return find_clean(t, &r->ptr, out, held_out, miss);
+	return find_clean(c, &r->ptr, out, held_out, miss);
 }
 
-int tree_child(const struct tree *t, const struct node *node, unsigned int idx,
+int tree_child(const struct cursor *c, const struct node *node, unsigned int idx,
 	       struct node **out, bool *held_out, struct ptr *miss)
 {
 	struct ptr ptr;
@@ -73,7 +80,7 @@ int tree_child(const struct tree *t, const struct node *node, unsigned int idx,
 		return 0;
 	}
 	ptr = node_ptr(node, idx);
-	return find_clean(t, &ptr, out, held_out, miss);
+	return find_clean(c, &ptr, out, held_out, miss);
 }
 
 int tree_read_node(const struct tree *t, const struct ptr *ptr, int level,
@@ -207,7 +214,7 @@ static int step_down(struct cursor *c, struct path *p, unsigned int idx)
 	bool held;
 	int err;
 
-	err = tree_child(c->tree, parent, idx, &node, &held, &c->miss);
+	err = tree_child(c, parent, idx, &node, &held, &c->miss);
 	if (!err)
 		err = hold_if(c, node, held);
 	if (err)
@@ -226,7 +233,7 @@ static int find_leaf(struct cursor *c, const struct key *key, struct path *p)
 	bool held;
 	int err;
 
-	err = tree_top(c->tree, c->root, &node, &held, &c->miss);
+	err = tree_top(c, c->root, &node, &held, &c->miss);
 	if (err)
 		return err;
 	err = hold_if(c, node, held);

@@ -292,7 +292,7 @@ static int prepare_child(struct apply *a, struct node *node,
 	bool held;
 	int err;
 
-	err = tree_child(a->t, node, s->idx, &child, &held, &a->c->miss);
+	err = tree_child(a->c, node, s->idx, &child, &held, &a->c->miss);
 	if (!err && held)
 		err = cursor_hold(a->c, child);
 	if (err)
@@ -684,7 +684,7 @@ static bool merge_with(struct apply *a, struct node *parent, unsigned int idx,
 	struct ptr miss;
 	bool held;
 
-	if (tree_child(a->t, parent, o, &other, &held, &miss))
+	if (tree_child(a->c, parent, o, &other, &held, &miss))
 		return false;
 	if (other->level != own->level ||
 	    other->live + own->live > MERGED_MAX_BYTES) {
@@ -854,7 +854,7 @@ static int prepare_top(struct apply *a, const struct root *root,
 	int err;
 
 	*top_out = NULL;
-	err = tree_top(a->t, root, &top, &held, &a->c->miss);
+	err = tree_top(a->c, root, &top, &held, &a->c->miss);
 	if (err == 1) {
 		n = pieces(a, NULL, put_bytes(w));
 		a->need = n;

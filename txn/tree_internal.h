@@ -29,10 +29,11 @@ void tree_node_put(const struct tree *t, struct node *node);
 /* --- tree.c --- */
 
 /* The top node. 0, 1: the tree is empty, -EAGAIN with *miss. A clean node is
- * returned with a reference (held_out true), a dirty one without. */
-int tree_top(const struct tree *t, const struct root *r, struct node **out,
+ * returned with a reference (held_out true) unless the cursor holds it, a
+ * dirty one without. */
+int tree_top(const struct cursor *c, const struct root *r, struct node **out,
 	     bool *held_out, struct ptr *miss);
-int tree_child(const struct tree *t, const struct node *node, unsigned int idx,
+int tree_child(const struct cursor *c, const struct node *node, unsigned int idx,
 	       struct node **out, bool *held_out, struct ptr *miss);
 /* Keep a clean node, whose reference is taken over, until cursor_release. On
  * -ENOMEM the reference is dropped. */
