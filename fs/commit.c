@@ -80,7 +80,7 @@ int fs_fsync(struct fs_view *fv, uint64_t ino)
 		return 0;
 	f = file_find(fv, ino);
 	if (f) {
-		err = file_flush_out(f, false);
+		err = file_enter(f);
 		fs_file_put(f);
 	}
 	if (!err)

@@ -49,8 +49,10 @@
 enum {
 	WINDOW_BLOCKS = EXTENT_BLOCKS_MAX,
 	WINDOW_BYTES = WINDOW_BLOCKS * FS_BLOCK_BYTES,
-	/* A window in more pieces than this is rewritten when it goes out. */
-	WINDOW_PIECES_MAX = 8,
+	/* Small-head bytes claimed for what entering will make of a file and of
+	 * each of its windows. */
+	FILE_CLAIM_BYTES = 8 << 10,
+	WINDOW_CLAIM_BYTES = 4 << 10,
 	SMALL_MAX_BYTES = 256 << 10, /* what may go to the small head at once */
 	BUFFER_DEFAULT_BYTES = 64 << 20,
 	PENDING_MAX_BYTES = 64 << 20, /* appended and not entered */
@@ -136,6 +138,7 @@ struct fs_file {
 	int64_t mtime_ns, ctime_ns; /* while dirty */
 	bool dirty; /* something is not entered */
 	bool is_inline; /* the tree has INLINE items */
+	bool enter_inline; /* what tx_enter made of it */
 	bool gone; /* the object was removed from its view */
 	bool orphan; /* no name; removed with the last put */
 	bool priv_clean; /* no set-id bits, no security.capability */
@@ -144,6 +147,7 @@ struct fs_file {
 	uint64_t ndirty; /* blocks buffered, not appended */
 	uint64_t npending; /* blocks appended, not entered */
 	uint64_t bulk_end; /* end of what was appended to the bulk head */
+	uint64_t claimed_small, claimed_bulk; /* bytes, of the log's heads */
 
 	/* files_lock of fv */
 	unsigned int users;
@@ -271,39 +275,46 @@ int tx_path(struct vtx *tx, uint64_t ino, char **buf, size_t *cap);
 
 /* --- extent.c: what the tree knows of contents; under a view's lock --- */
 
-/* The blocks of one window. */
+/* The blocks of one window: where they are, and their sums. */
 struct fmap {
 	uint64_t mask; /* bit for each block that is not a hole */
-	unsigned int npieces;
 	uint64_t pos[WINDOW_BLOCKS];
 	uint64_t sum[WINDOW_BLOCKS];
 };
 
-/* Blocks at or above cut are left out. */
-int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx, uint64_t cut,
-	      struct fmap *m);
-/* Make the tree say m of a window; *nblocks changes by the difference. */
+int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx, struct fmap *m);
+/* Make the tree say m of a window, in as few extents as can be. */
 int fmap_store(struct vtx *tx, uint64_t ino, uint64_t widx,
-	       const struct fmap *m, uint64_t *nblocks);
-/* Remove all from a window on. */
-int extents_cut(struct vtx *tx, uint64_t ino, uint64_t widx_from,
-		uint64_t widx_to, uint64_t *nblocks);
-unsigned int fmap_pieces(const struct fmap *m);
-uint64_t fmap_bulk_end(const struct fmap *m);
+	       const struct fmap *m);
+/* Leave out the blocks at or above a byte offset. */
+void fmap_cut(struct fmap *m, uint64_t widx, uint64_t cut);
+/* Remove all from window `from` to before window `to` (UINT64_MAX: the end);
+ * *nblocks becomes smaller by what was there. */
+int extents_remove(struct vtx *tx, uint64_t ino, uint64_t from, uint64_t to,
+		   uint64_t *nblocks);
 /* First window at or after widx that has an extent; 1: none. */
 int extents_next_window(struct vtx *tx, uint64_t ino, uint64_t widx,
 			uint64_t *widx_out);
+int inline_load(struct vtx *tx, uint64_t ino, const struct item_attr *a,
+		uint8_t buf[INLINE_FILE_MAX]);
+int inline_remove(struct vtx *tx, uint64_t ino);
 
-/* --- buffer.c --- */
+static inline unsigned int bits_count(uint64_t mask)
+{
+	return (unsigned int)__builtin_popcountll(mask);
+}
+
+/* --- buffer.c: files in use and what is written to them --- */
 
 /* The view that f is in, with its lock held shared and f->lock. */
 struct fs_view *file_lock(struct fs_file *f);
 void file_unlock(struct fs_file *f, struct fs_view *fv);
-/* The same, refusing files that cannot change: -ESTALE, -EROFS. */
+/* The same, refusing files that cannot change: -ESTALE, -EROFS, -ENOENT. */
 int file_lock_to_change(struct fs_file *f, struct fs_view **fv_out);
 /* Run op on the view that f is in, until it was in that view throughout;
  * op->fn starts with file_is_in(). */
 int file_read_op(struct fs_file *f, struct fs_op *op);
+int file_update_op(struct fs_file *f, unsigned int flags, struct fs_op *op);
 static inline bool file_is_in(struct fs_file *f, const struct fs_op *op)
 {
 	return __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE) == op->fv;
@@ -313,57 +324,60 @@ static inline bool file_is_in(struct fs_file *f, const struct fs_op *op)
 struct fs_file *file_find(struct fs_view *fv, uint64_t ino);
 /* Under the view's lock: look without adding a user. */
 struct fs_file *file_peek(struct fs_view *fv, uint64_t ino);
+bool file_is_used(struct fs_view *fv, uint64_t ino);
 struct fs_file *file_new(uint64_t ino);
-void file_free(struct fs_file *f);
-/* Under the view's lock: nf, or the one that was there, with one more user. */
+void file_free(struct fs_file *f); /* never shown to anybody; NULL is fine */
+/* Under the view's lock: nf (with one user), or the one that was there, with
+ * one more; then nf is freed. */
 struct fs_file *file_insert(struct fs_view *fv, struct fs_file *nf);
 void file_set_from_attr(struct fs_file *f, const struct item_attr *a);
 /* Under the exclusive lock: forget buffers; free f when nobody uses it. */
 void file_discard(struct fs_file *f);
+/* Under the exclusive lock of the view that it is in; it is clean. */
 void file_move(struct fs_file *f, struct fs_view *to);
-bool file_is_used(struct fs_view *fv, uint64_t ino);
+/* Under the exclusive lock: each file of the table. fn may discard it. */
+void fv_each_file(struct fs_view *fv, void (*fn)(void *arg, struct fs_file *f),
+		  void *arg);
+/* The file that is dirty for the longest time, with a user; NULL: none. */
+struct fs_file *fv_oldest_dirty(struct fs_view *fv);
+/* Forget all files; nobody else is there any more. */
+void fv_drop_all(struct fs_view *fv);
 
 /* With both locks (or the exclusive one): */
 struct fs_window *file_window(struct fs_file *f, uint64_t idx);
 size_t file_window_idx(const struct fs_file *f, uint64_t idx);
-int file_reserve_windows(struct fs_file *f, size_t n);
-/* Put a block into its window (*spare is used when there is no window yet);
- * takes over the reference. */
-void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b,
-		    struct fs_window **spare);
+/* Put a block into its window, which file_reserve_window() made; takes over
+ * the reference. */
+int file_reserve_window(struct fs_file *f, uint64_t idx);
+void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b);
 void file_drop_blocks_from(struct fs_file *f, uint64_t blk);
 void file_mark_dirty(struct fs_file *f, int64_t now_ns);
-/* Append what is dirty. force: also of contents that would fit inline */
-int file_append(struct fs_file *f, enum log_head head);
-int window_append(struct fs_file *f, struct fs_window *w, enum log_head head);
-void window_free(struct fs_file *f, struct fs_window *w);
+/* Append what is dirty; full: whole windows only. */
+int file_append(struct fs_file *f, enum log_head head, bool full);
 
-/* Bring buffers into the tree: a view_fn part and its done part. */
+/* --- enter.c: bringing buffers into the tree --- */
+
+/* A view_fn part and its done part. */
 int tx_enter(struct vtx *tx, struct fs_op *op, struct fs_file *f,
 	     enum log_head head);
 void file_entered(struct fs_file *f);
 /* One file, in one update; nothing when it is clean. */
-int file_enter(struct fs_file *f, enum log_head head);
-/* fsync's part: append, write out, enter. */
-int file_flush_out(struct fs_file *f, bool wait_bulk);
-int fv_enter_all(struct fs_view *fv, bool wait_bulk);
-/* In a view_fn and its done, for all dirty files of a view. */
+int file_enter(struct fs_file *f);
+/* All dirty files of a view, in one update. */
 int tx_enter_all(struct vtx *tx, struct fs_op *op);
 void fv_entered_all(struct fs_view *fv);
-/* Forget all files; nobody else is there any more. */
-void fv_drop_all(struct fs_view *fv);
-/* Keep within the bound, after writing; no locks held. */
-int fs_balance(struct fs *fs, struct fs_file *f);
-int fs_room(struct fs *fs, uint64_t bytes);
+/* The same file by file. wait_bulk: data of the bulk head is durable before
+ * it is entered. */
+int fv_enter_all(struct fs_view *fv, bool wait_bulk);
+/* Keep within the bounds, after writing; no locks held. */
+int fs_balance(struct fs *fs);
+/* Room for writing so much; may wait for the device. */
+int fs_room(struct fs *fs, uint64_t bytes, bool privileged);
 
 /* --- file.c --- */
 
-int file_read(struct fs_file *f, uint64_t off, void *buf, size_t len,
-	      size_t *got_out);
 /* One block as it is shown now. write_lock held. */
 int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out);
 void fs_wait_parked(struct fs *fs);
-/* Everything entered; write_lock held. */
-int file_settle(struct fs_file *f);
 
 #endif

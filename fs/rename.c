@@ -238,7 +238,7 @@ static int enter_source(struct fs_view *fv, uint64_t dir, const char *name,
 	f = file_find(fv, attr.ino);
 	if (!f)
 		return 0;
-	err = file_flush_out(f, false);
+	err = file_enter(f);
 	fs_file_put(f);
 	return err;
 }

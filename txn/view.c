@@ -112,6 +112,22 @@ void view_unlock_shared(struct view *v)
 	unlock(v);
 }
 
+void view_lock_exclusive(struct view *v)
+{
+	lock_exclusive(v);
+}
+
+void view_unlock_exclusive(struct view *v)
+{
+	unlock(v);
+}
+
+void view_adopt(struct view *v, const struct root *root)
+{
+	ASSERT(!v->root.node && !v->root.ptr.pos);
+	v->root = root_get(root);
+}
+
 int vtx_get(struct vtx *tx, const struct key *key, struct val *val_out)
 {
 	return tree_get(&tx->cursor, key, val_out);

@@ -57,6 +57,12 @@ int view_update(struct view *v, unsigned int flags, view_fn fn,
  */
 void view_lock_shared(struct view *v);
 void view_unlock_shared(struct view *v);
+/* The same, exclusive: no operation of the view runs meanwhile. */
+void view_lock_exclusive(struct view *v);
+void view_unlock_exclusive(struct view *v);
+
+/* Give a view that nobody else knows yet its root (a reference is taken). */
+void view_adopt(struct view *v, const struct root *root);
 
 int vtx_get(struct vtx *tx, const struct key *key, struct val *val_out);
 int vtx_next(struct vtx *tx, const struct key *from, const struct key *to,
