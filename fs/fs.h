@@ -122,7 +122,8 @@ int fs_walk(struct fs_view *fv, const char *path, struct fs_attr *attr_out);
 int fs_path(struct fs_view *fv, uint64_t ino, char **path_out);
 
 struct fs_new {
-	uint32_t mode; /* S_IFMT and permissions, umask applied */
+	uint32_t mode; /* S_IFMT and permissions */
+	uint32_t umask; /* taken off, unless there is a default ACL */
 	uint64_t rdev;
 	const char *target; /* symlinks */
 	size_t target_len;
@@ -285,7 +286,11 @@ enum {
 	FS_DELTA_DATA = 4, /* contents (also of symlinks), type or size */
 	FS_DELTA_ATTR = 8, /* attributes, xattrs, link count */
 	FS_DELTA_LIST = 16, /* a directory's entries */
-	FS_DELTA_MOVED = 32 /* a directory's parent or name */
+	FS_DELTA_MOVED = 32, /* a directory's parent or name */
+	FS_DELTA_ORPHAN = 64, /* in b it has no name */
+	/* Finer than ATTR: */
+	FS_DELTA_OWNER = 128, /* mode, owner, xattrs */
+	FS_DELTA_MTIME = 256
 };
 
 struct fs_delta_inode {
@@ -303,8 +308,8 @@ struct fs_delta_name {
 struct fs_delta {
 	struct fs_delta_inode *inodes; /* ascending by ino */
 	size_t ninodes;
-	/* Names that differ, then (b_ino == a_ino) every other name, in a, of
-	 * a changed inode. */
+	/* Names that differ, ascending by dir, then (b_ino == a_ino) every
+	 * other name, in a, of inodes whose contents differ. */
 	struct fs_delta_name *entries;
 	size_t nentries;
 	char *names;

@@ -141,6 +141,7 @@ struct fs_file {
 	bool enter_inline; /* what tx_enter made of it */
 	bool gone; /* the object was removed from its view */
 	bool orphan; /* no name; removed with the last put */
+	bool stale; /* a switch moved it to the state before */
 	bool priv_clean; /* no set-id bits, no security.capability */
 	struct fs_window **win; /* ascending by idx */
 	size_t nwin, win_cap;
@@ -261,17 +262,40 @@ int tx_has_capability(struct vtx *tx, const struct fs *fs, uint64_t ino);
 int tx_del_xattr(struct vtx *tx, uint64_t ino, uint64_t off);
 int tx_put_xattr(struct vtx *tx, uint64_t ino, uint64_t off, const char *name,
 		 size_t name_len, const void *value, size_t size);
+/* 1: not there; size 0 asks for the length, -ERANGE: too small. */
+int tx_get_xattr(struct vtx *tx, const struct fs *fs, uint64_t ino,
+		 const char *name, uint8_t *buf, size_t size, size_t *len_out);
 #define XATTR_CAPABILITY "security.capability"
+#define XATTR_ACL_ACCESS "system.posix_acl_access"
+#define XATTR_ACL_DEFAULT "system.posix_acl_default"
 
 /* --- acl.c --- */
 
-/* What a new object gets from its directory's default ACL; changes *mode. */
+enum { FS_ACL_MAX = 4096 }; /* bytes of a list: 511 entries */
+
+/* What a new object gets from its directory's default ACL, or else the umask;
+ * changes *mode. */
 int tx_inherit_acl(struct vtx *tx, const struct fs *fs, uint64_t dir,
-		   uint64_t ino, uint32_t *mode);
+		   uint64_t ino, uint32_t umask_, uint32_t *mode);
+/* The permission bits that an access ACL stands for; 1: they say all of it;
+ * -EINVAL. */
+int acl_to_mode(const uint8_t *acl, size_t len, uint32_t *mode);
+/* After a chmod: the access ACL follows. */
+int tx_chmod_acl(struct vtx *tx, const struct fs *fs, uint64_t ino,
+		 uint32_t mode);
 
 /* --- path.c --- */
 
-int tx_path(struct vtx *tx, uint64_t ino, char **buf, size_t *cap);
+/* The path ends at the end of *buf (grown as needed) and starts at *start. */
+int tx_path(struct vtx *tx, uint64_t ino, char **buf, size_t *cap,
+	    size_t *start_out);
+
+/* --- delta.c --- */
+
+/* Every name of an inode in a frozen view. */
+typedef int (*fv_name_fn)(void *arg, uint64_t dir, const char *name,
+			  size_t len);
+int fv_each_name(struct fs_view *fv, uint64_t ino, fv_name_fn fn, void *arg);
 
 /* --- extent.c: what the tree knows of contents; under a view's lock --- */
 
@@ -320,7 +344,9 @@ static inline bool file_is_in(struct fs_file *f, const struct fs_op *op)
 	return __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE) == op->fv;
 }
 
-/* Find in the table; adds a user. */
+/* Find in the table; adds a user. No lock held: users go from 0 to 1 under the
+ * view's lock and from 1 to 0 under the exclusive one, so that in an update
+ * file_is_used() stays true or false. */
 struct fs_file *file_find(struct fs_view *fv, uint64_t ino);
 /* Under the view's lock: look without adding a user. */
 struct fs_file *file_peek(struct fs_view *fv, uint64_t ino);
@@ -350,6 +376,9 @@ size_t file_window_idx(const struct fs_file *f, uint64_t idx);
  * the reference. */
 int file_reserve_window(struct fs_file *f, uint64_t idx);
 void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b);
+/* The same of a block that lies in the log already. */
+void file_set_stored(struct fs_file *f, uint64_t blk, uint64_t pos,
+		     uint64_t sum);
 void file_drop_blocks_from(struct fs_file *f, uint64_t blk);
 void file_mark_dirty(struct fs_file *f, int64_t now_ns);
 /* Append what is dirty; full: whole windows only. */
@@ -376,8 +405,21 @@ int fs_room(struct fs *fs, uint64_t bytes, bool privileged);
 
 /* --- file.c --- */
 
-/* One block as it is shown now. write_lock held. */
+/* One block as it is shown now; NULL: a hole. write_lock held. */
 int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out);
 void fs_wait_parked(struct fs *fs);
+/* Gather the buffers of one change of contents, then make it. */
+struct change_set {
+	struct fs_file *f;
+	uint64_t first; /* number of the first block */
+	size_t n;
+	struct lbuf **bufs; /* of each block; NULL: leave it */
+	struct lbuf *head; /* block 0 of a file that was inline; may be NULL */
+	uint64_t size; /* after the change */
+	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */
+};
+int file_change(struct change_set *c);
+void file_write_lock(struct fs_file *f);
+void file_write_unlock(struct fs_file *f);
 
 #endif

@@ -199,8 +199,12 @@ static int setattr_fn(struct vtx *tx, void *arg)
 		if (err)
 			return err;
 	}
-	if (s->set & FS_SET_MODE)
+	if (s->set & FS_SET_MODE) {
 		a->mode = (a->mode & S_IFMT) | (w->mode & 07777);
+		err = tx_chmod_acl(tx, s->op.fv->fs, s->op.ino, a->mode);
+		if (err)
+			return err;
+	}
 	if (s->set & FS_SET_UID)
 		a->uid = w->uid;
 	if (s->set & FS_SET_GID)

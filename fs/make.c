@@ -91,7 +91,7 @@ static int make_fn(struct vtx *tx, void *arg)
 		return err;
 	make_attr(m, &dir);
 	m->attr.data_version = m->ino;
-	err = tx_inherit_acl(tx, m->op.fv->fs, m->op.ino, m->ino,
+	err = tx_inherit_acl(tx, m->op.fv->fs, m->op.ino, m->ino, w->umask,
 			     &m->attr.mode);
 	if (err)
 		return err;

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * changes.c - the difference of two states as people read it: by path, with
+ * renames recognised by inode number.
+ */
+#include "fs/fs_internal.h"
+
+/* One name that appeared or vanished. */
+struct moved {
+	uint64_t ino;
+	const struct fs_delta_name *e;
+	size_t partner; /* index in the other list; SIZE_MAX: none */
+};
+
+struct moved_list {
+	struct moved *v;
+	size_t n;
+};
+
+struct changes {
+	struct fs *fs;
+	struct fs_view *a, *b;
+	struct fs_delta *d;
+	struct moved_list gone, came; /* ascending by inode */
+	struct fs_change *v;
+	size_t n, cap;
+	/* the directory whose path was asked for last, on each side */
+	struct {
+		uint64_t ino;
+		char *path;
+	} last[2];
+};
+
+/* --- paths --- */
+
+static int dir_path(struct changes *c, bool in_b, uint64_t dir,
+		    const char **out)
+{
+	int err = 0;
+
+	if (!c->last[in_b].path || c->last[in_b].ino != dir) {
+		char *p;
+
+		err = fs_path(in_b ? c->b : c->a, dir, &p);
+		if (err)
+			return err;
+		free(c->last[in_b].path);
+		c->last[in_b].path = p;
+		c->last[in_b].ino = dir;
+	}
+	*out = c->last[in_b].path;
+	return 0;
+}
+
+static int full_path(struct changes *c, bool in_b, uint64_t dir,
+		     const char *name, size_t len, char **out)
+{
+	const char *d = NULL;
+	size_t dlen;
+	int err;
+	char *p;
+
+	err = dir_path(c, in_b, dir, &d);
+	if (err)
+		return err;
+	dlen = strlen(d);
+	p = malloc(dlen + len + 2);
+	if (!p)
+		return -ENOMEM;
+	memcpy(p, d, dlen);
+	if (dlen)
+		p[dlen++] = '/';
+	memcpy(p + dlen, name, len);
+	p[dlen + len] = '\0';
+	*out = p;
+	return 0;
+}
+
+static int entry_path(struct changes *c, bool in_b,
+		      const struct fs_delta_name *e, char **out)
+{
+	return full_path(c, in_b, e->dir, c->d->names + e->name_off,
+			 e->name_len, out);
+}
+
+/* --- collecting --- */
+
+static int get_side(struct fs_view *fv, uint64_t ino, uint32_t *mode,
+		    uint64_t *size)
+{
+	struct fs_attr attr;
+	int err;
+
+	*mode = 0;
+	*size = 0;
+	if (!ino)
+		return 0;
+	err = fs_getattr(fv, ino, &attr);
+	if (err)
+		return err;
+	*mode = attr.mode;
+	if (S_ISREG(attr.mode) || S_ISLNK(attr.mode))
+		*size = attr.size;
+	return 0;
+}
+
+/* Takes over path and from. */
+static int add_change(struct changes *c, char op, char *path, char *from,
+		      uint64_t a_ino, uint64_t b_ino)
+{
+	struct fs_change ch = { .op = op, .path = path, .from = from };
+	int err;
+
+	err = get_side(c->a, a_ino, &ch.old_mode, &ch.old_size);
+	if (!err)
+		err = get_side(c->b, b_ino, &ch.new_mode, &ch.new_size);
+	if (op == 'M' && (ch.old_mode & S_IFMT) != (ch.new_mode & S_IFMT))
+		ch.op = 'T';
+	if (!err && c->n == c->cap) {
+		size_t cap = c->cap ? c->cap * 2 : 64;
+		struct fs_change *v = realloc(c->v, cap * sizeof(*v));
+
+		if (v) {
+			c->v = v;
+			c->cap = cap;
+		} else {
+			err = -ENOMEM;
+		}
+	}
+	if (err) {
+		free(path);
+		free(from);
+		return err;
+	}
+	c->v[c->n++] = ch;
+	return 0;
+}
+
+static int moved_cmp(const void *pa, const void *pb)
+{
+	const struct moved *a = pa, *b = pb;
+
+	if (a->ino != b->ino)
+		return a->ino < b->ino ? -1 : 1;
+	return a->e < b->e ? -1 : a->e > b->e;
+}
+
+static int list_moved(struct changes *c)
+{
+	const struct fs_delta *d = c->d;
+
+	c->gone.v = calloc(d->nentries + 1, sizeof(struct moved));
+	c->came.v = calloc(d->nentries + 1, sizeof(struct moved));
+	if (!c->gone.v || !c->came.v)
+		return -ENOMEM;
+	for (size_t i = 0; i < d->nentries; i++) {
+		const struct fs_delta_name *e = &d->entries[i];
+
+		if (e->a_ino == e->b_ino)
+			continue;
+		if (e->a_ino)
+			c->gone.v[c->gone.n++] =
+				(struct moved){ e->a_ino, e, SIZE_MAX };
+		if (e->b_ino)
+			c->came.v[c->came.n++] =
+				(struct moved){ e->b_ino, e, SIZE_MAX };
+	}
+	qsort(c->gone.v, c->gone.n, sizeof(struct moved), moved_cmp);
+	qsort(c->came.v, c->came.n, sizeof(struct moved), moved_cmp);
+	for (size_t i = 0, j = 0; i < c->gone.n && j < c->came.n;) {
+		if (c->gone.v[i].ino < c->came.v[j].ino) {
+			i++;
+		} else if (c->gone.v[i].ino > c->came.v[j].ino) {
+			j++;
+		} else {
+			c->gone.v[i].partner = j;
+			c->came.v[j++].partner = i++;
+		}
+	}
+	return 0;
+}
+
+static const struct moved *find_moved(const struct moved_list *l, uint64_t ino,
+				      const struct fs_delta_name *e)
+{
+	struct moved want = { .ino = ino, .e = e };
+
+	return bsearch(&want, l->v, l->n, sizeof(want), moved_cmp);
+}
+
+/* Index of the first one of an inode. */
+static size_t first_moved(const struct moved_list *l, uint64_t ino)
+{
+	size_t lo = 0, hi = l->n;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (l->v[mid].ino < ino)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+static int add_gone(struct changes *c, const struct moved *m)
+{
+	char *path;
+	int err;
+
+	/* Something else has the name now: that is what is told. */
+	if (m->partner != SIZE_MAX || m->e->b_ino)
+		return 0;
+	err = entry_path(c, false, m->e, &path);
+	return err ? err : add_change(c, 'D', path, NULL, m->ino, 0);
+}
+
+static int add_came(struct changes *c, const struct moved *m)
+{
+	const struct moved *before = NULL;
+	char *path, *from = NULL;
+	int err;
+
+	err = entry_path(c, true, m->e, &path);
+	if (err)
+		return err;
+	if (m->partner != SIZE_MAX) {
+		err = entry_path(c, false, c->gone.v[m->partner].e, &from);
+		if (err) {
+			free(path);
+			return err;
+		}
+		return add_change(c, 'R', path, from, m->ino, m->ino);
+	}
+	if (m->e->a_ino)
+		before = find_moved(&c->gone, m->e->a_ino, m->e);
+	if (before && before->partner == SIZE_MAX)
+		return add_change(c, 'M', path, NULL, m->e->a_ino, m->ino);
+	return add_change(c, 'A', path, NULL, 0, m->ino);
+}
+
+/* --- objects that are in both --- */
+
+struct modified {
+	struct changes *c;
+	const struct fs_delta_inode *in;
+	bool owner_or_data;
+};
+
+static int add_modified_name(void *arg, uint64_t dir, const char *name,
+			     size_t len)
+{
+	struct modified *m = arg;
+	struct changes *c = m->c;
+	char *path;
+	int err;
+
+	for (size_t i = first_moved(&c->came, m->in->ino);
+	     i < c->came.n && c->came.v[i].ino == m->in->ino; i++) {
+		const struct moved *mv = &c->came.v[i];
+
+		if (mv->e->dir != dir || mv->e->name_len != len ||
+		    memcmp(c->d->names + mv->e->name_off, name, len) != 0)
+			continue;
+		if (mv->partner == SIZE_MAX || !m->owner_or_data)
+			return 0;
+	}
+	err = full_path(c, true, dir, name, len, &path);
+	if (err)
+		return err;
+	return add_change(c, 'M', path, NULL, m->in->ino, m->in->ino);
+}
+
+static int add_modified(struct changes *c, const struct fs_delta_inode *in)
+{
+	struct modified m = { .c = c, .in = in };
+	struct fs_attr attr;
+	char *path;
+	int err;
+
+	if (in->flags & (FS_DELTA_NEW | FS_DELTA_GONE | FS_DELTA_ORPHAN))
+		return 0;
+	err = fs_getattr(c->b, in->ino, &attr);
+	if (err)
+		return err;
+	m.owner_or_data = in->flags & FS_DELTA_OWNER ||
+			  (in->flags & FS_DELTA_DATA && !S_ISDIR(attr.mode));
+	if (!m.owner_or_data &&
+	    (S_ISDIR(attr.mode) || !(in->flags & FS_DELTA_MTIME)))
+		return 0;
+	if (in->ino == FS_ROOT_INO) {
+		path = strdup(".");
+		return path ? add_change(c, 'M', path, NULL, in->ino, in->ino)
+			    : -ENOMEM;
+	}
+	return fv_each_name(c->b, in->ino, add_modified_name, &m);
+}
+
+/* --- order --- */
+
+static int change_cmp(const void *pa, const void *pb)
+{
+	const struct fs_change *a = pa, *b = pb;
+	int r;
+
+	if ((a->op == 'D') != (b->op == 'D'))
+		return a->op == 'D' ? -1 : 1;
+	r = strcmp(a->path, b->path);
+	if (a->op == 'D')
+		return -r;
+	return r ? r : (b->op == 'R') - (a->op == 'R');
+}
+
+static int changes_collect(struct changes *c, const struct root *a,
+			   const struct root *b)
+{
+	int err;
+
+	err = fs_delta_new(c->fs, a, b, &c->d);
+	if (!err)
+		err = fs_view_new(c->fs, a, &c->a);
+	if (!err)
+		err = fs_view_new(c->fs, b, &c->b);
+	if (!err)
+		err = list_moved(c);
+	for (size_t i = 0; i < c->gone.n && !err; i++)
+		err = add_gone(c, &c->gone.v[i]);
+	for (size_t i = 0; i < c->came.n && !err; i++)
+		err = add_came(c, &c->came.v[i]);
+	for (size_t i = 0; !err && i < c->d->ninodes; i++)
+		err = add_modified(c, &c->d->inodes[i]);
+	if (!err && c->n)
+		qsort(c->v, c->n, sizeof(*c->v), change_cmp);
+	return err;
+}
+
+int fs_changes(struct fs *fs, const struct root *a, const struct root *b,
+	       fs_change_fn fn, void *arg)
+{
+	struct changes c = { .fs = fs };
+	int err;
+
+	err = changes_collect(&c, a, b);
+	for (size_t i = 0; i < c.n && !err; i++)
+		err = fn(arg, &c.v[i]);
+	for (size_t i = 0; i < c.n; i++) {
+		free((char *)(uintptr_t)c.v[i].path);
+		free((char *)(uintptr_t)c.v[i].from);
+	}
+	free(c.v);
+	free(c.gone.v);
+	free(c.came.v);
+	free(c.last[0].path);
+	free(c.last[1].path);
+	fs_view_put(c.a);
+	fs_view_put(c.b);
+	fs_delta_free(c.d);
+	return err;
+}
+
+static int count_change(void *arg, const struct fs_change *ch)
+{
+	struct fs_change_totals *t = arg;
+
+	switch (ch->op) {
+	case 'A':
+		t->added++;
+		break;
+	case 'D':
+		t->deleted++;
+		return 0;
+	case 'R':
+		t->renamed++;
+		return 0;
+	case 'T':
+		t->retyped++;
+		break;
+	default:
+		t->modified++;
+		break;
+	}
+	t->bytes += ch->new_size;
+	return 0;
+}
+
+int fs_change_totals(struct fs *fs, const struct root *a, const struct root *b,
+		     struct fs_change_totals *out)
+{
+	*out = (struct fs_change_totals){ 0 };
+	return fs_changes(fs, a, b, count_change, out);
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * enter.c - bringing what is buffered into the tree: size, times and extents
+ * of a file in one step. Also the bounds of what may be buffered.
+ *
+ * Blocks are appended to the log first; that may be repeated, the tree's update
+ * that refers to them happens once. What went to the bulk head is flushed
+ * before the next record (store_require_bulk).
+ */
+#include "fs/fs_internal.h"
+
+static bool wants_inline(struct fs_file *f)
+{
+	const struct fs_window *w;
+
+	if (!f->size || f->size > INLINE_FILE_MAX || f->nwin != 1)
+		return false;
+	w = f->win[0];
+	return !w->idx && w->present == 1 && !w->appended;
+}
+
+/* What is past the cut, and the window that the cut goes through when that is
+ * not in the buffer. */
+static int enter_cut(struct vtx *tx, struct fs_file *f, uint64_t *nblocks)
+{
+	uint64_t void_from, idx;
+	struct fmap m;
+	unsigned int before;
+	int err;
+
+	if (f->cut == CUT_NONE)
+		return 0;
+	void_from = (f->cut + WINDOW_BYTES - 1) / WINDOW_BYTES;
+	err = extents_remove(tx, f->ino, void_from, UINT64_MAX, nblocks);
+	idx = f->cut / WINDOW_BYTES;
+	if (err || idx == void_from || file_window(f, idx))
+		return err;
+	err = fmap_load(tx, f->ino, idx, &m);
+	before = bits_count(m.mask);
+	if (err || !before)
+		return err;
+	fmap_cut(&m, idx, f->cut);
+	if (bits_count(m.mask) == before)
+		return 0;
+	*nblocks -= before - bits_count(m.mask);
+	return fmap_store(tx, f->ino, idx, &m);
+}
+
+static int enter_window(struct vtx *tx, struct fs_file *f,
+			const struct fs_window *w, uint64_t *nblocks)
+{
+	struct fmap m = { .mask = 0 };
+	unsigned int before = 0;
+	int err;
+
+	if (!w->present)
+		return 0;
+	if (f->cut == CUT_NONE || w->idx * WINDOW_BYTES < f->cut) {
+		err = fmap_load(tx, f->ino, w->idx, &m);
+		if (err)
+			return err;
+		before = bits_count(m.mask);
+		fmap_cut(&m, w->idx, f->cut);
+	}
+	for (unsigned int i = 0; i < WINDOW_BLOCKS; i++) {
+		if (!(w->present >> i & 1))
+			continue;
+		m.pos[i] = w->pos[i];
+		m.sum[i] = w->sum[i];
+	}
+	m.mask |= w->present;
+	*nblocks += bits_count(m.mask);
+	*nblocks -= before;
+	return fmap_store(tx, f->ino, w->idx, &m);
+}
+
+static int enter_extents(struct vtx *tx, struct fs_file *f,
+			 struct item_attr *a)
+{
+	int err = 0;
+
+	if (a->flags & ATTR_FLAG_INLINE) {
+		err = inline_remove(tx, f->ino);
+		a->flags &= ~(uint32_t)ATTR_FLAG_INLINE;
+	} else {
+		err = enter_cut(tx, f, &a->blocks);
+	}
+	for (size_t i = 0; i < f->nwin && !err; i++)
+		err = enter_window(tx, f, f->win[i], &a->blocks);
+	return err;
+}
+
+static int enter_inline(struct vtx *tx, struct fs_file *f, struct item_attr *a)
+{
+	struct key key = KEY(f->ino, ITEM_KIND_INLINE, 0);
+	int err = 0;
+
+	if (!(a->flags & ATTR_FLAG_INLINE) && a->blocks)
+		err = extents_remove(tx, f->ino, 0, UINT64_MAX, &a->blocks);
+	a->flags |= ATTR_FLAG_INLINE;
+	a->blocks = 0;
+	if (!err)
+		err = vtx_put(tx, &key, f->win[0]->blk[0]->data, f->size);
+	return err;
+}
+
+int tx_enter(struct vtx *tx, struct fs_op *op, struct fs_file *f,
+	     enum log_head head)
+{
+	struct item_attr a;
+	int err;
+
+	if (!f->dirty)
+		return 0;
+	err = tx_get_attr(tx, f->ino, &a);
+	if (err)
+		return err == -ENOENT ? -EFSCORRUPTED : err;
+	f->enter_inline = wants_inline(f);
+	if (f->enter_inline) {
+		err = enter_inline(tx, f, &a);
+	} else {
+		err = file_append(f, head, false);
+		if (!err)
+			err = enter_extents(tx, f, &a);
+	}
+	if (err)
+		return err;
+	a.size = f->size;
+	a.mtime_ns = f->mtime_ns;
+	a.ctime_ns = f->ctime_ns;
+	a.data_version = store_new_obj(f->fv->fs->store);
+	return tx_put_attr(tx, op, f->ino, &a);
+}
+
+void file_entered(struct fs_file *f)
+{
+	if (!f->dirty)
+		return;
+	if (f->bulk_end)
+		store_require_bulk(f->fv->fs->store, f->bulk_end);
+	f->is_inline = f->enter_inline;
+	file_discard(f);
+}
+
+/* --- one file --- */
+
+struct enter_file_op {
+	struct fs_op op;
+	struct fs_file *f;
+};
+
+static enum log_head choose_head(struct fs *fs, uint64_t bytes)
+{
+	return bytes <= SMALL_MAX_BYTES && log_small_has_room(fs->log, bytes)
+		       ? LOG_SMALL
+		       : LOG_BULK;
+}
+
+static int enter_file_fn(struct vtx *tx, void *arg)
+{
+	struct enter_file_op *e = arg;
+	struct fs_file *f = e->f;
+
+	if (!file_is_in(f, &e->op))
+		return FS_MOVED;
+	if (f->gone)
+		return 0;
+	return tx_enter(tx, &e->op, f,
+			choose_head(e->op.fv->fs,
+				    f->ndirty * FS_BLOCK_BYTES));
+}
+
+static void enter_file_done(void *arg)
+{
+	struct enter_file_op *e = arg;
+
+	file_entered(e->f);
+}
+
+int file_enter(struct fs_file *f)
+{
+	struct enter_file_op e = {
+		.op = { .fn = enter_file_fn,
+			.done = enter_file_done,
+			.ino = f->ino,
+			.enters = true },
+		.f = f,
+	};
+
+	if (fs_view_is_read_only(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)))
+		return 0;
+	return file_update_op(f, VIEW_PRIVILEGED, &e.op);
+}
+
+/* --- all files --- */
+
+static enum log_head choose_head_of_all(struct fs_view *fv)
+{
+	return choose_head(fv->fs, __atomic_load_n(&fv->fs->dirty_bytes,
+						   __ATOMIC_RELAXED));
+}
+
+int tx_enter_all(struct vtx *tx, struct fs_op *op)
+{
+	struct fs_view *fv = op->fv;
+	enum log_head head = choose_head_of_all(fv);
+	int err = 0;
+
+	/* Listing a file needs the view's lock shared: nobody does now. */
+	for (struct fs_file *f = fv->dirty_first; f && !err; f = f->dirty_next)
+		err = tx_enter(tx, op, f, head);
+	return err;
+}
+
+void fv_entered_all(struct fs_view *fv)
+{
+	while (fv->dirty_first)
+		file_entered(fv->dirty_first);
+}
+
+/* Hand everything that is dirty now to the log. */
+static int append_all(struct fs_view *fv, size_t *nfiles_out)
+{
+	enum log_head head;
+	int err = 0;
+
+	*nfiles_out = 0;
+	view_lock_exclusive(fv->view);
+	head = choose_head_of_all(fv);
+	for (struct fs_file *f = fv->dirty_first; f && !err;
+	     f = f->dirty_next) {
+		++*nfiles_out;
+		if (!wants_inline(f))
+			err = file_append(f, head, false);
+	}
+	view_unlock_exclusive(fv->view);
+	return err;
+}
+
+int fv_enter_all(struct fs_view *fv, bool wait_bulk)
+{
+	struct log *log = fv->fs->log;
+	uint64_t flushed;
+	size_t nfiles;
+	int err;
+
+	err = append_all(fv, &nfiles);
+	if (err || !nfiles)
+		return err;
+	err = wait_bulk ? log_flush(log, LOG_BULK, &flushed)
+			: log_write_out(log, LOG_BULK);
+	/* Files that become dirty meanwhile are not waited for. */
+	while (!err && nfiles--) {
+		struct fs_file *f = fv_oldest_dirty(fv);
+
+		if (!f)
+			break;
+		err = file_enter(f);
+		fs_file_put(f);
+	}
+	return err;
+}
+
+/* --- bounds --- */
+
+static int enter_oldest(struct fs *fs)
+{
+	struct fs_file *f = fv_oldest_dirty(fs->working);
+	struct fs_view *fv;
+	uint64_t flushed;
+	int err;
+
+	if (!f)
+		return 0;
+	err = file_lock_to_change(f, &fv);
+	if (!err) {
+		err = file_append(f, LOG_BULK, false);
+		file_unlock(f, fv);
+	}
+	/* So that a later fsync of another file does not wait for these. */
+	if (!err)
+		err = log_flush(fs->log, LOG_BULK, &flushed);
+	if (!err)
+		err = file_enter(f);
+	fs_file_put(f);
+	return err == -ESTALE || err == -ENOENT ? 0 : err;
+}
+
+static bool is_over(struct fs *fs)
+{
+	return __atomic_load_n(&fs->dirty_bytes, __ATOMIC_RELAXED) >
+		       fs->buffer_bytes ||
+	       __atomic_load_n(&fs->pending_bytes, __ATOMIC_RELAXED) >
+		       PENDING_MAX_BYTES;
+}
+
+int fs_balance(struct fs *fs)
+{
+	int err = 0;
+
+	if (log_unwritten_bytes(fs->log, LOG_BULK) >= WRITE_OUT_BYTES)
+		err = log_write_out(fs->log, LOG_BULK);
+	while (!err && is_over(fs) && fs->working->dirty_first)
+		err = enter_oldest(fs);
+	if (__atomic_load_n(&fs->since_checkpoint, __ATOMIC_RELAXED) >=
+	    CHECKPOINT_BYTES)
+		fs_thread_kick(fs);
+	return err;
+}
+
+int fs_room(struct fs *fs, uint64_t bytes, bool privileged)
+{
+	uint64_t windows = bytes / WINDOW_BYTES + 2;
+
+	return log_room(fs->log, FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES,
+			round_up_u64(bytes, FS_BLOCK_BYTES) +
+				2 * FS_BLOCK_BYTES,
+			privileged);
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* path.c - from inodes to paths, from paths to inodes, and names that may be
+ * shown. */
+#include "fs/fs_internal.h"
+
+enum { PATH_DEPTH_MAX = 1 << 20 }; /* a loop (I22) must end */
+
+/* Put a name in front of what lies at the end of the buffer. */
+static int path_prepend(char **buf, size_t *cap, size_t *used, const char *name,
+			size_t len)
+{
+	size_t need = *used + len + 1;
+
+	if (need > *cap) {
+		size_t ncap = need * 2 < 256 ? 256 : need * 2;
+		char *n = malloc(ncap);
+
+		if (!n)
+			return -ENOMEM;
+		if (*used)
+			memcpy(n + ncap - *used, *buf + *cap - *used, *used);
+		free(*buf);
+		*buf = n;
+		*cap = ncap;
+	}
+	*used += len + 1;
+	memcpy(*buf + *cap - *used, name, len);
+	(*buf)[*cap - *used + len] = *used == len + 1 ? '\0' : '/';
+	return 0;
+}
+
+int tx_path(struct vtx *tx, uint64_t ino, char **buf, size_t *cap,
+	    size_t *start_out)
+{
+	size_t used = 0;
+
+	for (unsigned int depth = 0; ino != FS_ROOT_INO; depth++) {
+		struct item_attr a;
+		struct item_entry e;
+		struct key key;
+		struct val val;
+		int err;
+
+		err = tx_get_attr(tx, ino, &a);
+		if (err)
+			return err;
+		if (!a.cookie)
+			return -ENOENT;
+		key = KEY(a.parent, ITEM_KIND_ENTRY, a.cookie);
+		err = vtx_get(tx, &key, &val);
+		if (!err)
+			err = item_entry_decode(&val, &e);
+		if (err == 1 || depth > PATH_DEPTH_MAX)
+			err = -EFSCORRUPTED;
+		if (!err)
+			err = path_prepend(buf, cap, &used, e.name, e.len);
+		if (err)
+			return err;
+		ino = a.parent;
+	}
+	if (!used) {
+		int err = path_prepend(buf, cap, &used, "", 0);
+
+		if (err)
+			return err;
+	}
+	*start_out = *cap - used;
+	return 0;
+}
+
+struct path_op {
+	struct fs_op op;
+	char *buf;
+	size_t cap, start;
+};
+
+static int path_fn(struct vtx *tx, void *arg)
+{
+	struct path_op *p = arg;
+
+	return tx_path(tx, p->op.ino, &p->buf, &p->cap, &p->start);
+}
+
+int fs_path(struct fs_view *fv, uint64_t ino, char **path_out)
+{
+	struct path_op p = { .op = { .fn = path_fn, .ino = ino } };
+	int err;
+
+	/* Not fv_read: telling damage asks for a path. */
+	op_start(fv, &p.op);
+	err = view_read(fv->view, op_run, &p.op);
+	if (err) {
+		free(p.buf);
+		return err;
+	}
+	memmove(p.buf, p.buf + p.start, p.cap - p.start);
+	*path_out = p.buf;
+	return 0;
+}
+
+int fs_walk(struct fs_view *fv, const char *path, struct fs_attr *attr_out)
+{
+	struct fs_attr attr;
+	int err;
+
+	err = fs_getattr(fv, FS_ROOT_INO, &attr);
+	while (!err && *path) {
+		size_t len = strcspn(path, "/");
+
+		if (len)
+			err = fs_lookup(fv, attr.ino, path, len, &attr);
+		path += len;
+		path += strspn(path, "/");
+	}
+	if (!err)
+		*attr_out = attr;
+	return err;
+}
+
+/* --- names that may be shown --- */
+
+/* Bytes of the UTF-8 character at s; 0: not one that may stand as it is. */
+static size_t utf8_char(const unsigned char *s)
+{
+	uint32_t c;
+	size_t n;
+
+	if (s[0] < 0x80)
+		return s[0] >= 0x20 && s[0] != 0x7f;
+	if (s[0] >= 0xc2 && s[0] <= 0xdf)
+		n = 2;
+	else if ((s[0] & 0xf0) == 0xe0)
+		n = 3;
+	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
+		n = 4;
+	else
+		return 0;
+	c = s[0] & (0x7fu >> n);
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		c = c << 6 | (s[i] & 0x3fu);
+	}
+	if ((n == 2 && c < 0xa0) || (n == 3 && c < 0x800) ||
+	    (n == 4 && (c < 0x10000 || c > 0x10ffff)) ||
+	    (c >= 0xd800 && c <= 0xdfff))
+		return 0; /* C1 controls, overlong, surrogates */
+	return n;
+}
+
+struct quote {
+	char *out;
+	size_t size, len;
+};
+
+static void quote_put(struct quote *q, const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++, q->len++)
+		if (q->size && q->len < q->size - 1)
+			q->out[q->len] = s[i];
+}
+
+static void quote_char(struct quote *q, unsigned char c)
+{
+	static const char from[] = "\"\\\a\b\f\n\r\t\v";
+	static const char to[] = "\"\\abfnrtv";
+	const char *p = c ? strchr(from, c) : NULL;
+	char esc[4] = { '\\' };
+
+	if (p) {
+		esc[1] = to[p - from];
+		quote_put(q, esc, 2);
+		return;
+	}
+	esc[1] = (char)('0' + (c >> 6));
+	esc[2] = (char)('0' + (c >> 3 & 7));
+	esc[3] = (char)('0' + (c & 7));
+	quote_put(q, esc, 4);
+}
+
+static bool may_stand(const unsigned char *s, size_t *n)
+{
+	*n = utf8_char(s);
+	return *n && *s != '"' && *s != '\\';
+}
+
+size_t fs_quote_path(const char *path, char *out, size_t size)
+{
+	const unsigned char *s = (const unsigned char *)path;
+	struct quote q = { .out = out, .size = size };
+	bool plain = true;
+	size_t n;
+
+	for (size_t i = 0; s[i] && plain; i += n)
+		plain = may_stand(s + i, &n);
+	if (!plain)
+		quote_put(&q, "\"", 1);
+	while (*s) {
+		if (may_stand(s, &n)) {
+			quote_put(&q, (const char *)s, n);
+		} else {
+			quote_char(&q, *s);
+			n = 1;
+		}
+		s += n;
+	}
+	if (!plain)
+		quote_put(&q, "\"", 1);
+	if (size)
+		out[q.len < size ? q.len : size - 1] = '\0';
+	return q.len;
+}

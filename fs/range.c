@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * range.c - ranges of files: fallocate, looking for data and holes, copying.
+ *
+ * Punching and shifting happens in the tree: what is buffered is entered first,
+ * and with the write lock held nothing new comes. Copies share blocks: the
+ * target's buffer gets the places of the source's blocks.
+ */
+#include "fs/fs_internal.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <unistd.h>
+
+struct range_op {
+	struct fs_op op; /* first */
+	struct fs_file *f;
+	uint64_t first, end; /* blocks */
+	bool insert; /* else, in a shift: collapse */
+	uint64_t size; /* after it */
+};
+
+static void fmap_set(struct fmap *m, unsigned int i, const struct fmap *from,
+		     unsigned int k)
+{
+	if (!(from->mask >> k & 1))
+		return;
+	m->mask |= (uint64_t)1 << i;
+	m->pos[i] = from->pos[k];
+	m->sum[i] = from->sum[k];
+}
+
+static int range_get(struct vtx *tx, struct range_op *r, struct item_attr *a)
+{
+	int err;
+
+	if (!file_is_in(r->f, &r->op))
+		return FS_MOVED;
+	if (r->f->stale)
+		return -ESTALE;
+	err = tx_get_attr(tx, r->f->ino, a);
+	if (!err)
+		ASSERT(!r->f->dirty && !(a->flags & ATTR_FLAG_INLINE));
+	return err;
+}
+
+static int range_put(struct vtx *tx, struct range_op *r, struct item_attr *a)
+{
+	a->mtime_ns = r->op.now_ns;
+	a->ctime_ns = r->op.now_ns;
+	a->data_version = store_new_obj(r->op.fv->fs->store);
+	return tx_put_attr(tx, &r->op, r->f->ino, a);
+}
+
+/* The blocks of one window that lie in [first, end) go. */
+static int punch_window(struct vtx *tx, struct range_op *r, uint64_t widx,
+			uint64_t *nblocks)
+{
+	struct fmap m;
+	unsigned int before;
+	int err;
+
+	err = fmap_load(tx, r->f->ino, widx, &m);
+	if (err)
+		return err;
+	before = bits_count(m.mask);
+	for (unsigned int i = 0; i < WINDOW_BLOCKS; i++) {
+		uint64_t blk = widx * WINDOW_BLOCKS + i;
+
+		if (blk >= r->first && blk < r->end)
+			m.mask &= ~((uint64_t)1 << i);
+	}
+	if (bits_count(m.mask) == before)
+		return 0;
+	*nblocks -= before - bits_count(m.mask);
+	return fmap_store(tx, r->f->ino, widx, &m);
+}
+
+static int punch_blocks(struct vtx *tx, struct range_op *r, uint64_t *nblocks)
+{
+	uint64_t first = (r->first + WINDOW_BLOCKS - 1) / WINDOW_BLOCKS;
+	uint64_t last = r->end / WINDOW_BLOCKS;
+	int err = 0;
+
+	if (first < last)
+		err = extents_remove(tx, r->f->ino, first, last, nblocks);
+	if (!err && r->first % WINDOW_BLOCKS)
+		err = punch_window(tx, r, r->first / WINDOW_BLOCKS, nblocks);
+	if (!err && r->end % WINDOW_BLOCKS &&
+	    (last >= first || !(r->first % WINDOW_BLOCKS)))
+		err = punch_window(tx, r, last, nblocks);
+	return err;
+}
+
+static int punch_fn(struct vtx *tx, void *arg)
+{
+	struct range_op *r = arg;
+	struct item_attr a;
+	int err;
+
+	err = range_get(tx, r, &a);
+	if (!err)
+		err = punch_blocks(tx, r, &a.blocks);
+	return err ? err : range_put(tx, r, &a);
+}
+
+/* --- shifting --- */
+
+/* What window widx holds after the shift. */
+static int shifted_window(struct vtx *tx, struct range_op *r, uint64_t widx,
+			  struct fmap *out)
+{
+	uint64_t n = r->end - r->first, loaded = UINT64_MAX;
+	struct fmap m;
+	int err;
+
+	out->mask = 0;
+	for (unsigned int i = 0; i < WINDOW_BLOCKS; i++) {
+		uint64_t blk = widx * WINDOW_BLOCKS + i;
+
+		if (blk >= r->first) {
+			if (r->insert && blk < r->end)
+				continue;
+			blk = r->insert ? blk - n : blk + n;
+		}
+		if (blk / WINDOW_BLOCKS != loaded) {
+			loaded = blk / WINDOW_BLOCKS;
+			err = fmap_load(tx, r->f->ino, loaded, &m);
+			if (err)
+				return err;
+		}
+		fmap_set(out, i, &m, blk % WINDOW_BLOCKS);
+	}
+	return 0;
+}
+
+static int shift_store(struct vtx *tx, struct range_op *r, uint64_t widx)
+{
+	struct fmap m;
+	int err;
+
+	if ((widx + 1) * WINDOW_BLOCKS <= r->first)
+		return 0;
+	err = shifted_window(tx, r, widx, &m);
+	return err ? err : fmap_store(tx, r->f->ino, widx, &m);
+}
+
+/* Windows are built from the old state alone, so one may be built twice. */
+static int shift_from(struct vtx *tx, struct range_op *r, uint64_t old)
+{
+	uint64_t n = r->end - r->first, blk = old * WINDOW_BLOCKS, to;
+	int err;
+
+	err = shift_store(tx, r, old);
+	if (r->insert)
+		to = blk + n;
+	else
+		to = blk > n ? blk - n : 0;
+	for (unsigned int i = 0; i < 2 && !err; i++)
+		if (to / WINDOW_BLOCKS + i != old)
+			err = shift_store(tx, r, to / WINDOW_BLOCKS + i);
+	return err;
+}
+
+/* Blocks in [first, end). */
+static int count_blocks(struct vtx *tx, struct range_op *r, uint64_t *n)
+{
+	uint64_t w = r->first / WINDOW_BLOCKS;
+	int err;
+
+	*n = 0;
+	for (;;) {
+		struct fmap m;
+
+		err = extents_next_window(tx, r->f->ino, w, &w);
+		if (err || w * WINDOW_BLOCKS >= r->end)
+			return err == 1 ? 0 : err;
+		err = fmap_load(tx, r->f->ino, w, &m);
+		if (err)
+			return err;
+		for (unsigned int i = 0; i < WINDOW_BLOCKS; i++) {
+			uint64_t blk = w * WINDOW_BLOCKS + i;
+
+			*n += blk >= r->first && blk < r->end &&
+			      m.mask >> i & 1;
+		}
+		w++;
+	}
+}
+
+static int shift_fn(struct vtx *tx, void *arg)
+{
+	struct range_op *r = arg;
+	uint64_t w = r->first / WINDOW_BLOCKS, gone = 0;
+	struct item_attr a;
+	int err;
+
+	err = range_get(tx, r, &a);
+	if (!err && !r->insert)
+		err = count_blocks(tx, r, &gone);
+	while (!err) {
+		err = extents_next_window(tx, r->f->ino, w, &w);
+		if (!err)
+			err = shift_from(tx, r, w);
+		w++;
+	}
+	if (err < 0)
+		return err;
+	if (err == FS_MOVED)
+		return err;
+	a.blocks -= gone;
+	a.size = r->size;
+	return range_put(tx, r, &a);
+}
+
+static void shift_done(void *arg)
+{
+	struct range_op *r = arg;
+
+	r->f->size = r->size;
+	r->f->seq++;
+}
+
+/* --- fallocate --- */
+
+/* Write zeros, except over holes at or past the end. */
+static int zero_bytes(struct fs_file *f, uint64_t off, uint64_t end)
+{
+	static const uint8_t zeros[FS_BLOCK_BYTES];
+
+	end = min_u64(end, f->size);
+	if (off >= end)
+		return 0;
+	return fs_write(f, NULL, off, zeros, (size_t)(end - off), false);
+}
+
+static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
+		      view_done_fn done)
+{
+	int err;
+
+	r->op = (struct fs_op){ .fn = fn, .done = done, .ino = f->ino };
+	r->f = f;
+	file_write_lock(f);
+	err = fs_file_is_stale(f) ? -ESTALE : file_enter(f);
+	if (!err)
+		err = file_update_op(f, 0, &r->op);
+	file_write_unlock(f);
+	return err;
+}
+
+static int punch(struct fs_file *f, uint64_t off, uint64_t end)
+{
+	struct range_op r = { .first = (off + FS_BLOCK_BYTES - 1) /
+				       FS_BLOCK_BYTES,
+			      .end = end / FS_BLOCK_BYTES };
+	int err;
+
+	/* A small file is in its inode: zeros are what a hole is there. */
+	if (f->size <= FS_BLOCK_BYTES || r.first >= r.end)
+		return zero_bytes(f, off, end);
+	err = zero_bytes(f, off, r.first * FS_BLOCK_BYTES);
+	if (!err)
+		err = zero_bytes(f, r.end * FS_BLOCK_BYTES, end);
+	return err ? err : settled_op(f, &r, punch_fn, NULL);
+}
+
+static int shift(struct fs_file *f, uint64_t off, uint64_t len, bool insert)
+{
+	struct range_op r = { .first = off / FS_BLOCK_BYTES,
+			      .end = (off + len) / FS_BLOCK_BYTES,
+			      .insert = insert };
+
+	if (off % FS_BLOCK_BYTES || len % FS_BLOCK_BYTES)
+		return -EINVAL;
+	if (off >= f->size || (!insert && len >= f->size - off))
+		return -EINVAL;
+	if (insert && len > FS_FILE_MAX_BYTES - f->size)
+		return -EFBIG;
+	r.size = insert ? f->size + len : f->size - len;
+	if (f->size <= INLINE_FILE_MAX) {
+		/* Only inserting before all of it is possible: make it a file
+		 * with blocks first. */
+		int err = fs_truncate(f, FS_BLOCK_BYTES);
+		uint64_t back = r.size;
+
+		r.size = FS_BLOCK_BYTES + len;
+		if (!err)
+			err = settled_op(f, &r, shift_fn, shift_done);
+		return err ? err : fs_truncate(f, back);
+	}
+	return settled_op(f, &r, shift_fn, shift_done);
+}
+
+int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
+{
+	bool keep = mode & FALLOC_FL_KEEP_SIZE;
+	uint64_t end = off + len;
+	int err = 0;
+
+	if (!len || off > FS_FILE_MAX_BYTES)
+		return -EINVAL;
+	if (len > FS_FILE_MAX_BYTES - off)
+		return -EFBIG;
+	if (fs_file_is_stale(f))
+		return -ESTALE;
+	if (fs_view_is_read_only(f->fv))
+		return -EROFS;
+	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+	case 0:
+		err = fs_room(f->fv->fs, min_u64(len, PENDING_MAX_BYTES),
+			      false);
+		break;
+	case FALLOC_FL_PUNCH_HOLE:
+		if (!keep)
+			return -EOPNOTSUPP;
+		err = punch(f, off, end);
+		break;
+	case FALLOC_FL_ZERO_RANGE:
+		err = punch(f, off, end);
+		break;
+	case FALLOC_FL_COLLAPSE_RANGE:
+		return keep ? -EOPNOTSUPP : shift(f, off, len, false);
+	case FALLOC_FL_INSERT_RANGE:
+		return keep ? -EOPNOTSUPP : shift(f, off, len, true);
+	default:
+		return -EOPNOTSUPP;
+	}
+	if (!err && !keep && end > f->size)
+		err = fs_truncate(f, end);
+	return err;
+}
+
+/* --- seek --- */
+
+struct seek_op {
+	struct fs_op op;
+	struct fs_file *f;
+	bool hole;
+	uint64_t off, found;
+};
+
+static int seek_fn(struct vtx *tx, void *arg)
+{
+	struct seek_op *s = arg;
+	struct key from = KEY(s->op.ino, ITEM_KIND_EXTENT,
+			      s->off / WINDOW_BYTES * WINDOW_BYTES);
+	struct key to = KEY(s->op.ino, ITEM_KIND_EXTENT, UINT64_MAX);
+	struct item_attr a;
+	int err;
+
+	if (!file_is_in(s->f, &s->op))
+		return FS_MOVED;
+	err = tx_get_attr(tx, s->op.ino, &a);
+	if (err)
+		return err;
+	if (s->off >= a.size)
+		return -ENXIO;
+	s->found = s->hole ? a.size : s->off;
+	if (a.flags & ATTR_FLAG_INLINE)
+		return 0;
+	for (uint64_t at = s->off;;) {
+		struct item_extent e;
+		struct key key;
+		struct val val;
+		uint64_t end;
+
+		err = vtx_next(tx, &from, &to, &key, &val);
+		if (err == 1) {
+			s->found = at;
+			return s->hole ? 0 : -ENXIO;
+		}
+		if (!err)
+			err = item_extent_decode(&val, key.off, &e);
+		if (err)
+			return err;
+		end = key.off + (uint64_t)e.nblocks * FS_BLOCK_BYTES;
+		if (end > s->off) {
+			s->found = s->hole ? at : max_u64(s->off, key.off);
+			if (!s->hole || key.off > at)
+				return 0;
+			at = end;
+			if (at >= a.size) {
+				s->found = a.size;
+				return 0;
+			}
+		}
+		from.off = end;
+	}
+}
+
+int fs_seek(struct fs_file *f, uint64_t off, int whence, uint64_t *off_out)
+{
+	struct seek_op s = { .op = { .fn = seek_fn, .ino = f->ino },
+			     .f = f,
+			     .hole = whence == SEEK_HOLE,
+			     .off = off };
+	int err;
+
+	if (whence != SEEK_HOLE && whence != SEEK_DATA)
+		return -EINVAL;
+	err = file_enter(f);
+	if (!err)
+		err = file_read_op(f, &s.op);
+	if (!err)
+		*off_out = s.found;
+	return err;
+}
+
+/* --- copy --- */
+
+struct source_op {
+	struct fs_op op;
+	struct fs_file *f;
+	uint64_t widx;
+	struct fmap m;
+};
+
+static int source_fn(struct vtx *tx, void *arg)
+{
+	struct source_op *s = arg;
+	struct item_attr a;
+	int err;
+
+	if (!file_is_in(s->f, &s->op))
+		return FS_MOVED;
+	err = tx_get_attr(tx, s->op.ino, &a);
+	if (err)
+		return err;
+	s->m.mask = 0;
+	if (a.flags & ATTR_FLAG_INLINE)
+		return -ENODATA;
+	return fmap_load(tx, s->op.ino, s->widx, &s->m);
+}
+
+/* Whole blocks of one source window and one target window; holes are left to
+ * the caller (*n_out: how many blocks were done from the start). */
+static int share_blocks(struct source_op *s, unsigned int from,
+			struct fs_file *dst, uint64_t blk, unsigned int n,
+			unsigned int *n_out)
+{
+	struct change_set c = { .f = dst,
+				.drop_from = CUT_NONE,
+				.first = blk };
+	struct fs_view *fv;
+	unsigned int i = 0;
+	int err;
+
+	*n_out = 0;
+	if (!(s->m.mask >> from & 1))
+		return 0;
+	while (i < n && s->m.mask >> (from + i) & 1)
+		i++;
+	/* The size, the times and a file's head follow the usual way. */
+	c.size = max_u64(dst->size, (blk + i) * FS_BLOCK_BYTES);
+	err = file_change(&c);
+	lbuf_put(c.head);
+	if (!err)
+		err = file_lock_to_change(dst, &fv);
+	if (err)
+		return err;
+	err = file_reserve_window(dst, blk / WINDOW_BLOCKS);
+	for (unsigned int k = 0; !err && k < i; k++)
+		file_set_stored(dst, blk + k, s->m.pos[from + k],
+				s->m.sum[from + k]);
+	if (!err)
+		file_mark_dirty(dst, fs_now(fv->fs));
+	file_unlock(dst, fv);
+	if (!err)
+		*n_out = i;
+	return err;
+}
+
+static int copy_bytes(struct fs_file *src, uint64_t src_off,
+		      struct fs_file *dst, uint64_t dst_off, size_t len)
+{
+	uint8_t *buf = malloc(len);
+	size_t got;
+	int err;
+
+	if (!buf)
+		return -ENOMEM;
+	err = fs_read(src, src_off, buf, len, &got);
+	if (!err && got)
+		err = fs_write(dst, NULL, dst_off, buf, got, false);
+	free(buf);
+	return err;
+}
+
+/* As many bytes as go in one step, at most len. */
+static int copy_step(struct fs_file *src, uint64_t src_off,
+		     struct fs_file *dst, uint64_t dst_off, size_t len,
+		     size_t *done)
+{
+	struct source_op s = { .op = { .fn = source_fn, .ino = src->ino },
+			       .f = src,
+			       .widx = src_off / WINDOW_BYTES };
+	unsigned int from = src_off % WINDOW_BYTES / FS_BLOCK_BYTES, n = 0;
+	uint64_t room = min_u64(WINDOW_BYTES - src_off % WINDOW_BYTES,
+				WINDOW_BYTES - dst_off % WINDOW_BYTES);
+	int err = 0;
+
+	len = min_u64(len, room);
+	if (src_off % FS_BLOCK_BYTES || dst_off % FS_BLOCK_BYTES) {
+		*done = len;
+		return copy_bytes(src, src_off, dst, dst_off, len);
+	}
+	if (len >= FS_BLOCK_BYTES)
+		err = file_read_op(src, &s.op);
+	if (!err && len >= FS_BLOCK_BYTES) {
+		file_write_lock(dst);
+		err = share_blocks(&s, from, dst, dst_off / FS_BLOCK_BYTES,
+				   (unsigned int)(len / FS_BLOCK_BYTES), &n);
+		file_write_unlock(dst);
+	}
+	if (err == -ENODATA)
+		err = 0;
+	if (err)
+		return err;
+	*done = (size_t)n * FS_BLOCK_BYTES;
+	if (n)
+		return 0;
+	*done = min_u64(len, FS_BLOCK_BYTES);
+	/* A hole over nothing stays a hole. */
+	if (len >= FS_BLOCK_BYTES && dst_off >= dst->size &&
+	    !(s.m.mask >> from & 1) && src->size > INLINE_FILE_MAX) {
+		return fs_truncate(dst, dst_off + *done);
+	}
+	return copy_bytes(src, src_off, dst, dst_off, *done);
+}
+
+int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
+		  uint64_t dst_off, size_t len, size_t *copied_out)
+{
+	struct fs_attr attr;
+	size_t done = 0;
+	int err;
+
+	*copied_out = 0;
+	err = fs_file_getattr(src, &attr);
+	if (err)
+		return err;
+	if (src_off >= attr.size || !len)
+		return 0;
+	len = min_u64(len, attr.size - src_off);
+	if (dst_off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - dst_off)
+		return -EFBIG;
+	if (src == dst && src_off < dst_off + len && dst_off < src_off + len)
+		return -EINVAL;
+	if (fs_file_is_stale(dst))
+		return -ESTALE;
+	err = file_enter(src);
+	while (!err && done < len) {
+		size_t n = 0;
+
+		err = copy_step(src, src_off + done, dst, dst_off + done,
+				len - done, &n);
+		if (!err)
+			done += n;
+	}
+	*copied_out = done;
+	return done ? 0 : err;
+}
