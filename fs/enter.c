@@ -23,6 +23,7 @@ static bool wants_inline(struct fs_file *f)
  * not in the buffer. */
 static int enter_cut(struct vtx *tx, struct fs_file *f, uint64_t *nblocks)
 {
+	const struct fs_window *w;
 	uint64_t void_from, idx;
 	struct fmap m;
 	unsigned int before;
@@ -33,7 +34,8 @@ static int enter_cut(struct vtx *tx, struct fs_file *f, uint64_t *nblocks)
 	void_from = (f->cut + WINDOW_BYTES - 1) / WINDOW_BYTES;
 	err = extents_remove(tx, f->ino, void_from, UINT64_MAX, nblocks);
 	idx = f->cut / WINDOW_BYTES;
-	if (err || idx == void_from || file_window(f, idx))
+	w = file_window(f, idx);
+	if (err || idx == void_from || (w && w->present))
 		return err;
 	err = fmap_load(tx, f->ino, idx, &m);
 	before = bits_count(m.mask);

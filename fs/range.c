@@ -228,10 +228,16 @@ static int zero_bytes(struct fs_file *f, uint64_t off, uint64_t end)
 {
 	static const uint8_t zeros[FS_BLOCK_BYTES];
 
+	int err = 0;
+
 	end = min_u64(end, f->size);
-	if (off >= end)
-		return 0;
-	return fs_write(f, NULL, off, zeros, (size_t)(end - off), false);
+	while (!err && off < end) {
+		size_t n = min_u64(end - off, sizeof(zeros));
+
+		err = fs_write(f, NULL, off, zeros, n, false);
+		off += n;
+	}
+	return err;
 }
 
 static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,

@@ -2,6 +2,8 @@
 /* rename.c - moving, replacing and exchanging names. */
 #include "fs/fs_internal.h"
 
+enum { RENAME_ENTER = 3 }; /* from rename_fn: the source is dirty */
+
 struct rename_end {
 	uint64_t dir;
 	const char *name;
@@ -190,6 +192,15 @@ static int do_rename(struct vtx *tx, struct rename_op *r)
 	return put_dirs(tx, r);
 }
 
+/* A crash must not leave the new name with the old contents gone and the new
+ * ones not yet there: what is buffered goes in first. */
+static bool source_is_dirty(struct rename_op *r)
+{
+	const struct fs_file *f = file_peek(r->op.fv, r->from.slot.ino);
+
+	return f && f->dirty;
+}
+
 static int rename_fn(struct vtx *tx, void *arg)
 {
 	struct rename_op *r = arg;
@@ -211,6 +222,8 @@ static int rename_fn(struct vtx *tx, void *arg)
 	if (err == 1)
 		return err;
 	r->out.other_ino = r->to.slot.ino;
+	if (r->to.slot.ino && source_is_dirty(r))
+		return RENAME_ENTER;
 	return r->flags & FS_RENAME_EXCHANGE ? do_exchange(tx, r)
 					     : do_rename(tx, r);
 }
@@ -223,22 +236,13 @@ static void rename_done(void *arg)
 		file_lost_name(r->op.fv, r->to.slot.ino, true);
 }
 
-/* A crash must not leave the new name with the old contents gone and the new
- * ones not yet there: what is buffered goes in first. */
-static int enter_source(struct fs_view *fv, uint64_t dir, const char *name,
-			size_t len)
+static int enter_source(struct fs_view *fv, uint64_t ino)
 {
-	struct fs_attr attr;
-	struct fs_file *f;
-	int err;
+	struct fs_file *f = file_find(fv, ino);
+	int err = 0;
 
-	err = fs_lookup(fv, dir, name, len, &attr);
-	if (err || !S_ISREG(attr.mode))
-		return err;
-	f = file_find(fv, attr.ino);
-	if (!f)
-		return 0;
-	err = file_enter(f);
+	if (f)
+		err = file_enter(f);
 	fs_file_put(f);
 	return err;
 }
@@ -265,9 +269,11 @@ int fs_rename(struct fs_view *fv, uint64_t dir, const char *name, size_t len,
 		return err == -EEXIST ? -EBUSY : err; /* . and .. */
 	if (fs_view_is_read_only(fv))
 		return -EROFS;
-	err = enter_source(fv, dir, name, len);
-	if (!err)
-		err = fv_update(fv, 0, &r.op);
+	while ((err = fv_update(fv, 0, &r.op)) == RENAME_ENTER) {
+		err = enter_source(fv, r.out.ino);
+		if (err)
+			break;
+	}
 	if (err < 0)
 		return err;
 	if (out)
