@@ -285,24 +285,41 @@ int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out)
 
 /* --- changing --- */
 
-void fs_wait_parked(struct fs *fs)
+/* Writers of contents pass a gate that a flip closes for a moment. */
+void fs_gate_enter(struct fs *fs)
 {
-	if (!__atomic_load_n(&fs->parked, __ATOMIC_ACQUIRE))
+	for (;;) {
+		__atomic_add_fetch(&fs->writers, 1, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(&fs->parked, __ATOMIC_SEQ_CST))
+			return;
+		fs_gate_leave(fs);
+		pthread_mutex_lock(&fs->park_lock);
+		while (__atomic_load_n(&fs->parked, __ATOMIC_SEQ_CST))
+			pthread_cond_wait(&fs->park_cond, &fs->park_lock);
+		pthread_mutex_unlock(&fs->park_lock);
+	}
+}
+
+void fs_gate_leave(struct fs *fs)
+{
+	if (__atomic_sub_fetch(&fs->writers, 1, __ATOMIC_SEQ_CST) ||
+	    !__atomic_load_n(&fs->parked, __ATOMIC_SEQ_CST))
 		return;
 	pthread_mutex_lock(&fs->park_lock);
-	while (__atomic_load_n(&fs->parked, __ATOMIC_RELAXED))
-		pthread_cond_wait(&fs->park_cond, &fs->park_lock);
+	pthread_cond_broadcast(&fs->park_cond);
 	pthread_mutex_unlock(&fs->park_lock);
 }
 
 void file_write_lock(struct fs_file *f)
 {
+	fs_gate_enter(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs);
 	pthread_mutex_lock(&f->write_lock);
 }
 
 void file_write_unlock(struct fs_file *f)
 {
 	pthread_mutex_unlock(&f->write_lock);
+	fs_gate_leave(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs);
 }
 
 /* A file that was inline has its block in the buffer while it is dirty. */
@@ -500,13 +517,12 @@ static int write_prepare(struct change_set *c, uint64_t off, const uint8_t *buf,
 int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	     const void *buf, size_t len, bool append)
 {
-	struct fs *fs = f->fv->fs;
+	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
 	struct change_set c = { .f = f, .drop_from = CUT_NONE };
 	int err = 0;
 
 	if (!len)
 		return 0;
-	fs_wait_parked(fs);
 	err = fs_room(fs, len, false);
 	if (err)
 		return err;
@@ -532,7 +548,7 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 
 int fs_truncate(struct fs_file *f, uint64_t size)
 {
-	struct fs *fs = f->fv->fs;
+	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
 	struct change_set c = { .f = f, .size = size, .drop_from = CUT_NONE };
 	uint64_t blk = size / FS_BLOCK_BYTES;
 	struct lbuf *b = NULL;
@@ -540,7 +556,6 @@ int fs_truncate(struct fs_file *f, uint64_t size)
 
 	if (size > FS_FILE_MAX_BYTES)
 		return -EFBIG;
-	fs_wait_parked(fs);
 	err = fs_room(fs, FS_BLOCK_BYTES, true);
 	if (err)
 		return err;

@@ -87,14 +87,16 @@ static size_t track_late(struct fs *fs, const struct fs_delta *delta)
 void fs_park_writes(struct fs *fs)
 {
 	pthread_mutex_lock(&fs->park_lock);
-	__atomic_add_fetch(&fs->parked, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&fs->parked, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&fs->writers, __ATOMIC_SEQ_CST))
+		pthread_cond_wait(&fs->park_cond, &fs->park_lock);
 	pthread_mutex_unlock(&fs->park_lock);
 }
 
 void fs_unpark_writes(struct fs *fs)
 {
 	pthread_mutex_lock(&fs->park_lock);
-	__atomic_sub_fetch(&fs->parked, 1, __ATOMIC_RELEASE);
+	__atomic_sub_fetch(&fs->parked, 1, __ATOMIC_SEQ_CST);
 	pthread_cond_broadcast(&fs->park_cond);
 	pthread_mutex_unlock(&fs->park_lock);
 }

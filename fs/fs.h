@@ -346,8 +346,8 @@ typedef void (*fs_flip_fn)(void *arg, struct fs_view *old,
 int fs_flip(struct fs *fs, const struct root *to, const struct fs_delta *delta,
 	    uint64_t version, bool force, fs_flip_fn at, void *arg);
 
-/* Writers of contents wait in fs_write while parked (see DESIGN: at most
- * 2 ms). Counted. */
+/* Until unparked nobody changes contents: returns when those under way are
+ * done (they may wait for a read of the device), later ones wait. Counted. */
 void fs_park_writes(struct fs *fs);
 void fs_unpark_writes(struct fs *fs);
 

@@ -91,9 +91,9 @@ struct fs {
 	uint64_t *track; /* inodes touched since */
 	size_t ntrack, track_cap;
 
-	pthread_mutex_t park_lock; /* guards park_cond; parked is atomic */
+	pthread_mutex_t park_lock; /* guards park_cond */
 	pthread_cond_t park_cond;
-	unsigned int parked;
+	unsigned int parked, writers; /* atomic */
 
 	pthread_mutex_t told_lock; /* guards the next two */
 	uint64_t told[TOLD_MAX];
@@ -407,7 +407,8 @@ int fs_room(struct fs *fs, uint64_t bytes, bool privileged);
 
 /* One block as it is shown now; NULL: a hole. write_lock held. */
 int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out);
-void fs_wait_parked(struct fs *fs);
+void fs_gate_enter(struct fs *fs);
+void fs_gate_leave(struct fs *fs);
 /* Gather the buffers of one change of contents, then make it. */
 struct change_set {
 	struct fs_file *f;
@@ -419,6 +420,7 @@ struct change_set {
 	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */
 };
 int file_change(struct change_set *c);
+/* Through the gate first: never with another file's held. */
 void file_write_lock(struct fs_file *f);
 void file_write_unlock(struct fs_file *f);
 
