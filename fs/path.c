@@ -2,6 +2,7 @@
 /* path.c - from inodes to paths, from paths to inodes, and names that may be
  * shown. */
 #include "fs/fs_internal.h"
+#include "fs/utf8.h"
 
 enum { PATH_DEPTH_MAX = 1 << 20 }; /* a loop (I22) must end */
 
@@ -119,35 +120,6 @@ int fs_walk(struct fs_view *fv, const char *path, struct fs_attr *attr_out)
 
 /* --- names that may be shown --- */
 
-/* Bytes of the UTF-8 character at s; 0: not one that may stand as it is. */
-static size_t utf8_char(const unsigned char *s)
-{
-	uint32_t c;
-	size_t n;
-
-	if (s[0] < 0x80)
-		return s[0] >= 0x20 && s[0] != 0x7f;
-	if (s[0] >= 0xc2 && s[0] <= 0xdf)
-		n = 2;
-	else if ((s[0] & 0xf0) == 0xe0)
-		n = 3;
-	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	c = s[0] & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3fu);
-	}
-	if ((n == 2 && c < 0xa0) || (n == 3 && c < 0x800) ||
-	    (n == 4 && (c < 0x10000 || c > 0x10ffff)) ||
-	    (c >= 0xd800 && c <= 0xdfff))
-		return 0; /* C1 controls, overlong, surrogates */
-	return n;
-}
-
 struct quote {
 	char *out;
 	size_t size, len;
@@ -178,15 +150,15 @@ static void quote_char(struct quote *q, unsigned char c)
 	quote_put(q, esc, 4);
 }
 
-static bool may_stand(const unsigned char *s, size_t *n)
+static bool may_stand(const char *s, size_t *n)
 {
-	*n = utf8_char(s);
+	*n = utf8_printable(s, strnlen(s, 4));
 	return *n && *s != '"' && *s != '\\';
 }
 
 size_t fs_quote_path(const char *path, char *out, size_t size)
 {
-	const unsigned char *s = (const unsigned char *)path;
+	const char *s = path;
 	struct quote q = { .out = out, .size = size };
 	bool plain = true;
 	size_t n;
@@ -197,9 +169,9 @@ size_t fs_quote_path(const char *path, char *out, size_t size)
 		quote_put(&q, "\"", 1);
 	while (*s) {
 		if (may_stand(s, &n)) {
-			quote_put(&q, (const char *)s, n);
+			quote_put(&q, s, n);
 		} else {
-			quote_char(&q, *s);
+			quote_char(&q, (unsigned char)*s);
 			n = 1;
 		}
 		s += n;

@@ -156,4 +156,24 @@ enum {
 	LINK_COLLISION_BITS = 4
 };
 
+/* --- 7. Items of the plain directory --- */
+
+enum {
+	PLAIN_KIND_STAT = 1, /* obj: the inode, off 0 */
+	PLAIN_KIND_SHOWN = 2, /* of object PLAIN_OBJ_SHOWN, off 0 */
+	PLAIN_OBJ_SHOWN = 0,
+
+	PLAIN_OFF_HOST_INO = 0, /* u64 */
+	PLAIN_OFF_SIZE = 8, /* u64, of directories 0 */
+	PLAIN_OFF_MTIME = 16, /* i64, ns since 1970 */
+	PLAIN_OFF_CTIME = 24, /* i64 */
+	PLAIN_OFF_MODE = 32, /* u32 */
+	PLAIN_OFF_UID = 36, /* u32 */
+	PLAIN_OFF_GID = 40, /* u32 */
+	PLAIN_OFF_NLINK = 44, /* u32 */
+	PLAIN_STAT_BYTES = 48,
+
+	PLAIN_SHOWN_BYTES = 8 /* u64, a commit's number */
+};
+
 #endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * adopt.h - reading a plain directory into a new store as commit 1. The plain
+ * files are only read. The store is made as DIR/.txn.new and renamed when the
+ * commit is durable, so an interrupted adoption leaves nothing that counts.
+ */
+#ifndef FS_ADOPT_H
+#define FS_ADOPT_H
+
+#include "fs/fs.h"
+
+struct adopt_progress {
+	uint64_t objects, bytes; /* read so far */
+	uint64_t reread; /* files that changed while they were read */
+	uint64_t mounts; /* other mounts, taken as empty directories */
+};
+
+struct adopt_params {
+	const char *dir; /* an absolute path without symlinks */
+	struct env *env;
+	/* Called now and then, in this thread; other than 0 stops it. */
+	int (*progress)(void *arg, const struct adopt_progress *p);
+	void *arg;
+};
+
+/*
+ * 0: DIR/.txn is there, durable. -EEXIST: there is one already. -EBUSY: a file
+ * keeps changing, or another adoption runs. -ECANCELED: progress said so. The
+ * text says which path and what to do.
+ */
+int adopt(const struct adopt_params *params, struct adopt_progress *out,
+	  struct store_error *err_out);
+
+#endif

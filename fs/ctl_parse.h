@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctl_parse.h - what one write to .txn/ctl asks for: commands, one for each
+ * line, the last with or without a newline. All lines are judged before the
+ * first is done, so that a malformed one changes nothing.
+ */
+#ifndef FS_CTL_PARSE_H
+#define FS_CTL_PARSE_H
+
+#include "txn/base.h"
+
+enum { CTL_LINE_MAX = 4000, CTL_WORD_MAX = 16 };
+
+enum ctl_verb { CTL_COMMIT, CTL_ABORT };
+
+struct ctl_command {
+	enum ctl_verb verb;
+	const char *arg; /* into the input, not NUL-terminated */
+	size_t arg_len; /* 0: none */
+};
+
+/*
+ * The command of the line that starts at buf (len > 0): 0, *used_out is what it
+ * takes of the input, its newline included. -EINVAL: unknown, empty, too long,
+ * not text (control bytes but tab, invalid UTF-8), an argument where there is
+ * none.
+ */
+int ctl_parse_line(const char *buf, size_t len, struct ctl_command *out,
+		   size_t *used_out);
+/* Every line of a write: 0 or -EINVAL. An empty write is invalid. */
+int ctl_check(const char *buf, size_t len);
+
+const char *ctl_verb_name(enum ctl_verb verb);
+
+#endif
