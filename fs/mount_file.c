@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mount_file.c - requests about contents and about directories' listings. */
+#include "fs/mount_internal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+static struct handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+static struct handle *handle_new(struct mount *m, struct knode *n)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return NULL;
+	h->node = n;
+	pthread_mutex_init(&h->lock, NULL);
+	pthread_mutex_lock(&m->nodes_lock);
+	h->next = m->handles;
+	if (h->next)
+		h->next->prev = h;
+	m->handles = h;
+	pthread_mutex_unlock(&m->nodes_lock);
+	return h;
+}
+
+static void handle_free(struct mount *m, struct handle *h)
+{
+	if (!h)
+		return;
+	pthread_mutex_lock(&m->nodes_lock);
+	if (h->prev)
+		h->prev->next = h->next;
+	else
+		m->handles = h->next;
+	if (h->next)
+		h->next->prev = h->prev;
+	pthread_mutex_unlock(&m->nodes_lock);
+	if (h->counted)
+		knode_del_writer(m, h->node);
+	fs_file_put(h->f);
+	pthread_mutex_destroy(&h->lock);
+	free(h->text);
+	free(h);
+}
+
+void handles_release(struct mount *m)
+{
+	while (m->handles)
+		handle_free(m, m->handles);
+}
+
+/* --- open --- */
+
+static bool wants_write(int flags)
+{
+	return (flags & O_ACCMODE) != O_RDONLY;
+}
+
+static int open_object(struct mount *m, struct knode *n, struct handle *h,
+		       int flags)
+{
+	struct fs_view *fv = knode_view(n);
+	int err;
+
+	/* The kernel answers ESTALE by walking the path again. */
+	if (knode_is_stale(n))
+		return -ESTALE;
+	if ((wants_write(flags) || flags & O_TRUNC) &&
+	    fs_view_is_read_only(fv))
+		return -EROFS;
+	err = fs_file_open(fv, n->ino, &h->f);
+	if (err)
+		return err;
+	/* A switch in between: the pages known for the node are the old
+	 * ones. */
+	if (knode_is_stale(n))
+		return -ESTALE;
+	if (flags & O_TRUNC)
+		err = fs_truncate(h->f, 0);
+	if (!err && (flags & O_ACCMODE) == O_RDWR) {
+		knode_add_writer(m, n);
+		h->counted = true;
+	}
+	return err;
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *n = knode_of(m, ino);
+	struct handle *h = handle_new(m, n);
+	int err = 0;
+
+	if (!h)
+		err = -ENOMEM;
+	else if (n->kind != NODE_OBJECT)
+		err = virtual_open(m, h, fi->flags);
+	else
+		err = open_object(m, n, h, fi->flags);
+	if (err) {
+		handle_free(m, h);
+		reply_err(req, err);
+		return;
+	}
+	fi->fh = (uintptr_t)h;
+	fi->direct_io = n->kind != NODE_OBJECT;
+	fi->keep_cache = n->kind == NODE_OBJECT;
+	if (fuse_reply_open(req, fi))
+		handle_free(m, h);
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		      mode_t mode, struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *dir = knode_of(m, parent), *n = NULL;
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct fs_cred cred = { .uid = ctx->uid, .gid = ctx->gid };
+	struct fs_new w = { .mode = S_IFREG | (mode & 07777),
+			    .umask = ctx->umask };
+	struct fuse_entry_param e = { 0 };
+	struct handle *h = handle_new(m, NULL);
+	struct fs_attr attr;
+	struct telling t;
+	int err = h ? 0 : -ENOMEM;
+
+	if (!err && dir->kind != NODE_OBJECT)
+		err = -EPERM;
+	if (!err && is_txn_name(dir, name))
+		err = -EEXIST;
+	if (err) {
+		handle_free(m, h);
+		reply_err(req, err);
+		return;
+	}
+	tell_begin(m, dir, &t);
+	err = fs_make(knode_view(dir), &cred, dir->ino, name, strlen(name), &w,
+		      &attr, &h->f);
+	if (!err) {
+		n = knode_get(m, knode_view(dir), NULL, attr.ino);
+		err = n ? 0 : -ENOMEM;
+	}
+	if (err) {
+		handle_free(m, h);
+		reply_err(req, knode_error(dir, err));
+		goto out;
+	}
+	h->node = n;
+	if ((fi->flags & O_ACCMODE) == O_RDWR) {
+		knode_add_writer(m, n);
+		h->counted = true;
+	}
+	e.ino = knode_id(m, n);
+	e.generation = n->generation;
+	e.attr_timeout = t.seconds;
+	e.entry_timeout = t.seconds;
+	attr_to_stat(n, &attr, &e.attr);
+	fi->fh = (uintptr_t)h;
+	fi->keep_cache = 1;
+	if (fuse_reply_create(req, &e, fi)) {
+		handle_free(m, h);
+		knode_forget(m, n, 1);
+	}
+out:
+	tell_end(m, &t);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	handle_free(fuse_req_userdata(req), handle_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+/* Never asked for again after this answer. */
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	fuse_reply_err(req, ENOSYS);
+}
+
+/* --- contents --- */
+
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		    struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct handle *h = handle_of(fi);
+	size_t got = 0;
+	void *buf;
+	int err;
+
+	if (!h->f) {
+		virtual_read(m, req, h, (uint64_t)off, size);
+		return;
+	}
+	buf = malloc(size);
+	err = buf ? fs_read(h->f, (uint64_t)off, buf, size, &got) : -ENOMEM;
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_buf(req, buf, got);
+	free(buf);
+}
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
+		     size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct handle *h = handle_of(fi);
+	int err;
+
+	if (h->node->kind == NODE_CTL) {
+		ctl_write(m, req, h, buf, size, (uint64_t)off);
+		return;
+	}
+	if (!h->f) {
+		reply_err(req, -EPERM);
+		return;
+	}
+	err = fs_write(h->f, NULL, (uint64_t)off, buf, size, false);
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_write(req, size);
+}
+
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+		     struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *n = knode_of(m, ino);
+
+	if (n->kind != NODE_OBJECT)
+		reply_err(req, 0);
+	else
+		reply_err(req, fs_fsync(knode_view(n), n->ino));
+}
+
+static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+			 off_t len, struct fuse_file_info *fi)
+{
+	const struct handle *h = handle_of(fi);
+
+	if (!h->f)
+		reply_err(req, -EOPNOTSUPP);
+	else
+		reply_err(req, fs_fallocate(h->f, mode, (uint64_t)off,
+					    (uint64_t)len));
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+		     struct fuse_file_info *fi)
+{
+	const struct handle *h = handle_of(fi);
+	uint64_t found = 0;
+	int err;
+
+	if (!h->f)
+		err = -EINVAL;
+	else if (off < 0)
+		err = -ENXIO;
+	else
+		err = fs_seek(h->f, (uint64_t)off, whence, &found);
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_lseek(req, (off_t)found);
+}
+
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			       struct fuse_file_info *fi_in, fuse_ino_t ino_out,
+			       off_t off_out, struct fuse_file_info *fi_out,
+			       size_t len, int flags)
+{
+	const struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
+	size_t done = 0;
+	int err;
+
+	/* EXDEV: the kernel copies by reading and writing. */
+	if (!in->f || !out->f)
+		err = -EXDEV;
+	else
+		err = fs_copy_range(in->f, (uint64_t)off_in, out->f,
+				    (uint64_t)off_out, len, &done);
+	if (err)
+		reply_err(req, err);
+	else
+		fuse_reply_write(req, done);
+}
+
+/* --- listings --- */
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *n = knode_of(m, ino);
+	struct handle *h;
+
+	if (knode_is_stale(n)) {
+		reply_err(req, -ESTALE);
+		return;
+	}
+	h = handle_new(m, n);
+	if (!h) {
+		reply_err(req, -ENOMEM);
+		return;
+	}
+	fi->fh = (uintptr_t)h;
+	if (fuse_reply_open(req, fi))
+		handle_free(m, h);
+}
+
+struct listing {
+	struct mount *m;
+	fuse_req_t req;
+	struct knode *dir;
+	struct telling t;
+	bool plus;
+	char *buf;
+	size_t size, used;
+	struct knode **given; /* nodes that the reply counts a lookup of */
+	size_t ngiven;
+	int err;
+};
+
+enum { PLUS_ENTRY_MIN = 128 }; /* bytes; bounds the number of entries */
+
+/* False: it does not fit. */
+static bool list_put(struct listing *l, const char *name, uint64_t cookie,
+		     const struct fuse_entry_param *e)
+{
+	char *at = l->buf + l->used;
+	size_t room = l->size - l->used, n;
+
+	n = l->plus ? fuse_add_direntry_plus(l->req, at, room, name, e,
+					     (off_t)cookie)
+		    : fuse_add_direntry(l->req, at, room, name, &e->attr,
+					(off_t)cookie);
+	if (n > room)
+		return false;
+	l->used += n;
+	return true;
+}
+
+static bool list_put_stat(void *arg, const char *name, uint64_t cookie,
+			  const struct stat *st)
+{
+	struct fuse_entry_param e = { .attr = *st }; /* ino 0: not linked */
+
+	return list_put(arg, name, cookie, &e);
+}
+
+static int list_put_object(struct listing *l, const char *name,
+			   const struct fs_dirent *ent)
+{
+	struct fuse_entry_param e = { 0 };
+	struct knode *n = NULL;
+
+	if (ent->attr)
+		attr_to_stat(l->dir, ent->attr, &e.attr);
+	else
+		attr_to_stat(l->dir,
+			     &(struct fs_attr){ .ino = ent->ino,
+						.mode = ent->type },
+			     &e.attr);
+	/* What may not be kept is not linked either. */
+	if (l->plus && l->t.seconds > 0) {
+		n = knode_get(l->m, knode_view(l->dir), l->dir->snap, ent->ino);
+		if (n) {
+			e.ino = knode_id(l->m, n);
+			e.generation = n->generation;
+			e.attr_timeout = l->t.seconds;
+			e.entry_timeout = l->t.seconds;
+		}
+	}
+	if (!list_put(l, name, ent->cookie, &e)) {
+		if (n)
+			knode_forget(l->m, n, 1);
+		return 1;
+	}
+	if (n)
+		l->given[l->ngiven++] = n;
+	return 0;
+}
+
+static int list_object(void *arg, const struct fs_dirent *ent)
+{
+	struct listing *l = arg;
+	char name[FS_NAME_MAX + 1];
+
+	memcpy(name, ent->name, ent->len);
+	name[ent->len] = '\0';
+	return list_put_object(l, name, ent);
+}
+
+/* . and .. and perhaps .txn; false: no more room. */
+static bool list_dots(struct listing *l, uint64_t cookie)
+{
+	struct fs_attr attr = { .ino = l->dir->ino, .mode = S_IFDIR };
+	struct stat st;
+
+	if (cookie < 2)
+		l->err = fs_getattr(knode_view(l->dir), l->dir->ino, &attr);
+	if (l->err)
+		return false;
+	attr_to_stat(l->dir, &attr, &st);
+	if (cookie < 1 && !list_put_stat(l, ".", 1, &st))
+		return false;
+	if (attr.parent)
+		attr.ino = attr.parent;
+	attr_to_stat(l->dir, &attr, &st);
+	if (cookie < 2 && !list_put_stat(l, "..", 2, &st))
+		return false;
+	if (cookie < 3 && l->m->opt.ctldir_visible && is_txn_name(l->dir, ".txn")) {
+		virtual_stat(l->m, &l->m->virt[NODE_TXN], &st);
+		return list_put_stat(l, ".txn", 3, &st);
+	}
+	return true;
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		 bool plus)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct listing l = { .m = m,
+			     .req = req,
+			     .dir = knode_of(m, ino),
+			     .plus = plus,
+			     .size = size };
+	uint64_t cookie = (uint64_t)off;
+
+	l.buf = malloc(size);
+	l.given = malloc((size / PLUS_ENTRY_MIN + 1) * sizeof(struct knode *));
+	tell_begin(m, l.dir, &l.t);
+	if (!l.buf || !l.given)
+		l.err = -ENOMEM;
+	else if (l.dir->kind != NODE_OBJECT)
+		l.err = virtual_list(m, l.dir, cookie, list_put_stat, &l);
+	else if (list_dots(&l, cookie))
+		l.err = fs_readdir(knode_view(l.dir), l.dir->ino,
+				   cookie < FS_COOKIE_FIRST ? 0 : cookie, plus,
+				   list_object, &l);
+	if (l.err && !l.used)
+		reply_err(req, l.err);
+	else if (fuse_reply_buf(req, l.buf, l.used))
+		for (size_t i = 0; i < l.ngiven; i++)
+			knode_forget(m, l.given[i], 1);
+	tell_end(m, &l.t);
+	free(l.buf);
+	free(l.given);
+}
+
+static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi)
+{
+	list(req, ino, size, off, false);
+}
+
+static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size,
+			   off_t off, struct fuse_file_info *fi)
+{
+	list(req, ino, size, off, true);
+}
+
+void mount_file_ops(struct fuse_lowlevel_ops *ops)
+{
+	ops->open = op_open;
+	ops->create = op_create;
+	ops->release = op_release;
+	ops->flush = op_flush;
+	ops->read = op_read;
+	ops->write = op_write;
+	ops->fsync = op_fsync;
+	ops->fallocate = op_fallocate;
+	ops->lseek = op_lseek;
+	ops->copy_file_range = op_copy_file_range;
+	ops->opendir = op_opendir;
+	ops->releasedir = op_release;
+	ops->fsyncdir = op_fsync;
+	ops->readdir = op_readdir;
+	ops->readdirplus = op_readdirplus;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount_internal.h - what the files of the daemon share. Read fs/DESIGN.md
+ * first: nodes, the switch, threads.
+ *
+ *	mount_main.c	options, start, the loop, the end
+ *	mount_knode.c	the objects that the kernel knows by number
+ *	mount_name.c	requests about names and attributes
+ *	mount_file.c	requests about contents and directories' listings
+ *	mount_virtual.c	what .txn/ shows: status, changes, log, error
+ *	mount_ctl.c	commands, in a thread of their own
+ *	mount_switch.c	giving the working view another state
+ */
+#ifndef FS_MOUNT_INTERNAL_H
+#define FS_MOUNT_INTERNAL_H
+
+#define FUSE_USE_VERSION 312
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "fs/ctl_parse.h"
+#include "fs/fs.h"
+#include "fs/holder.h"
+
+enum {
+	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */
+	MOUNT_ERRORS_MAX = 16, /* last failures kept for .txn/error */
+	SNAPSHOT_NAME_MAX = 21 /* '@' and a number */
+};
+
+/* Kinds of nodes; all but NODE_OBJECT are virtual. */
+enum knode_kind {
+	NODE_OBJECT,
+	NODE_TXN, /* .txn */
+	NODE_CTL,
+	NODE_STATUS,
+	NODE_CHANGES,
+	NODE_LOG,
+	NODE_ERROR,
+	NODE_HEAD,
+	NODE_SNAPSHOTS,
+	NODE_KINDS
+};
+
+/* A commit that somebody looks at; shared by its nodes. */
+struct snap {
+	uint64_t number;
+	struct fs_view *fv;
+	unsigned int nodes; /* nodes_lock */
+	struct snap *next;
+};
+
+/*
+ * What the kernel calls by its address (root and virtual ones live in struct
+ * mount). An object is the node for its (view, inode) as long as it is hashed;
+ * a switch that gives the inode other contents takes it out of the table, and
+ * the next lookup makes another.
+ */
+struct knode {
+	enum knode_kind kind;
+	uint64_t ino;
+	uint64_t generation;
+	struct fs_view *fv; /* atomic: a switch moves it to the old state */
+	struct snap *snap; /* of a commit's objects */
+	bool stale; /* atomic: fv is a state before a switch */
+	/* nodes_lock: */
+	uint64_t nlookup;
+	bool hashed;
+	unsigned int nwriters; /* open files that may be mapped shared */
+	struct knode *hash_next;
+	struct knode *writer_prev, *writer_next;
+	struct knode *all_prev, *all_next;
+};
+
+struct mount_options {
+	bool staged_discard, ctldir_visible, read_only, force;
+	bool has_ctl_owner;
+	uid_t ctl_uid;
+	gid_t ctl_gid;
+	mode_t ctl_mode;
+};
+
+struct mount_error {
+	int64_t time_ns;
+	long pid;
+	int err;
+	char command[32];
+	char reason[512];
+};
+
+struct ctl_job;
+
+struct mount {
+	struct fuse_session *se;
+	struct store *store;
+	struct fs *fs;
+	struct env env;
+	struct dev *dev;
+	struct holder *holder;
+	int dirfd; /* DIR, from before the mount */
+	const char *dir, *mountpoint; /* absolute */
+	struct mount_options opt;
+	int64_t start_ns;
+	bool has_acl, has_readdirplus; /* what the kernel agreed to */
+
+	struct knode root;
+	struct knode virt[NODE_KINDS];
+	pthread_mutex_t nodes_lock; /* guards the next eight */
+	struct knode *all; /* made by knode_get() */
+	struct knode **buckets;
+	size_t nbuckets, nnodes;
+	uint64_t next_generation;
+	struct snap *snaps;
+	struct knode *writers;
+	struct handle *handles;
+
+	/* Replies in flight, counted by the epoch that they began in. */
+	bool recall; /* atomic: what is told now may not be kept */
+	uint64_t epoch; /* atomic */
+	uint64_t inflight[2]; /* atomic */
+	pthread_mutex_t epoch_lock; /* for epoch_cond */
+	pthread_cond_t epoch_cond;
+
+	pthread_mutex_t ctl_lock; /* guards the next four */
+	pthread_cond_t ctl_cond;
+	struct ctl_job *jobs, **jobs_end;
+	bool ctl_stop;
+	pthread_t ctl_thread;
+	bool has_ctl_thread;
+
+	pthread_mutex_t errors_lock; /* guards the next four */
+	struct mount_error errors[MOUNT_ERRORS_MAX];
+	uint64_t nerrors;
+	char last_result[64];
+	uint64_t naborts; /* since the start */
+	bool switch_not_atomic; /* one had to be forced */
+};
+
+/* An open file or directory. */
+struct handle {
+	struct knode *node;
+	struct fs_file *f; /* of regular files */
+	bool counted; /* in node->nwriters */
+	struct handle *prev, *next; /* nodes_lock */
+	pthread_mutex_t lock; /* of virtual files; guards the rest */
+	char *text; /* what is read */
+	size_t text_len;
+	uint64_t text_off; /* where in the file text starts */
+	bool text_made;
+	uint64_t log_next; /* log: the next commit to show; 0: no more */
+};
+
+/* --- mount_knode.c --- */
+
+int knodes_init(struct mount *m);
+void knodes_release(struct mount *m);
+struct knode *knode_of(struct mount *m, fuse_ino_t id);
+fuse_ino_t knode_id(struct mount *m, struct knode *n);
+/* The node for an object, with one more lookup. NULL: no memory. */
+struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
+		      uint64_t ino);
+void knode_forget(struct mount *m, struct knode *n, uint64_t count);
+/* The kernel's number of a working object that it knows; 0: it does not. */
+fuse_ino_t knode_known(struct mount *m, uint64_t ino);
+/* The object goes: a later one of that number is another node. */
+void knode_unhash(struct mount *m, uint64_t ino);
+/* Under the working view's lock, in a flip: it shows the old state on. */
+void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old);
+void knode_add_writer(struct mount *m, struct knode *n);
+void knode_del_writer(struct mount *m, struct knode *n);
+/* Inodes of working files that are open for reading and writing; free(). */
+int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out);
+/* The view of a commit, held until knode_put_snap() or by a node made of it. */
+int knode_get_snap(struct mount *m, uint64_t number, struct snap **out);
+void knode_put_snap(struct mount *m, struct snap *s);
+
+static inline struct fs_view *knode_view(const struct knode *n)
+{
+	return __atomic_load_n(&n->fv, __ATOMIC_ACQUIRE);
+}
+
+static inline bool knode_is_stale(const struct knode *n)
+{
+	return __atomic_load_n(&n->stale, __ATOMIC_ACQUIRE);
+}
+
+/* What a changing operation on a node ends with. */
+static inline int knode_error(const struct knode *n, int err)
+{
+	return err == -EROFS && knode_is_stale(n) ? -ESTALE : err;
+}
+
+/* --- mount_name.c --- */
+
+/* One reply that tells names or attributes: begin before looking. */
+struct telling {
+	uint64_t epoch;
+	double seconds; /* what the kernel may keep it for */
+};
+
+void tell_begin(struct mount *m, const struct knode *n, struct telling *t);
+void tell_end(struct mount *m, const struct telling *t);
+void attr_to_stat(const struct knode *n, const struct fs_attr *a,
+		  struct stat *st);
+/* -EFSCORRUPTED and -EFSBADCRC are EIO outside. */
+int errno_out(int err);
+void reply_err(fuse_req_t req, int err);
+bool is_txn_name(const struct knode *dir, const char *name);
+
+/* Fill in the handlers; names first, it sets all. */
+void mount_name_ops(struct fuse_lowlevel_ops *ops);
+void mount_file_ops(struct fuse_lowlevel_ops *ops);
+/* Those that nobody closed, at the end. */
+void handles_release(struct mount *m);
+
+/* --- mount_virtual.c --- */
+
+void virtual_init(struct mount *m);
+void virtual_stat(struct mount *m, const struct knode *n, struct stat *st);
+/* A name in a virtual directory: its node, or a commit's root (*snap). */
+int virtual_lookup(struct mount *m, const struct knode *dir, const char *name,
+		   struct knode **out, struct snap **snap);
+int virtual_readlink(struct mount *m, char *buf, size_t size);
+/* Entries of a virtual directory from a cookie on. */
+typedef bool (*virtual_entry_fn)(void *arg, const char *name, uint64_t cookie,
+				 const struct stat *st);
+int virtual_list(struct mount *m, const struct knode *dir, uint64_t cookie,
+		 virtual_entry_fn fn, void *arg);
+int virtual_open(struct mount *m, struct handle *h, int flags);
+/* Replies. */
+void virtual_read(struct mount *m, fuse_req_t req, struct handle *h,
+		  uint64_t off, size_t size);
+/* What reading the handle gives from now on; takes over text. */
+void virtual_set_text(struct handle *h, char *text, size_t len);
+
+/* --- mount_ctl.c --- */
+
+int ctl_start(struct mount *m);
+void ctl_stop(struct mount *m);
+/* Do what was written, in the thread for it, and reply. */
+void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
+	       const char *buf, size_t len, uint64_t off);
+void mount_note_error(struct mount *m, long pid, const char *command, int err,
+		      const char *reason);
+
+/* --- mount_switch.c --- */
+
+/* The working view becomes *to: durable on return. */
+int switch_to(struct mount *m, const struct root *to);
+/* Push what programs wrote through shared mappings; best effort. */
+void push_maps(struct mount *m);
+
+#endif

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mount_knode.c - the objects that the kernel knows by number. */
+#include "fs/mount_internal.h"
+
+#include <xxhash.h>
+
+enum { BUCKETS_FIRST = 1024 };
+
+int knodes_init(struct mount *m)
+{
+	pthread_mutex_init(&m->nodes_lock, NULL);
+	m->buckets = calloc(BUCKETS_FIRST, sizeof(struct knode *));
+	if (!m->buckets)
+		return -ENOMEM;
+	m->nbuckets = BUCKETS_FIRST;
+	m->root = (struct knode){ .kind = NODE_OBJECT,
+				 .ino = FS_ROOT_INO,
+				 .fv = fs_working(m->fs) };
+	return 0;
+}
+
+static size_t bucket(const struct mount *m, const struct fs_view *fv,
+		     uint64_t ino)
+{
+	uint64_t v[2] = { fs_view_id(fv), ino };
+
+	return XXH3_64bits(v, sizeof(v)) & (m->nbuckets - 1);
+}
+
+static void grow(struct mount *m)
+{
+	size_t old = m->nbuckets;
+	struct knode **from = m->buckets;
+	struct knode **b = calloc(old * 2, sizeof(struct knode *));
+
+	if (!b)
+		return; /* slower, no more */
+	m->buckets = b;
+	m->nbuckets = old * 2;
+	for (size_t i = 0; i < old; i++) {
+		struct knode *next, *n = from[i];
+
+		for (; n; n = next) {
+			struct knode **to = &b[bucket(m, n->fv, n->ino)];
+
+			next = n->hash_next;
+			n->hash_next = *to;
+			*to = n;
+		}
+	}
+	free(from);
+}
+
+static struct knode *find(struct mount *m, struct fs_view *fv, uint64_t ino)
+{
+	struct knode *n = m->buckets[bucket(m, fv, ino)];
+
+	while (n && (n->ino != ino || n->fv != fv))
+		n = n->hash_next;
+	return n;
+}
+
+static void unhash(struct mount *m, struct knode *n)
+{
+	struct knode **p;
+
+	if (!n->hashed)
+		return;
+	p = &m->buckets[bucket(m, n->fv, n->ino)];
+	while (*p != n)
+		p = &(*p)->hash_next;
+	*p = n->hash_next;
+	n->hashed = false;
+	m->nnodes--;
+}
+
+struct knode *knode_of(struct mount *m, fuse_ino_t id)
+{
+	return id == FUSE_ROOT_ID ? &m->root : (struct knode *)(uintptr_t)id;
+}
+
+fuse_ino_t knode_id(struct mount *m, struct knode *n)
+{
+	return n == &m->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)n;
+}
+
+struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
+		      uint64_t ino)
+{
+	struct knode *n, *made = NULL;
+
+	if (fv == m->root.fv && ino == FS_ROOT_INO)
+		return &m->root;
+	made = calloc(1, sizeof(*made));
+	pthread_mutex_lock(&m->nodes_lock);
+	n = find(m, fv, ino);
+	if (!n && made) {
+		n = made;
+		made = NULL;
+		*n = (struct knode){ .kind = NODE_OBJECT,
+				    .ino = ino,
+				    .generation = ++m->next_generation,
+				    .fv = fs_view_get(fv),
+				    .snap = snap,
+				    .hashed = true };
+		if (m->nnodes >= m->nbuckets)
+			grow(m);
+		n->hash_next = m->buckets[bucket(m, fv, ino)];
+		m->buckets[bucket(m, fv, ino)] = n;
+		m->nnodes++;
+		n->all_next = m->all;
+		if (m->all)
+			m->all->all_prev = n;
+		m->all = n;
+		if (snap)
+			snap->nodes++;
+	}
+	if (n)
+		n->nlookup++;
+	pthread_mutex_unlock(&m->nodes_lock);
+	free(made);
+	return n;
+}
+
+static void unlist(struct mount *m, struct knode *n)
+{
+	if (n->all_prev)
+		n->all_prev->all_next = n->all_next;
+	else
+		m->all = n->all_next;
+	if (n->all_next)
+		n->all_next->all_prev = n->all_prev;
+}
+
+static void put_snap_locked(struct mount *m, struct snap *s)
+{
+	struct snap **p = &m->snaps;
+
+	if (--s->nodes)
+		return;
+	while (*p != s)
+		p = &(*p)->next;
+	*p = s->next;
+	fs_view_put(s->fv);
+	free(s);
+}
+
+void knode_forget(struct mount *m, struct knode *n, uint64_t count)
+{
+	struct fs_view *fv = NULL;
+
+	if (n == &m->root || n->kind != NODE_OBJECT)
+		return;
+	pthread_mutex_lock(&m->nodes_lock);
+	n->nlookup -= min_u64(count, n->nlookup);
+	if (!n->nlookup) {
+		unhash(m, n);
+		unlist(m, n);
+		fv = n->fv;
+		if (n->snap)
+			put_snap_locked(m, n->snap);
+	}
+	pthread_mutex_unlock(&m->nodes_lock);
+	if (fv) {
+		fs_view_put(fv);
+		free(n);
+	}
+}
+
+fuse_ino_t knode_known(struct mount *m, uint64_t ino)
+{
+	struct knode *n;
+
+	if (ino == FS_ROOT_INO)
+		return FUSE_ROOT_ID;
+	pthread_mutex_lock(&m->nodes_lock);
+	n = find(m, m->root.fv, ino);
+	pthread_mutex_unlock(&m->nodes_lock);
+	/* Only its number is used from here on. */
+	return n ? knode_id(m, n) : 0;
+}
+
+void knode_unhash(struct mount *m, uint64_t ino)
+{
+	struct knode *n;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	n = find(m, m->root.fv, ino);
+	if (n)
+		unhash(m, n);
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
+{
+	struct knode *n;
+
+	if (ino == FS_ROOT_INO)
+		return;
+	pthread_mutex_lock(&m->nodes_lock);
+	n = find(m, m->root.fv, ino);
+	if (n) {
+		unhash(m, n);
+		__atomic_store_n(&n->fv, fs_view_get(old), __ATOMIC_RELEASE);
+		__atomic_store_n(&n->stale, true, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+/* --- files that may be mapped for writing --- */
+
+void knode_add_writer(struct mount *m, struct knode *n)
+{
+	pthread_mutex_lock(&m->nodes_lock);
+	if (!n->nwriters++) {
+		n->writer_prev = NULL;
+		n->writer_next = m->writers;
+		if (m->writers)
+			m->writers->writer_prev = n;
+		m->writers = n;
+	}
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+void knode_del_writer(struct mount *m, struct knode *n)
+{
+	pthread_mutex_lock(&m->nodes_lock);
+	if (!--n->nwriters) {
+		if (n->writer_prev)
+			n->writer_prev->writer_next = n->writer_next;
+		else
+			m->writers = n->writer_next;
+		if (n->writer_next)
+			n->writer_next->writer_prev = n->writer_prev;
+	}
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out)
+{
+	uint64_t *inos = NULL;
+	size_t n = 0;
+	int err = 0;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	for (const struct knode *w = m->writers; w; w = w->writer_next)
+		n++;
+	if (n)
+		inos = malloc(n * sizeof(*inos));
+	if (n && !inos)
+		err = -ENOMEM;
+	n = 0;
+	for (const struct knode *w = m->writers; w && !err; w = w->writer_next)
+		if (!w->stale)
+			inos[n++] = w->ino;
+	pthread_mutex_unlock(&m->nodes_lock);
+	*inos_out = inos;
+	*n_out = err ? 0 : n;
+	return err;
+}
+
+/* --- commits that are looked at --- */
+
+static struct snap *find_snap(struct mount *m, uint64_t number)
+{
+	struct snap *s = m->snaps;
+
+	while (s && s->number != number)
+		s = s->next;
+	if (s)
+		s->nodes++;
+	return s;
+}
+
+static int make_snap(struct mount *m, uint64_t number, struct snap **out)
+{
+	struct commit_info *info = malloc(sizeof(*info));
+	struct snap *s = calloc(1, sizeof(*s));
+	struct root root = ROOT_EMPTY;
+	int err;
+
+	err = info && s ? store_get_commit(m->store, number, info) : -ENOMEM;
+	if (!err) {
+		root.ptr = info->root;
+		s->number = number;
+		s->nodes = 1;
+		err = fs_view_new(m->fs, &root, &s->fv);
+	}
+	free(info);
+	if (err)
+		free(s);
+	else
+		*out = s;
+	return err == 1 ? -ENOENT : err;
+}
+
+int knode_get_snap(struct mount *m, uint64_t number, struct snap **out)
+{
+	struct snap *made = NULL, *s;
+	int err;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	s = find_snap(m, number);
+	pthread_mutex_unlock(&m->nodes_lock);
+	if (!s) {
+		err = make_snap(m, number, &made);
+		if (err)
+			return err;
+		pthread_mutex_lock(&m->nodes_lock);
+		s = find_snap(m, number);
+		if (!s) {
+			s = made;
+			made = NULL;
+			s->next = m->snaps;
+			m->snaps = s;
+		}
+		pthread_mutex_unlock(&m->nodes_lock);
+	}
+	if (made) {
+		fs_view_put(made->fv);
+		free(made);
+	}
+	*out = s;
+	return 0;
+}
+
+void knode_put_snap(struct mount *m, struct snap *s)
+{
+	if (!s)
+		return;
+	pthread_mutex_lock(&m->nodes_lock);
+	put_snap_locked(m, s);
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+/* The kernel has forgotten everything: it is unmounted. */
+void knodes_release(struct mount *m)
+{
+	while (m->all)
+		knode_forget(m, m->all, m->all->nlookup);
+	free(m->buckets);
+	pthread_mutex_destroy(&m->nodes_lock);
+}

@@ -1,0 +1,693 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount_main.c - the daemon txnfs: options, start, the loop, the end.
+ *
+ * The process that was called forks before it has threads; the child opens the
+ * store, mounts and serves, and tells its parent through a pipe how that went.
+ * The parent returns when the mount answers.
+ */
+#include "fs/mount_internal.h"
+
+#include "fs/busy.h"
+#include "fs/plain.h"
+#include "fs/version.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+enum {
+	EXIT_USAGE = 2,
+	EXIT_REFUSED = 3,
+	EXIT_DAMAGE = 4,
+	OLD_DAEMON_WAIT_MS = 10000,
+	MAX_THREADS = 256,
+	IDLE_THREADS = 8,
+	NAMED_MAX = 10, /* of paths or processes in a message */
+	FUSE_MAGIC = 0x65735546
+};
+
+static const char help_text[] =
+	"usage: txnfs DIR [MOUNTPOINT] [-o OPTION[,OPTION...]] [-f] [-d]\n"
+	"\n"
+	"Mount the store of DIR (made by txn init) at MOUNTPOINT, by default over\n"
+	"DIR itself. Returns when the mount answers.\n"
+	"\n"
+	"  -f              stay in the foreground\n"
+	"  -d              the same, and show every request\n"
+	"  -h, --help      this text\n"
+	"  -V, --version   the version\n"
+	"\n"
+	"options:\n"
+	"  ro                  read-only; nothing is written to the store\n"
+	"  staged=discard      drop staged changes instead of resuming them\n"
+	"  ctldir=visible      show .txn in listings\n"
+	"  ctl=UID:GID:MODE    owner and mode (octal) of .txn/ctl\n"
+	"  force               mount although DIR is in use by processes\n"
+	"  and those of FUSE\n"
+	"\n"
+	"exit status: 0 mounted, 1 failed, 2 usage, 3 refused, 4 damage\n";
+
+/* --- telling --- */
+
+static void log_to_stderr(struct env *env, enum env_level level,
+			  const char *msg)
+{
+	if (level < ENV_DEBUG)
+		fprintf(stderr, "txnfs: %s\n", msg);
+}
+
+static void log_to_syslog(struct env *env, enum env_level level,
+			  const char *msg)
+{
+	static const int levels[] = { LOG_ERR, LOG_WARNING, LOG_NOTICE,
+				      LOG_DEBUG };
+
+	syslog(levels[level], "%s", msg);
+}
+
+__attribute__((format(printf, 2, 3))) static int complain(int status,
+							   const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fprintf(stderr, "txnfs: ");
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	return status;
+}
+
+static int status_of(int err)
+{
+	switch (err) {
+	case -EFSCORRUPTED:
+	case -EFSBADCRC:
+		return EXIT_DAMAGE;
+	case -EBUSY:
+	case -EEXIST:
+		return EXIT_REFUSED;
+	default:
+		return EXIT_FAILURE;
+	}
+}
+
+/* --- options --- */
+
+struct arguments {
+	char *dir, *mountpoint;
+	struct fuse_args fuse; /* what is passed on */
+	bool foreground, debug, help, version;
+	struct mount_options opt;
+	char *ctl;
+};
+
+enum { KEY_FOREGROUND = 1, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_CTL };
+
+static const struct fuse_opt option_spec[] = {
+	FUSE_OPT_KEY("-f", KEY_FOREGROUND),
+	FUSE_OPT_KEY("-d", KEY_DEBUG),
+	FUSE_OPT_KEY("-h", KEY_HELP),
+	FUSE_OPT_KEY("--help", KEY_HELP),
+	FUSE_OPT_KEY("-V", KEY_VERSION),
+	FUSE_OPT_KEY("--version", KEY_VERSION),
+	{ "staged=discard", offsetof(struct arguments, opt.staged_discard), 1 },
+	{ "ctldir=visible", offsetof(struct arguments, opt.ctldir_visible), 1 },
+	{ "force", offsetof(struct arguments, opt.force), 1 },
+	{ "ctl=%s", offsetof(struct arguments, ctl), 0 },
+	FUSE_OPT_KEY("ro", FUSE_OPT_KEY_KEEP),
+	FUSE_OPT_END
+};
+
+static int option_fn(void *data, const char *arg, int key,
+		     struct fuse_args *out)
+{
+	struct arguments *a = data;
+
+	switch (key) {
+	case KEY_FOREGROUND:
+		a->foreground = true;
+		return 0;
+	case KEY_DEBUG:
+		a->debug = true;
+		a->foreground = true;
+		return fuse_opt_add_arg(out, "-d") ? -1 : 0;
+	case KEY_HELP:
+		a->help = true;
+		return 0;
+	case KEY_VERSION:
+		a->version = true;
+		return 0;
+	case FUSE_OPT_KEY_NONOPT:
+		if (!a->dir)
+			a->dir = strdup(arg);
+		else if (!a->mountpoint)
+			a->mountpoint = strdup(arg);
+		else
+			return -1;
+		return 0;
+	default:
+		return 1; /* FUSE's */
+	}
+}
+
+static bool has_option(const struct fuse_args *args, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (int i = 1; i < args->argc; i++) {
+		const char *s = args->argv[i];
+
+		if (!strncmp(s, "-o", 2))
+			s += 2;
+		for (; s; s = strchr(s, ',')) {
+			s += *s == ',';
+			if (!strncmp(s, name, len) &&
+			    (!s[len] || s[len] == ','))
+				return true;
+		}
+	}
+	return false;
+}
+
+static int parse_ctl(struct arguments *a)
+{
+	unsigned long v[3];
+	char *s = a->ctl, *end;
+
+	if (!s)
+		return 0;
+	for (int i = 0; i < 3; i++) {
+		errno = 0;
+		v[i] = strtoul(s, &end, i == 2 ? 8 : 10);
+		if (errno || end == s || *end != (i == 2 ? '\0' : ':') ||
+		    v[i] > (i == 2 ? 0777 : UINT32_MAX))
+			return complain(EXIT_USAGE,
+					"ctl=%s: ctl=UID:GID:MODE is wanted",
+					a->ctl);
+		s = end + 1;
+	}
+	a->opt.has_ctl_owner = true;
+	a->opt.ctl_uid = (uid_t)v[0];
+	a->opt.ctl_gid = (gid_t)v[1];
+	a->opt.ctl_mode = (mode_t)v[2];
+	return 0;
+}
+
+/* --- places --- */
+
+static int resolve(char **path)
+{
+	char *abs = realpath(*path, NULL);
+
+	if (!abs) {
+		int err = errno;
+
+		complain(0, "%s: %s%s", *path, strerror(err),
+			 err == ENOTCONN
+				 ? ": a mount whose daemon is gone is in the "
+				   "way; remove it with: fusermount3 -u"
+				 : "");
+		return -err;
+	}
+	free(*path);
+	*path = abs;
+	return 0;
+}
+
+static int open_places(struct mount *m, int *storefd)
+{
+	struct statfs sf;
+	struct stat st;
+
+	m->dirfd = open(m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->dirfd < 0)
+		return complain(EXIT_FAILURE, "%s: %s", m->dir,
+				strerror(errno));
+	if (!fstatfs(m->dirfd, &sf) && sf.f_type == FUSE_MAGIC &&
+	    !fstatat(m->dirfd, ".txn/ctl", &st, 0) && S_ISREG(st.st_mode))
+		return complain(EXIT_REFUSED, "%s is mounted already", m->dir);
+	*storefd = openat(m->dirfd, ".txn",
+			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*storefd < 0 && errno == ENOENT)
+		return complain(EXIT_FAILURE,
+				"%s has no store; make one with: txn init %s",
+				m->dir, m->dir);
+	if (*storefd < 0)
+		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
+				strerror(errno));
+	return 0;
+}
+
+/* Is a mount of ours at this place? */
+static bool is_mounted_at(const char *mountpoint)
+{
+	FILE *f = fopen("/proc/self/mounts", "re");
+	char *line = NULL;
+	size_t cap = 0;
+	bool found = false;
+
+	if (!f)
+		return false;
+	while (!found && getline(&line, &cap, f) > 0) {
+		char *at = strchr(line, ' '), *type;
+
+		if (!at)
+			continue;
+		type = strchr(at + 1, ' ');
+		if (!type)
+			continue;
+		*type = '\0';
+		found = !strcmp(at + 1, mountpoint) &&
+			!strncmp(type + 1, "fuse.txnfs ", 11);
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+static int take_holder(struct mount *m, int storefd)
+{
+	struct holder_info info = { 0 };
+	unsigned int wait = OLD_DAEMON_WAIT_MS;
+	int err;
+
+	/* umount(8) returns before the daemon is gone: wait for one that is
+	 * not mounted any more. */
+	if (!holder_probe(storefd, &info) && is_mounted_at(info.mountpoint))
+		wait = 0;
+	err = holder_take(storefd, m->opt.read_only, m->mountpoint, wait,
+			  &m->holder, &info);
+	if (err == -ENOENT && m->opt.read_only)
+		return 0; /* never mounted, and we may not write */
+	if (err == -EBUSY)
+		return complain(EXIT_REFUSED,
+				"%s is in use by process %ld%s%s", m->dir,
+				info.pid, *info.mountpoint ? ", mounted at "
+							   : "",
+				info.mountpoint);
+	if (err)
+		return complain(EXIT_FAILURE, "%s/.txn/lock: %s", m->dir,
+				strerror(-err));
+	return 0;
+}
+
+/* --- is it fit to be mounted? --- */
+
+static int name_process(void *arg, long pid, const char *comm, const char *how,
+			const char *path)
+{
+	unsigned int *n = arg;
+	char shown[512];
+
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	if ((*n)++ < NAMED_MAX)
+		complain(0, "process %ld (%s): %s %s", pid, comm, how, shown);
+	return 0;
+}
+
+/* Processes that have DIR's own files in use would go on with those. */
+static int check_busy(struct mount *m)
+{
+	bool over = !strcmp(m->dir, m->mountpoint);
+	unsigned int n = 0;
+	int err;
+
+	if (m->opt.force)
+		return 0;
+	err = busy_find(m->dir, !over, name_process, &n);
+	if (err)
+		return complain(EXIT_FAILURE, "/proc: %s", strerror(-err));
+	if (n)
+		return complain(EXIT_REFUSED,
+				"%u process(es) use files below %s and would "
+				"go on with the plain ones; end them, or mount "
+				"with -o force", n, m->dir);
+	return 0;
+}
+
+static int name_difference(void *arg, enum plain_difference what,
+			   const char *path)
+{
+	static const char *const texts[] = { "was changed", "was added",
+					     "was removed" };
+	unsigned int *n = arg;
+	char shown[512];
+
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	if ((*n)++ < NAMED_MAX)
+		complain(0, "%s %s", shown, texts[what]);
+	return 0;
+}
+
+static int check_plain(struct mount *m)
+{
+	unsigned int n = 0;
+	int err = plain_compare(m->fs, m->dirfd, name_difference, &n);
+
+	if (err)
+		return complain(status_of(err), "comparing %s with its store: %s",
+				m->dir, strerror(-err));
+	if (n)
+		return complain(EXIT_REFUSED,
+				"%u plain file(s) of %s are not as txn init saw "
+				"them: edits made while it was not mounted would "
+				"be hidden; move them away, or undo them", n,
+				m->dir);
+	return 0;
+}
+
+static int open_store(struct mount *m, int storefd)
+{
+	struct fs_params fp = { .background = !m->opt.read_only };
+	struct store_params sp = { .env = &m->env,
+				   .read_only = m->opt.read_only,
+				   .check_item = fs_check_item };
+	struct store_error text = { "" };
+	int err;
+
+	err = dev_host_new(storefd, m->opt.read_only, &m->dev);
+	if (err)
+		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
+				strerror(-err));
+	sp.dev = m->dev;
+	err = store_open(&sp, &m->store, &text);
+	if (err)
+		return complain(status_of(err), "%s: %s", m->dir,
+				text.text[0] ? text.text : strerror(-err));
+	err = fs_open(m->store, &fp, &m->fs);
+	if (!err && m->opt.staged_discard && !m->opt.read_only)
+		err = fs_abort(m->fs);
+	if (err)
+		return complain(status_of(err), "%s: %s", m->dir,
+				strerror(-err));
+	return 0;
+}
+
+/* --- the session --- */
+
+static bool fuse_conf_allows_other(void)
+{
+	FILE *f = fopen("/etc/fuse.conf", "re");
+	char line[256];
+	bool found = false;
+
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, " \t\n#")] = '\0';
+		found = !strcmp(line, "user_allow_other");
+	}
+	fclose(f);
+	return found;
+}
+
+/* "," and "\" have a meaning in option lists. */
+static int add_fsname(struct mount *m, struct fuse_args *args)
+{
+	static const char prefix[] = "-ofsname=";
+	char *s = malloc(2 * strlen(m->dir) + sizeof(prefix)), *to = s;
+	int err;
+
+	if (!s)
+		return -1;
+	memcpy(to, prefix, sizeof(prefix) - 1);
+	to += sizeof(prefix) - 1;
+	for (const char *p = m->dir; *p; p++) {
+		if (*p == ',' || *p == '\\')
+			*to++ = '\\';
+		*to++ = *p;
+	}
+	*to = '\0';
+	err = fuse_opt_add_arg(args, s);
+	free(s);
+	return err;
+}
+
+static int add_options(struct mount *m, struct fuse_args *args)
+{
+	struct statvfs sv;
+	int err;
+
+	err = fuse_opt_add_arg(args, "-odefault_permissions,subtype=txnfs");
+	err = err ? err : add_fsname(m, args);
+	if (!geteuid() || fuse_conf_allows_other())
+		err = err ? err : fuse_opt_add_arg(args, "-oallow_other");
+	else
+		complain(0, "only you can use this mount; for others, "
+			    "/etc/fuse.conf needs the line: user_allow_other");
+	/* What the directory itself allows. */
+	if (!geteuid() && !fstatvfs(m->dirfd, &sv)) {
+		if (!(sv.f_flag & ST_NOSUID))
+			err = err ? err : fuse_opt_add_arg(args, "-osuid");
+		if (!(sv.f_flag & ST_NODEV))
+			err = err ? err : fuse_opt_add_arg(args, "-odev");
+	}
+	return err;
+}
+
+static int make_session(struct mount *m, struct arguments *a)
+{
+	struct fuse_lowlevel_ops ops;
+
+	mount_name_ops(&ops);
+	mount_file_ops(&ops);
+	if (add_options(m, &a->fuse))
+		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
+	m->se = fuse_session_new(&a->fuse, &ops, sizeof(ops), m);
+	if (!m->se)
+		return complain(EXIT_USAGE, "an option is not understood");
+	if (fuse_set_signal_handlers(m->se))
+		return complain(EXIT_FAILURE, "signal handlers: %s",
+				strerror(errno));
+	if (fuse_session_mount(m->se, m->mountpoint))
+		return complain(EXIT_FAILURE, "cannot mount at %s",
+				m->mountpoint);
+	return 0;
+}
+
+static int serve(struct mount *m)
+{
+	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
+	int err;
+
+	if (!cfg)
+		return -ENOMEM;
+	/* A thread may wait for the device; others go on. */
+	fuse_loop_cfg_set_max_threads(cfg, MAX_THREADS);
+	fuse_loop_cfg_set_idle_threads(cfg, IDLE_THREADS);
+	err = fuse_session_loop_mt(m->se, cfg);
+	fuse_loop_cfg_destroy(cfg);
+	return err;
+}
+
+/* --- start and end --- */
+
+static int mount_open(struct mount *m, struct arguments *a)
+{
+	int storefd = -1, status;
+
+	status = open_places(m, &storefd);
+	if (!status)
+		status = take_holder(m, storefd);
+	if (!status)
+		status = check_busy(m);
+	if (!status)
+		status = open_store(m, storefd);
+	if (!status)
+		status = check_plain(m);
+	if (!status) {
+		virtual_init(m);
+		status = knodes_init(m) ? EXIT_FAILURE : 0;
+	}
+	if (!status)
+		status = make_session(m, a);
+	if (storefd >= 0)
+		close(storefd);
+	return status;
+}
+
+/* Errors here lose nothing that was promised, but staged changes since the last
+ * checkpoint: they are told. */
+static int mount_close(struct mount *m)
+{
+	int err = 0;
+
+	if (m->se) {
+		fuse_session_unmount(m->se);
+		fuse_remove_signal_handlers(m->se);
+	}
+	ctl_stop(m);
+	if (m->buckets) {
+		handles_release(m);
+		knodes_release(m);
+	}
+	if (m->fs)
+		err = fs_close(m->fs);
+	if (m->store) {
+		int err2 = store_close(m->store);
+
+		err = err ? err : err2;
+	}
+	if (err)
+		env_logf(&m->env, ENV_ERROR, "closing the store of %s: %s",
+			 m->dir, strerror(-err));
+	if (m->dev)
+		m->dev->ops->release(m->dev);
+	holder_release(m->holder);
+	if (m->se)
+		fuse_session_destroy(m->se);
+	if (m->dirfd >= 0)
+		close(m->dirfd);
+	return err;
+}
+
+static void mount_init(struct mount *m, const struct arguments *a)
+{
+	m->dir = a->dir;
+	m->mountpoint = a->mountpoint;
+	m->opt = a->opt;
+	m->dirfd = -1;
+	env_init_host(&m->env);
+	m->env.log = log_to_stderr;
+	m->start_ns = m->env.now_ns(&m->env);
+	pthread_mutex_init(&m->epoch_lock, NULL);
+	pthread_cond_init(&m->epoch_cond, NULL);
+	pthread_mutex_init(&m->ctl_lock, NULL);
+	pthread_cond_init(&m->ctl_cond, NULL);
+	pthread_mutex_init(&m->errors_lock, NULL);
+}
+
+static void detach_stdio(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int i = 0; i < 3 && fd >= 0; i++)
+		(void)dup2(fd, i);
+	if (fd > 2)
+		close(fd);
+}
+
+static int run(struct arguments *a, int tell)
+{
+	struct mount *m = calloc(1, sizeof(*m));
+	unsigned char status;
+
+	if (!m)
+		return EXIT_FAILURE;
+	mount_init(m, a);
+	status = (unsigned char)mount_open(m, a);
+	if (!status && ctl_start(m))
+		status = EXIT_FAILURE;
+	if (!status && tell >= 0) {
+		detach_stdio();
+		openlog("txnfs", LOG_PID, LOG_DAEMON);
+		m->env.log = log_to_syslog;
+	}
+	if (tell >= 0) {
+		/* When nobody reads it any more, nobody needs it. */
+		if (write(tell, &status, 1) != 1)
+			(void)0;
+		close(tell);
+	}
+	if (!status && serve(m) < 0)
+		status = EXIT_FAILURE;
+	if (mount_close(m) && !status)
+		status = EXIT_FAILURE;
+	free(m);
+	return status;
+}
+
+/* The parent: wait for the child's word, then for the mount's first answer. */
+static int wait_for_mount(int fd, const char *mountpoint)
+{
+	unsigned char status;
+	struct stat st;
+	ssize_t n;
+
+	do {
+		n = read(fd, &status, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n != 1)
+		return complain(EXIT_FAILURE, "the daemon ended early");
+	if (!status && stat(mountpoint, &st))
+		return complain(EXIT_FAILURE, "%s: %s", mountpoint,
+				strerror(errno));
+	return status;
+}
+
+static int run_in_background(struct arguments *a)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return complain(EXIT_FAILURE, "pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		return complain(EXIT_FAILURE, "fork: %s", strerror(errno));
+	if (!pid) {
+		close(fds[0]);
+		setsid();
+		return run(a, fds[1]);
+	}
+	close(fds[1]);
+	return wait_for_mount(fds[0], a->mountpoint);
+}
+
+static void raise_limits(void)
+{
+	struct rlimit rl;
+
+	if (!getrlimit(RLIMIT_NOFILE, &rl)) {
+		rl.rlim_cur = rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = { .fuse = FUSE_ARGS_INIT(argc, argv) };
+	int status;
+
+	if (fuse_opt_parse(&a.fuse, &a, option_spec, option_fn))
+		return complain(EXIT_USAGE, "see txnfs --help");
+	if (a.help) {
+		fputs(help_text, stdout);
+		return 0;
+	}
+	if (a.version) {
+		printf("txnfs %s, store format %d, libfuse %s\n", TXNFS_VERSION,
+		       STORE_FORMAT_VERSION, fuse_pkgversion());
+		return 0;
+	}
+	if (!a.dir)
+		return complain(EXIT_USAGE, "which DIR? see txnfs --help");
+	if (!a.mountpoint)
+		a.mountpoint = strdup(a.dir);
+	if (!a.mountpoint)
+		return EXIT_FAILURE;
+	a.opt.read_only = has_option(&a.fuse, "ro");
+	status = parse_ctl(&a);
+	if (!status && (resolve(&a.dir) || resolve(&a.mountpoint)))
+		status = EXIT_FAILURE;
+	/* Our own working directory must not keep DIR busy. */
+	if (!status && chdir("/"))
+		status = complain(EXIT_FAILURE, "/: %s", strerror(errno));
+	raise_limits();
+	if (!status)
+		status = a.foreground ? run(&a, -1) : run_in_background(&a);
+	fuse_opt_free_args(&a.fuse);
+	free(a.dir);
+	free(a.mountpoint);
+	free(a.ctl);
+	return status;
+}

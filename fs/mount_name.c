@@ -1,0 +1,671 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount_name.c - requests about names and attributes: each calls one function
+ * of fs.h and replies once. What is told about a name or attributes is told
+ * between tell_begin and tell_end (fs/DESIGN.md, the switch).
+ */
+#include "fs/mount_internal.h"
+
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* --- telling --- */
+
+void tell_begin(struct mount *m, const struct knode *n, struct telling *t)
+{
+	for (;;) {
+		uint64_t e = __atomic_load_n(&m->epoch, __ATOMIC_SEQ_CST);
+
+		__atomic_add_fetch(&m->inflight[e & 1], 1, __ATOMIC_SEQ_CST);
+		t->epoch = e;
+		if (__atomic_load_n(&m->epoch, __ATOMIC_SEQ_CST) == e)
+			break;
+		tell_end(m, t);
+	}
+	/* Looked at after it was counted: a recall that began before waits
+	 * for nobody who may still keep what it is told. */
+	if (n->kind != NODE_OBJECT || knode_is_stale(n))
+		t->seconds = 0;
+	else if (n->snap)
+		t->seconds = KNOWN_SECONDS;
+	else
+		t->seconds = __atomic_load_n(&m->recall, __ATOMIC_SEQ_CST)
+				     ? 0
+				     : KNOWN_SECONDS;
+}
+
+void tell_end(struct mount *m, const struct telling *t)
+{
+	if (__atomic_sub_fetch(&m->inflight[t->epoch & 1], 1,
+			       __ATOMIC_SEQ_CST) ||
+	    __atomic_load_n(&m->epoch, __ATOMIC_SEQ_CST) == t->epoch)
+		return;
+	pthread_mutex_lock(&m->epoch_lock);
+	pthread_cond_broadcast(&m->epoch_cond);
+	pthread_mutex_unlock(&m->epoch_lock);
+}
+
+int errno_out(int err)
+{
+	return err == -EFSCORRUPTED || err == -EFSBADCRC ? -EIO : err;
+}
+
+void reply_err(fuse_req_t req, int err)
+{
+	fuse_reply_err(req, -errno_out(err));
+}
+
+static void ns_to_ts(int64_t ns, struct timespec *ts)
+{
+	ts->tv_sec = ns / 1000000000;
+	ts->tv_nsec = ns % 1000000000;
+	if (ts->tv_nsec < 0) {
+		ts->tv_nsec += 1000000000;
+		ts->tv_sec--;
+	}
+}
+
+static int64_t ts_to_ns(const struct timespec *ts)
+{
+	return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
+}
+
+/* Views other than working show other numbers, so that cp, diff and tar do not
+ * take two versions of a file for one. */
+static uint64_t shown_ino(const struct knode *n, uint64_t ino)
+{
+	return n->snap ? ino | n->snap->number << 40 | (uint64_t)1 << 63 : ino;
+}
+
+void attr_to_stat(const struct knode *n, const struct fs_attr *a,
+		  struct stat *st)
+{
+	*st = (struct stat){ .st_ino = shown_ino(n, a->ino),
+			     .st_mode = a->mode,
+			     .st_nlink = knode_is_stale(n) ? 0 : a->nlink,
+			     .st_uid = a->uid,
+			     .st_gid = a->gid,
+			     .st_rdev = a->rdev,
+			     .st_size = (off_t)a->size,
+			     .st_blksize = FS_BLOCK_BYTES,
+			     .st_blocks = (blkcnt_t)a->blocks };
+	ns_to_ts(a->atime_ns, &st->st_atim);
+	ns_to_ts(a->mtime_ns, &st->st_mtim);
+	ns_to_ts(a->ctime_ns, &st->st_ctim);
+}
+
+bool is_txn_name(const struct knode *dir, const char *name)
+{
+	return dir->ino == FS_ROOT_INO && dir->kind == NODE_OBJECT &&
+	       !dir->snap && !strcmp(name, ".txn");
+}
+
+/* Of an object found in dir. */
+static int reply_object(struct mount *m, fuse_req_t req, struct knode *dir,
+			const struct fs_attr *attr, const struct telling *t)
+{
+	struct fuse_entry_param e = { 0 };
+	struct knode *n;
+
+	n = knode_get(m, knode_view(dir), dir->snap, attr->ino);
+	if (!n)
+		return -ENOMEM;
+	e.ino = knode_id(m, n);
+	e.generation = n->generation;
+	e.attr_timeout = t->seconds;
+	e.entry_timeout = t->seconds;
+	attr_to_stat(n, attr, &e.attr);
+	if (fuse_reply_entry(req, &e))
+		knode_forget(m, n, 1); /* the kernel never counted it */
+	return 0;
+}
+
+static void reply_virtual(struct mount *m, fuse_req_t req, struct knode *n)
+{
+	struct fuse_entry_param e = { 0 };
+
+	e.ino = knode_id(m, n);
+	virtual_stat(m, n, &e.attr);
+	fuse_reply_entry(req, &e);
+}
+
+/* --- lookup --- */
+
+static void lookup_virtual(struct mount *m, fuse_req_t req,
+			   const struct knode *dir, const char *name)
+{
+	struct knode *n = NULL, fake;
+	struct snap *s = NULL;
+	struct fs_attr attr;
+	struct telling t;
+	int err;
+
+	err = virtual_lookup(m, dir, name, &n, &s);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	if (n) {
+		reply_virtual(m, req, n);
+		return;
+	}
+	fake = (struct knode){ .kind = NODE_OBJECT, .fv = s->fv, .snap = s };
+	tell_begin(m, dir, &t);
+	err = fs_getattr(s->fv, FS_ROOT_INO, &attr);
+	if (!err)
+		err = reply_object(m, req, &fake, &attr, &t);
+	if (err)
+		reply_err(req, err);
+	tell_end(m, &t);
+	knode_put_snap(m, s);
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *dir = knode_of(m, parent);
+	struct fuse_entry_param none = { 0 };
+	struct fs_attr attr;
+	struct telling t;
+	int err;
+
+	if (dir->kind != NODE_OBJECT) {
+		lookup_virtual(m, req, dir, name);
+		return;
+	}
+	if (is_txn_name(dir, name)) {
+		reply_virtual(m, req, &m->virt[NODE_TXN]);
+		return;
+	}
+	tell_begin(m, dir, &t);
+	err = fs_lookup(knode_view(dir), dir->ino, name, strlen(name), &attr);
+	if (!err)
+		err = reply_object(m, req, dir, &attr, &t);
+	if (err == -ENOENT && t.seconds > 0) {
+		none.entry_timeout = t.seconds; /* no such name: keep that */
+		fuse_reply_entry(req, &none);
+	} else if (err) {
+		reply_err(req, err);
+	}
+	tell_end(m, &t);
+}
+
+static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
+{
+	struct mount *m = fuse_req_userdata(req);
+
+	knode_forget(m, knode_of(m, ino), nlookup);
+	fuse_reply_none(req);
+}
+
+static void op_forget_multi(fuse_req_t req, size_t count,
+			    struct fuse_forget_data *forgets)
+{
+	struct mount *m = fuse_req_userdata(req);
+
+	for (size_t i = 0; i < count; i++)
+		knode_forget(m, knode_of(m, forgets[i].ino), forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+/* --- attributes --- */
+
+static void op_getattr(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *n = knode_of(m, ino);
+	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+	struct fs_attr attr;
+	struct telling t;
+	struct stat st;
+	int err;
+
+	if (n->kind != NODE_OBJECT) {
+		virtual_stat(m, n, &st);
+		fuse_reply_attr(req, &st, 0);
+		return;
+	}
+	tell_begin(m, n, &t);
+	err = h && h->f ? fs_file_getattr(h->f, &attr)
+			: fs_getattr(knode_view(n), n->ino, &attr);
+	if (err) {
+		reply_err(req, err);
+	} else {
+		attr_to_stat(n, &attr, &st);
+		fuse_reply_attr(req, &st, t.seconds);
+	}
+	tell_end(m, &t);
+}
+
+static unsigned int setattr_mask(struct mount *m, int to_set,
+				 const struct stat *st, struct fs_attr *a)
+{
+	int64_t now = m->env.now_ns(&m->env);
+	unsigned int set = 0;
+
+	*a = (struct fs_attr){ .mode = st->st_mode,
+			       .uid = st->st_uid,
+			       .gid = st->st_gid,
+			       .size = (uint64_t)st->st_size,
+			       .atime_ns = ts_to_ns(&st->st_atim),
+			       .mtime_ns = ts_to_ns(&st->st_mtim),
+			       .ctime_ns = ts_to_ns(&st->st_ctim) };
+	if (to_set & FUSE_SET_ATTR_MODE)
+		set |= FS_SET_MODE;
+	if (to_set & FUSE_SET_ATTR_UID)
+		set |= FS_SET_UID;
+	if (to_set & FUSE_SET_ATTR_GID)
+		set |= FS_SET_GID;
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		set |= FS_SET_SIZE;
+	if (to_set & FUSE_SET_ATTR_ATIME)
+		set |= FS_SET_ATIME;
+	if (to_set & FUSE_SET_ATTR_MTIME)
+		set |= FS_SET_MTIME;
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		a->atime_ns = now;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		a->mtime_ns = now;
+	return set;
+}
+
+static int set_open_file(struct knode *n, struct handle *h, unsigned int set,
+			 const struct fs_attr *a, struct fs_attr *out)
+{
+	int err = 0;
+
+	/* The handle's own file: it may be another one than the name's now. */
+	if (set & FS_SET_SIZE)
+		err = fs_truncate(h->f, a->size);
+	if (!err && set & ~(unsigned int)FS_SET_SIZE)
+		err = fs_setattr(knode_view(n), n->ino,
+				 set & ~(unsigned int)FS_SET_SIZE, a, out);
+	return err ? err : fs_file_getattr(h->f, out);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
+		       int to_set, struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *n = knode_of(m, ino);
+	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+	struct fs_attr a, out;
+	struct telling t;
+	unsigned int set;
+	int err;
+
+	if (n->kind != NODE_OBJECT) {
+		/* > and >> on ctl ask for a size of 0. */
+		if (n->kind != NODE_CTL || to_set & ~FUSE_SET_ATTR_SIZE) {
+			reply_err(req, -EPERM);
+			return;
+		}
+		virtual_stat(m, n, st);
+		fuse_reply_attr(req, st, 0);
+		return;
+	}
+	set = setattr_mask(m, to_set, st, &a);
+	tell_begin(m, n, &t);
+	err = h && h->f ? set_open_file(n, h, set, &a, &out)
+			: fs_setattr(knode_view(n), n->ino, set, &a, &out);
+	if (err) {
+		reply_err(req, knode_error(n, err));
+	} else {
+		attr_to_stat(n, &out, st);
+		fuse_reply_attr(req, st, t.seconds);
+	}
+	tell_end(m, &t);
+}
+
+static void op_readlink(fuse_req_t req, fuse_ino_t ino)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *n = knode_of(m, ino);
+	char *target, head[64];
+	size_t len;
+	int err;
+
+	if (n->kind == NODE_HEAD) {
+		err = virtual_readlink(m, head, sizeof(head));
+		if (err)
+			reply_err(req, err);
+		else
+			fuse_reply_readlink(req, head);
+		return;
+	}
+	if (n->kind != NODE_OBJECT) {
+		reply_err(req, -EINVAL);
+		return;
+	}
+	err = fs_readlink(knode_view(n), n->ino, &target, &len);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	fuse_reply_readlink(req, target);
+	free(target);
+}
+
+/* --- new names --- */
+
+/* May names in this directory change at all? */
+static int dir_error(const struct knode *dir, const char *name, int txn_err)
+{
+	if (dir->kind != NODE_OBJECT)
+		return -EPERM;
+	return is_txn_name(dir, name) ? txn_err : 0;
+}
+
+static struct fs_cred cred_of(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct fs_cred){ .uid = ctx->uid, .gid = ctx->gid };
+}
+
+static void make(fuse_req_t req, fuse_ino_t parent, const char *name,
+		 struct fs_new *w)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *dir = knode_of(m, parent);
+	struct fs_cred cred = cred_of(req);
+	struct fs_attr attr;
+	struct telling t;
+	int err;
+
+	w->umask = fuse_req_ctx(req)->umask;
+	err = dir_error(dir, name, -EEXIST);
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	tell_begin(m, dir, &t);
+	err = fs_make(knode_view(dir), &cred, dir->ino, name, strlen(name), w,
+		      &attr, NULL);
+	if (!err)
+		err = reply_object(m, req, dir, &attr, &t);
+	if (err)
+		reply_err(req, knode_error(dir, err));
+	tell_end(m, &t);
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name,
+		     mode_t mode, dev_t rdev)
+{
+	struct fs_new w = { .mode = mode, .rdev = rdev };
+
+	make(req, parent, name, &w);
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name,
+		     mode_t mode)
+{
+	struct fs_new w = { .mode = S_IFDIR | (mode & 07777) };
+
+	make(req, parent, name, &w);
+}
+
+static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
+		       const char *name)
+{
+	struct fs_new w = { .mode = S_IFLNK | 0777,
+			    .target = target,
+			    .target_len = strlen(target) };
+
+	make(req, parent, name, &w);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
+		    const char *name)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *dir = knode_of(m, parent);
+	const struct knode *n = knode_of(m, ino);
+	struct fs_attr attr;
+	struct telling t;
+	int err;
+
+	err = dir_error(dir, name, -EEXIST);
+	if (!err && (n->kind != NODE_OBJECT || knode_view(n) != knode_view(dir)))
+		err = -EXDEV;
+	if (err) {
+		reply_err(req, err);
+		return;
+	}
+	tell_begin(m, dir, &t);
+	err = fs_link(knode_view(dir), n->ino, dir->ino, name, strlen(name),
+		      &attr);
+	if (!err)
+		err = reply_object(m, req, dir, &attr, &t);
+	if (err)
+		reply_err(req, knode_error(dir, err));
+	tell_end(m, &t);
+}
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *dir = knode_of(m, parent);
+	int err;
+
+	err = dir_error(dir, name, -EPERM);
+	if (!err)
+		err = knode_error(dir, fs_unlink(knode_view(dir), dir->ino, name,
+						strlen(name), NULL));
+	reply_err(req, err);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *dir = knode_of(m, parent);
+	uint64_t ino;
+	int err;
+
+	err = dir_error(dir, name, -EPERM);
+	if (!err)
+		err = knode_error(dir, fs_rmdir(knode_view(dir), dir->ino, name,
+					       strlen(name), &ino));
+	/* The kernel's object is dead for good: should a switch bring the
+	 * directory back, it is a new node. */
+	if (!err)
+		knode_unhash(m, ino);
+	reply_err(req, err);
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
+		      fuse_ino_t newparent, const char *newname,
+		      unsigned int flags)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *from = knode_of(m, parent);
+	const struct knode *to = knode_of(m, newparent);
+	struct fs_renamed done = { 0 };
+	struct fs_attr attr;
+	int err;
+
+	err = dir_error(from, name, -EPERM);
+	if (!err)
+		err = dir_error(to, newname, -EPERM);
+	if (!err && knode_view(from) != knode_view(to))
+		err = -EXDEV;
+	if (!err)
+		err = knode_error(from,
+				 fs_rename(knode_view(from), from->ino, name,
+					   strlen(name), to->ino, newname,
+					   strlen(newname), flags, &done));
+	if (!err && done.other_ino && !(flags & FS_RENAME_EXCHANGE) &&
+	    fs_getattr(knode_view(to), done.other_ino, &attr) == -ENOENT)
+		knode_unhash(m, done.other_ino);
+	reply_err(req, err);
+}
+
+/* --- extended attributes --- */
+
+/* Errors and sizes the way fuse_reply_ wants them. */
+static void reply_bytes(fuse_req_t req, int err, size_t size, const void *buf,
+			size_t len)
+{
+	if (err)
+		reply_err(req, err);
+	else if (!size)
+		fuse_reply_xattr(req, len);
+	else
+		fuse_reply_buf(req, buf, len);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			size_t size)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *n = knode_of(m, ino);
+	char small[512], *buf = small;
+	size_t len = 0;
+	int err = 0;
+
+	if (n->kind != NODE_OBJECT) {
+		reply_err(req, -ENODATA);
+		return;
+	}
+	if (size > sizeof(small))
+		buf = malloc(size);
+	if (!buf)
+		err = -ENOMEM;
+	if (!err)
+		err = fs_getxattr(knode_view(n), n->ino, name, buf, size, &len);
+	reply_bytes(req, err, size, buf, len);
+	if (buf != small)
+		free(buf);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *n = knode_of(m, ino);
+	char *buf = NULL;
+	size_t len = 0;
+	int err = 0;
+
+	if (n->kind == NODE_OBJECT) {
+		buf = malloc(size + 1);
+		err = buf ? fs_listxattr(knode_view(n), n->ino, buf, size, &len)
+			  : -ENOMEM;
+	}
+	reply_bytes(req, err, size, buf ? buf : "", len);
+	free(buf);
+}
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+			const char *value, size_t size, int flags)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *n = knode_of(m, ino);
+
+	if (n->kind != NODE_OBJECT)
+		reply_err(req, -EOPNOTSUPP);
+	else
+		reply_err(req,
+			  knode_error(n, fs_setxattr(knode_view(n), n->ino, name,
+						    value, size, flags)));
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
+{
+	struct mount *m = fuse_req_userdata(req);
+	const struct knode *n = knode_of(m, ino);
+
+	if (n->kind != NODE_OBJECT)
+		reply_err(req, -ENODATA);
+	else
+		reply_err(req, knode_error(n, fs_removexattr(knode_view(n),
+							    n->ino, name)));
+}
+
+/* --- the whole --- */
+
+static void op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct statvfs sv;
+
+	if (fstatvfs(m->dirfd, &sv)) {
+		reply_err(req, -errno);
+		return;
+	}
+	sv.f_namemax = FS_NAME_MAX;
+	fuse_reply_statfs(req, &sv);
+}
+
+static void want(struct fuse_conn_info *conn, unsigned int cap, bool on)
+{
+	if (on)
+		conn->want |= conn->capable & cap;
+	else
+		conn->want &= ~cap;
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct mount *m = userdata;
+
+	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK |
+			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+			   FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
+			   FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+			   FUSE_CAP_EXPLICIT_INVAL_DATA,
+	     true);
+	/* Only a switch changes files behind the kernel's back, and tells.
+	 * Clearing set-id bits is the kernel's: it knows who may keep them. */
+	want(conn, FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
+			   FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS |
+			   FUSE_CAP_FLOCK_LOCKS,
+	     false);
+	m->has_acl = conn->want & FUSE_CAP_POSIX_ACL;
+	m->has_readdirplus = conn->want & FUSE_CAP_READDIRPLUS;
+	conn->max_write = 1 << 20;
+	conn->max_readahead = 1 << 20;
+	conn->max_background = 64;
+	conn->time_gran = 1;
+}
+
+static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)
+{
+	reply_err(req, 0); /* default_permissions: the kernel checks */
+}
+
+static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd,
+		     void *arg, struct fuse_file_info *fi, unsigned int flags,
+		     const void *in_buf, size_t in_bufsz, size_t out_bufsz)
+{
+	reply_err(req, -ENOTTY);
+}
+
+static const struct fuse_lowlevel_ops name_ops = {
+	.init = op_init,
+	.lookup = op_lookup,
+	.forget = op_forget,
+	.forget_multi = op_forget_multi,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.readlink = op_readlink,
+	.mknod = op_mknod,
+	.mkdir = op_mkdir,
+	.unlink = op_unlink,
+	.rmdir = op_rmdir,
+	.symlink = op_symlink,
+	.rename = op_rename,
+	.link = op_link,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
+	.statfs = op_statfs,
+	.access = op_access,
+	.ioctl = op_ioctl,
+};
+
+void mount_name_ops(struct fuse_lowlevel_ops *ops)
+{
+	*ops = name_ops;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount_switch.c - giving the working view another state, so that nobody sees
+ * the new one and then the old. First everything that the kernel believes and
+ * that will not be true is recalled, and until the flip nothing may be kept;
+ * then the flip. fs/DESIGN.md tells why each step is there.
+ */
+#include "fs/mount_internal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+enum {
+	ROUNDS_MAX = 8, /* then it is forced, and told */
+};
+
+struct sw {
+	struct mount *m;
+	struct root now; /* the state that delta was made from */
+	struct root to;
+	struct fs_delta *delta;
+	uint64_t version;
+};
+
+/* Those who may keep what they are told are done after this. */
+static void wait_for_replies(struct mount *m)
+{
+	uint64_t old = __atomic_fetch_add(&m->epoch, 1, __ATOMIC_SEQ_CST);
+
+	pthread_mutex_lock(&m->epoch_lock);
+	while (__atomic_load_n(&m->inflight[old & 1], __ATOMIC_SEQ_CST))
+		pthread_cond_wait(&m->epoch_cond, &m->epoch_lock);
+	pthread_mutex_unlock(&m->epoch_lock);
+}
+
+static void recall_inodes(struct sw *s)
+{
+	for (size_t i = 0; i < s->delta->ninodes; i++) {
+		const struct fs_delta_inode *d = &s->delta->inodes[i];
+		fuse_ino_t id = knode_known(s->m, d->ino);
+
+		/* Attributes (-1) and listings. The pages of a file with other
+		 * contents stay: its node does, for those who have it open. An
+		 * error says that the kernel does not know it. */
+		if (id && !(d->flags & FS_DELTA_NEW))
+			fuse_lowlevel_notify_inval_inode(s->m->se, id, -1, 0);
+	}
+}
+
+/* -ENOENT: not known to the kernel, fine. */
+static void recall_names(struct sw *s)
+{
+	const struct fs_delta *d = s->delta;
+
+	for (size_t i = 0; i < d->nentries; i++) {
+		const struct fs_delta_name *e = &d->entries[i];
+		fuse_ino_t dir = knode_known(s->m, e->dir);
+
+		if (dir)
+			fuse_lowlevel_notify_inval_entry(s->m->se, dir,
+							 d->names + e->name_off,
+							 e->name_len);
+	}
+}
+
+/* A new delta from the working view as it is; what it names is recalled. */
+static int round_begin(struct sw *s)
+{
+	const struct tree *tree = store_tree(s->m->store);
+	int err;
+
+	fs_delta_free(s->delta);
+	s->delta = NULL;
+	root_put(tree, &s->now);
+	s->version = fs_version(s->m->fs);
+	err = fs_freeze(s->m->fs, &s->now);
+	if (!err)
+		err = fs_delta_new(s->m->fs, &s->now, &s->to, &s->delta);
+	if (err)
+		return err;
+	wait_for_replies(s->m);
+	recall_names(s);
+	recall_inodes(s);
+	return 0;
+}
+
+/* Nothing that still has to be recalled happened between two states: only
+ * contents of files that get others anyway. */
+static bool is_harmless(const struct sw *s, const struct fs_delta *since)
+{
+	for (size_t i = 0; i < since->nentries; i++)
+		if (since->entries[i].a_ino != since->entries[i].b_ino)
+			return false;
+	for (size_t i = 0; i < since->ninodes; i++) {
+		const struct fs_delta_inode *d;
+
+		if (since->inodes[i].flags &
+		    (FS_DELTA_NEW | FS_DELTA_GONE | FS_DELTA_LIST))
+			return false;
+		d = fs_delta_find(s->delta, since->inodes[i].ino);
+		if (!d || !(d->flags & (FS_DELTA_DATA | FS_DELTA_GONE)))
+			return false;
+	}
+	return true;
+}
+
+static void flip_at(void *arg, struct fs_view *old, const uint64_t *late,
+		    size_t nlate)
+{
+	struct sw *s = arg;
+
+	for (size_t i = 0; i < s->delta->ninodes; i++) {
+		const struct fs_delta_inode *d = &s->delta->inodes[i];
+
+		if (d->flags & FS_DELTA_NEW)
+			knode_unhash(s->m, d->ino);
+		else if (d->flags &
+			 (FS_DELTA_DATA | FS_DELTA_GONE | FS_DELTA_MOVED))
+			knode_make_stale(s->m, d->ino, old);
+	}
+	for (size_t i = 0; i < nlate; i++)
+		knode_make_stale(s->m, late[i], old);
+}
+
+/* With writers held back: is all that changed since the recall harmless? Then
+ * flip. -EAGAIN: another round. */
+static int try_flip(struct sw *s, bool force)
+{
+	const struct tree *tree = store_tree(s->m->store);
+	struct fs_delta *since = NULL;
+	struct root last = ROOT_EMPTY;
+	uint64_t version;
+	int err;
+
+	fs_park_writes(s->m->fs);
+	version = s->version;
+	if (!force) {
+		version = fs_version(s->m->fs);
+		err = fs_freeze(s->m->fs, &last);
+		if (!err)
+			err = fs_delta_new(s->m->fs, &s->now, &last, &since);
+		if (!err && !is_harmless(s, since))
+			err = -EAGAIN;
+		if (err)
+			goto out;
+	}
+	err = fs_flip(s->m->fs, &s->to, s->delta, version, force, flip_at, s);
+out:
+	fs_unpark_writes(s->m->fs);
+	fs_delta_free(since);
+	root_put(tree, &last);
+	return err;
+}
+
+int switch_to(struct mount *m, const struct root *to)
+{
+	const struct tree *tree = store_tree(m->store);
+	struct sw s = { .m = m, .to = *to };
+	int err = -EAGAIN;
+
+	__atomic_store_n(&m->recall, true, __ATOMIC_SEQ_CST);
+	for (unsigned int i = 0; i < ROUNDS_MAX && err == -EAGAIN; i++) {
+		err = round_begin(&s);
+		if (!err)
+			err = try_flip(&s, false);
+	}
+	if (err == -EAGAIN) {
+		err = round_begin(&s);
+		if (!err)
+			err = try_flip(&s, true);
+		pthread_mutex_lock(&m->errors_lock);
+		m->switch_not_atomic = true;
+		pthread_mutex_unlock(&m->errors_lock);
+		recall_names(&s);
+	}
+	__atomic_store_n(&m->recall, false, __ATOMIC_SEQ_CST);
+	/* Directories may have been listed into the page cache meanwhile. */
+	if (!err) {
+		recall_inodes(&s);
+		err = store_checkpoint(m->store, store_working(m->store));
+	}
+	fs_delta_free(s.delta);
+	root_put(tree, &s.now);
+	return err;
+}
+
+/* --- shared mappings --- */
+
+static void push_file(struct mount *m, uint64_t ino)
+{
+	char *rel, *path;
+	struct stat st;
+	size_t len;
+	int fd;
+
+	if (fs_path(fs_working(m->fs), ino, &rel)) {
+		/* No name: only dropping its pages makes the kernel write. */
+		fuse_ino_t id = knode_known(m, ino);
+
+		if (id)
+			fuse_lowlevel_notify_inval_inode(m->se, id, 0, 0);
+		return;
+	}
+	len = strlen(m->mountpoint) + strlen(rel) + 2;
+	path = malloc(len);
+	if (path) {
+		snprintf(path, len, "%s/%s", m->mountpoint, rel);
+		fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+		if (fd >= 0) {
+			/* Failing, the pages stay dirty in the kernel and are
+			 * written later: part of the next commit. */
+			if (!fstat(fd, &st) && st.st_ino == ino &&
+			    sync_file_range(fd, 0, 0,
+					    SYNC_FILE_RANGE_WRITE_AND_WAIT))
+				fuse_log(FUSE_LOG_DEBUG, "push: %s\n",
+					 strerror(errno));
+			close(fd);
+		}
+	}
+	free(path);
+	free(rel);
+}
+
+void push_maps(struct mount *m)
+{
+	uint64_t *inos;
+	size_t n;
+
+	if (knode_list_writers(m, &inos, &n))
+		return;
+	for (size_t i = 0; i < n; i++)
+		push_file(m, inos[i]);
+	free(inos);
+}
