@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* init.c - txn init: read a directory into a new store. */
+#include "tools/tool.h"
+
+#include "fs/adopt.h"
+#include "fs/busy.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum {
+	PROGRESS_NS = 200000000,
+	NAMED_MAX = 10,
+	FUSE_MAGIC = 0x65735546,
+	BTRFS_MAGIC = 0x9123683e
+};
+
+struct progress {
+	struct env env;
+	int64_t last_ns;
+	bool shown, quiet, tty;
+};
+
+static int show_progress(void *arg, const struct adopt_progress *p)
+{
+	struct progress *s = arg;
+	int64_t now = s->env.now_ns(&s->env);
+
+	if (s->quiet || now - s->last_ns < (s->tty ? PROGRESS_NS
+						   : 25 * (int64_t)PROGRESS_NS))
+		return 0;
+	s->last_ns = now;
+	s->shown = true;
+	fprintf(stderr, "%s%" PRIu64 " files and directories, %" PRIu64
+			" MiB read%s",
+		s->tty ? "\r" : "", p->objects, p->bytes >> 20,
+		s->tty ? "" : "\n");
+	fflush(stderr);
+	return 0;
+}
+
+static int name_process(void *arg, long pid, const char *comm, const char *how,
+			const char *path)
+{
+	unsigned int *n = arg;
+	char shown[512];
+
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	if ((*n)++ < NAMED_MAX)
+		tool_fail(0, "process %ld (%s): %s %s", pid, comm, how, shown);
+	return 0;
+}
+
+static int refuse(const char *dir, bool force)
+{
+	struct statfs sf;
+	struct stat st;
+	unsigned int n = 0;
+	int err;
+
+	if (stat(dir, &st) || statfs(dir, &sf))
+		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return tool_fail(EXIT_FAILURE, "%s is not a directory", dir);
+	if (!strcmp(dir, "/"))
+		return tool_fail(EXIT_REFUSED,
+				 "/ cannot be made transactional: what runs "
+				 "from it would be in the way; take a directory");
+	if (sf.f_type == FUSE_MAGIC)
+		return tool_fail(EXIT_REFUSED,
+				 "%s lies on a FUSE mount, which cannot promise "
+				 "that flushed data is durable", dir);
+	if (access(dir, W_OK))
+		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
+	if (sf.f_type == BTRFS_MAGIC)
+		tool_fail(0, "note: on this filesystem space cannot be promised "
+			     "ahead; when it is full, commits may fail");
+	if (force)
+		return 0;
+	err = busy_find(dir, true, name_process, &n);
+	if (err)
+		return tool_fail(EXIT_FAILURE, "/proc: %s", strerror(-err));
+	if (n)
+		return tool_fail(EXIT_REFUSED,
+				 "%u process(es) write below %s; end them, or "
+				 "use --force", n, dir);
+	return 0;
+}
+
+static void raise_limits(void)
+{
+	struct rlimit rl;
+
+	/* One descriptor for each level of directories. */
+	if (!getrlimit(RLIMIT_NOFILE, &rl)) {
+		rl.rlim_cur = rl.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
+}
+
+static void log_quiet(struct env *env, enum env_level level, const char *msg)
+{
+	if (level <= ENV_WARNING)
+		fprintf(stderr, "txn: %s\n", msg);
+}
+
+static int run_init(const char *dir, bool force, bool quiet)
+{
+	struct progress s = { .quiet = quiet, .tty = isatty(2) };
+	struct adopt_params p = {
+		.dir = dir, .env = &s.env, .progress = show_progress, .arg = &s
+	};
+	struct adopt_progress got = { 0 };
+	struct store_error text;
+	int status, err;
+
+	status = refuse(dir, force);
+	if (status)
+		return status;
+	env_init_host(&s.env);
+	s.env.log = log_quiet;
+	s.last_ns = s.env.now_ns(&s.env);
+	raise_limits();
+	err = adopt(&p, &got, &text);
+	if (s.shown && s.tty)
+		fputc('\n', stderr);
+	if (err)
+		return tool_fail(tool_status(err), "%s: %s", dir, text.text);
+	if (got.reread)
+		tool_fail(0, "%" PRIu64 " file(s) changed while they were read "
+			     "and were read again", got.reread);
+	if (got.mounts)
+		tool_fail(0, "%" PRIu64 " other mount(s) inside are left out",
+			  got.mounts);
+	printf("%s: commit @1 holds %" PRIu64 " files and directories, %" PRIu64
+	       " bytes\nmount it with: txn mount %s\n",
+	       dir, got.objects, got.bytes, dir);
+	return 0;
+}
+
+int cmd_init(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "force", no_argument, NULL, 'f' },
+		{ "quiet", no_argument, NULL, 'q' },
+		{ 0 }
+	};
+	bool force = false, quiet = false;
+	int opt, status;
+	char *dir;
+
+	while ((opt = getopt_long(argc, argv, "fq", options, NULL)) != -1) {
+		if (opt == 'f')
+			force = true;
+		else if (opt == 'q')
+			quiet = true;
+		else
+			return tool_usage(argv[0]);
+	}
+	if (argc - optind > 1)
+		return tool_usage(argv[0]);
+	dir = tool_realpath(optind < argc ? argv[optind] : tool_start_dir);
+	if (!dir)
+		return EXIT_FAILURE;
+	status = run_init(dir, force, quiet);
+	free(dir);
+	return status;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* main.c - txn: finds the command. */
+#include "tools/tool.h"
+
+#include "fs/version.h"
+
+#include <getopt.h>
+#include <unistd.h>
+
+const char *tool_start_dir = ".";
+
+const struct tool_command tool_commands[] = {
+	{ "init", "DIR", "make DIR transactional: read it into a new store",
+	  "  --force     although programs have files of DIR open for writing\n"
+	  "  --quiet     no progress\n",
+	  cmd_init },
+	{ "mount", "DIR [MOUNTPOINT]", "mount it, over DIR itself by default",
+	  "  -o OPTIONS  for txnfs: ro, staged=discard, ctldir=visible, ...\n"
+	  "  --force     although programs use files of DIR\n",
+	  cmd_mount },
+	{ "umount", "DIR", "unmount it; staged changes are kept", "",
+	  cmd_umount },
+	{ "status", "", "what is staged, the last commit, health",
+	  "  --json      for programs\n", cmd_status },
+	{ "diff", "", "what is staged, by path",
+	  "  --json      for programs\n", cmd_diff },
+	{ "commit", "", "make what is staged permanent, all of it at once",
+	  "  -m MESSAGE  one line for the history\n", cmd_commit },
+	{ "abort", "", "drop what is staged, all of it at once", "",
+	  cmd_abort },
+	{ "log", "", "the history, newest first",
+	  "  -n COUNT    at most so many commits\n"
+	  "  --json      for programs\n",
+	  cmd_log },
+	{ NULL, NULL, NULL, NULL, NULL }
+};
+
+static void print_help(FILE *f)
+{
+	fprintf(f, "usage: txn [-C DIR] COMMAND [ARGUMENTS]\n\n");
+	for (const struct tool_command *c = tool_commands; c->name; c++)
+		fprintf(f, "  %-7s %-18s %s\n", c->name, c->args, c->summary);
+	fprintf(f,
+		"\nThe store is looked for from the working directory upwards, "
+		"or from DIR.\n"
+		"txn COMMAND --help tells more; so do txn(1) and txnfs(8).\n"
+		"Exit status: 0 done, 1 failed, 2 usage, 3 refused or in "
+		"conflict, 4 damage.\n");
+}
+
+static void print_command(FILE *f, const struct tool_command *c)
+{
+	fprintf(f, "usage: txn [-C DIR] %s%s%s%s\n\n%s\n%s%s", c->name,
+		*c->help ? " [OPTIONS]" : "", *c->args ? " " : "", c->args,
+		c->summary, *c->help ? "\n" : "", c->help);
+}
+
+static const struct tool_command *find_command(const char *name)
+{
+	const struct tool_command *c = tool_commands;
+
+	while (c->name && strcmp(c->name, name) != 0)
+		c++;
+	return c->name ? c : NULL;
+}
+
+int tool_usage(const char *name)
+{
+	print_command(stderr, find_command(name));
+	return EXIT_USAGE;
+}
+
+static bool wants_help(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--"))
+			return false;
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+			return true;
+	}
+	return false;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ 0 }
+	};
+	const struct tool_command *c;
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "+C:hV", options, NULL)) != -1) {
+		switch (opt) {
+		case 'C':
+			tool_start_dir = optarg;
+			break;
+		case 'h':
+			print_help(stdout);
+			return 0;
+		case 'V':
+			printf("txn %s, store format %d\n", TXNFS_VERSION,
+			       STORE_FORMAT_VERSION);
+			return 0;
+		default:
+			print_help(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind == argc) {
+		print_help(stderr);
+		return EXIT_USAGE;
+	}
+	argc -= optind;
+	argv += optind;
+	optind = 1;
+	c = find_command(argv[0]);
+	if (!c)
+		return tool_fail(EXIT_USAGE, "%s is not a command; see txn "
+					     "--help", argv[0]);
+	if (wants_help(argc, argv)) {
+		print_command(stdout, c);
+		return 0;
+	}
+	return c->run(argc, argv);
+}

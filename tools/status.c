@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* status.c - txn status. */
+#include "tools/tool.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+
+/* What the daemon says, or what the store of an unmounted directory holds. */
+static int mounted_status(const struct place *p, json_t **out)
+{
+	char *path = place_txn(p, "status"), *text;
+
+	text = path ? read_text(path) : NULL;
+	*out = text ? json_loads(text, 0, NULL) : NULL;
+	free(text);
+	free(path);
+	if (!*out)
+		return tool_fail(EXIT_FAILURE, "%s/.txn/status is not readable",
+				 p->mount);
+	json_object_set_new(*out, "mounted", json_true());
+	return 0;
+}
+
+static int staged_totals(struct reader *r, const struct root *head,
+			 struct fs_change_totals *t)
+{
+	struct root now = ROOT_EMPTY;
+	int err;
+
+	err = fs_freeze(r->fs, &now);
+	if (!err)
+		err = fs_change_totals(r->fs, head, &now, t);
+	root_put(store_tree(r->store), &now);
+	return err;
+}
+
+static int unmounted_status(const struct place *p, json_t **out)
+{
+	struct commit_info *info = malloc(sizeof(*info));
+	struct fs_change_totals t = { 0 };
+	struct root head = ROOT_EMPTY;
+	struct reader r;
+	char when[32];
+	int status;
+
+	if (!info)
+		return EXIT_FAILURE;
+	status = reader_open(p, &r);
+	if (status) {
+		free(info);
+		return status;
+	}
+	store_head(r.store, &head, info);
+	status = tool_status(staged_totals(&r, &head, &t));
+	time_text(info->time_ns, when);
+	*out = json_pack("{s:i s:s s:s s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
+			 "s:s s:s s:b}",
+			 "format", JSON_FORMAT, "uuid", store_uuid(r.store),
+			 "dir", p->dir, "head", "number",
+			 (json_int_t)info->number, "time", when, "staged",
+			 "added", (json_int_t)t.added, "modified",
+			 (json_int_t)t.modified, "deleted",
+			 (json_int_t)t.deleted, "renamed",
+			 (json_int_t)t.renamed, "retyped",
+			 (json_int_t)t.retyped, "file_bytes",
+			 (json_int_t)t.bytes, "health", "ok", "plain",
+			 "shows the state of init", "mounted", 0);
+	root_put(store_tree(r.store), &head);
+	reader_close(&r);
+	free(info);
+	if (!*out && !status)
+		status = tool_fail(EXIT_FAILURE, "%s cannot be shown as JSON",
+				   p->dir);
+	return status;
+}
+
+static json_int_t number(const json_t *j, const char *key)
+{
+	return json_integer_value(json_object_get(j, key));
+}
+
+static const char *text(const json_t *j, const char *key)
+{
+	const char *s = json_string_value(json_object_get(j, key));
+
+	return s ? s : "?";
+}
+
+static void print_staged(const json_t *s)
+{
+	static const char *const keys[] = { "added", "modified", "deleted",
+					    "renamed", "retyped" };
+	bool any = false;
+
+	printf("staged:  ");
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		if (!number(s, keys[i]))
+			continue;
+		printf("%s%" PRId64 " %s", any ? ", " : "",
+		       (int64_t)number(s, keys[i]), keys[i]);
+		any = true;
+	}
+	if (any)
+		printf("; %" PRId64 " bytes in added and modified files\n",
+		       (int64_t)number(s, "file_bytes"));
+	else
+		printf("nothing\n");
+}
+
+static int print_status(const json_t *j)
+{
+	const json_t *head = json_object_get(j, "head");
+	bool mounted = json_is_true(json_object_get(j, "mounted"));
+
+	printf("dir:     %s\n", text(j, "dir"));
+	if (mounted)
+		printf("mounted: at %s, %s, process %" PRId64 "\n",
+		       text(j, "mountpoint"), text(j, "mode"),
+		       (int64_t)number(j, "pid"));
+	else
+		printf("mounted: no\n");
+	printf("head:    @%" PRId64 " of %s\n",
+	       (int64_t)number(head, "number"), text(head, "time"));
+	print_staged(json_object_get(j, "staged"));
+	printf("plain:   %s\n", text(j, "plain"));
+	printf("health:  %s\n", text(j, "health"));
+	return strcmp(text(j, "health"), "ok") ? EXIT_FAILURE : 0;
+}
+
+int cmd_status(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ 0 }
+	};
+	bool as_json = false;
+	json_t *j = NULL;
+	struct place p;
+	int opt, status;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt != 'j')
+			return tool_usage(argv[0]);
+		as_json = true;
+	}
+	if (optind < argc)
+		return tool_usage(argv[0]);
+	status = place_find(tool_start_dir, &p);
+	if (!status)
+		status = p.mount ? mounted_status(&p, &j)
+				 : unmounted_status(&p, &j);
+	if (!status && as_json)
+		status = json_print(json_incref(j));
+	else if (!status)
+		status = print_status(j);
+	json_decref(j);
+	place_release(&p);
+	return status;
+}

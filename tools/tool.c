@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* tool.c - see tool.h. */
+#include "tools/tool.h"
+
+#include "fs/holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { TEXT_CHUNK = 64 << 10 };
+
+/* --- messages --- */
+
+int tool_fail(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	fprintf(stderr, "txn: ");
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+	va_end(ap);
+	return status;
+}
+
+int tool_status(int err)
+{
+	switch (err) {
+	case 0:
+		return 0;
+	case -EFSCORRUPTED:
+	case -EFSBADCRC:
+		return EXIT_DAMAGE;
+	case -EBUSY:
+	case -EEXIST:
+	case -EAGAIN:
+	case -ECANCELED:
+		return EXIT_REFUSED;
+	default:
+		return EXIT_FAILURE;
+	}
+}
+
+char *tool_realpath(const char *path)
+{
+	char *s = realpath(path, NULL);
+
+	if (!s)
+		tool_fail(0, "%s: %s", path, strerror(errno));
+	return s;
+}
+
+int tool_fusermount(const char *path, bool lazy)
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		execlp("fusermount3", "fusermount3", lazy ? "-uz" : "-u", "--",
+		       path, (char *)NULL);
+		_exit(127);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return status ? -EBUSY : 0;
+}
+
+/* --- places --- */
+
+static char *join(const char *dir, const char *rest)
+{
+	size_t n = strlen(dir) + strlen(rest) + 2;
+	char *s = malloc(n);
+
+	if (s)
+		snprintf(s, n, "%s%s%s", dir, strcmp(dir, "/") ? "/" : "",
+			 rest);
+	return s;
+}
+
+/* On disk: is it mounted somewhere? */
+static int look_at_holder(struct place *p, const char *txn)
+{
+	struct holder_info info = { 0 };
+	int fd, err;
+
+	fd = open(txn, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return tool_fail(EXIT_FAILURE, "%s: %s", txn, strerror(errno));
+	err = holder_probe(fd, &info);
+	close(fd);
+	if (err < 0)
+		return tool_fail(EXIT_FAILURE, "%s/lock: %s", txn,
+				 strerror(-err));
+	if (!err) {
+		p->pid = info.pid;
+		if (*info.mountpoint)
+			p->mount = strdup(info.mountpoint);
+	}
+	return 0;
+}
+
+/* 1: no store here. */
+static int place_at(const char *dir, struct place *out)
+{
+	char *txn = join(dir, ".txn"), *ctl = txn ? join(txn, "ctl") : NULL;
+	struct stat st;
+	int status = 1;
+
+	if (!ctl)
+		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
+	else if (stat(ctl, &st))
+		status = errno == ENOENT || errno == ENOTDIR
+				 ? 1
+				 : tool_fail(EXIT_FAILURE, "%s: %s", ctl,
+					     strerror(errno));
+	else {
+		out->dir = strdup(dir);
+		if (S_ISDIR(st.st_mode)) {
+			status = look_at_holder(out, txn);
+		} else {
+			out->mount = strdup(dir);
+			status = 0;
+		}
+	}
+	free(ctl);
+	free(txn);
+	return status;
+}
+
+int place_find(const char *start, struct place *out)
+{
+	char *dir = tool_realpath(start);
+	int status = 1;
+
+	*out = (struct place){ 0 };
+	if (!dir)
+		return EXIT_FAILURE;
+	for (;;) {
+		char *slash;
+
+		status = place_at(dir, out);
+		slash = strrchr(dir, '/');
+		if (status != 1 || !slash || !dir[1])
+			break;
+		if (slash == dir)
+			slash++; /* the root itself */
+		*slash = '\0';
+	}
+	if (status == 1)
+		status = tool_fail(EXIT_FAILURE,
+				   "no store in %s or above; make one with: "
+				   "txn init DIR", start);
+	free(dir);
+	return status;
+}
+
+void place_release(struct place *p)
+{
+	free(p->dir);
+	free(p->mount);
+}
+
+char *place_txn(const struct place *p, const char *name)
+{
+	char *txn = join(p->mount, ".txn"), *s = NULL;
+
+	if (txn)
+		s = join(txn, name);
+	free(txn);
+	return s;
+}
+
+/* --- reading a store that is not mounted --- */
+
+static void keep_quiet(struct env *env, enum env_level level, const char *msg)
+{
+	if (level <= ENV_WARNING)
+		fprintf(stderr, "txn: %s\n", msg);
+}
+
+int reader_open(const struct place *p, struct reader *r)
+{
+	struct store_params sp = { .env = &r->env,
+				   .read_only = true,
+				   .check_item = fs_check_item };
+	struct holder_info info = { 0 };
+	struct store_error text = { "" };
+	char *txn = join(p->dir, ".txn");
+	int fd, err;
+
+	*r = (struct reader){ 0 };
+	env_init_host(&r->env);
+	r->env.log = keep_quiet;
+	fd = txn ? open(txn, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	err = fd < 0 ? -errno : holder_take(fd, true, "", 0, &r->holder, &info);
+	if (err == -ENOENT && fd >= 0)
+		err = 0; /* never mounted */
+	if (!err)
+		err = dev_host_new(fd, true, &r->dev);
+	sp.dev = r->dev;
+	if (!err)
+		err = store_open(&sp, &r->store, &text);
+	if (!err)
+		err = fs_open(r->store, NULL, &r->fs);
+	if (fd >= 0)
+		close(fd);
+	free(txn);
+	if (!err)
+		return 0;
+	if (err == -EBUSY)
+		tool_fail(0, "%s is in use by process %ld", p->dir, info.pid);
+	else
+		tool_fail(0, "%s: %s", p->dir,
+			  text.text[0] ? text.text : strerror(-err));
+	reader_close(r);
+	return tool_status(err);
+}
+
+void reader_close(struct reader *r)
+{
+	if (r->fs)
+		(void)fs_close(r->fs); /* read-only: nothing to lose */
+	if (r->store)
+		(void)store_close(r->store);
+	if (r->dev)
+		r->dev->ops->release(r->dev);
+	holder_release(r->holder);
+	*r = (struct reader){ 0 };
+}
+
+/* --- ctl --- */
+
+static int explain(const char *line, int err, const char *answer)
+{
+	json_t *j = json_loads(answer, 0, NULL);
+	const char *reason = json_string_value(json_object_get(j, "reason"));
+
+	tool_fail(0, "%.*s: %s", (int)strcspn(line, " "), line,
+		  reason ? reason : strerror(err));
+	json_decref(j);
+	return tool_status(-err);
+}
+
+int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
+		bool *nothing_out)
+{
+	char answer[4096] = "", *path;
+	size_t len = strlen(line);
+	json_t *j;
+	ssize_t n;
+	int fd, err = 0;
+
+	if (!p->mount)
+		return tool_fail(EXIT_FAILURE,
+				 "%s is not mounted; mount it with: txn mount %s",
+				 p->dir, p->dir);
+	path = place_txn(p, "ctl");
+	fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	if (fd < 0) {
+		err = errno;
+		free(path);
+		return tool_fail(EXIT_FAILURE, "%s/.txn/ctl: %s", p->mount,
+				 strerror(err));
+	}
+	if (write(fd, line, len) != (ssize_t)len)
+		err = errno;
+	n = read(fd, answer, sizeof(answer) - 1);
+	if (err && n <= 0)
+		n = pread(fd, answer, sizeof(answer) - 1, (off_t)len);
+	if (n > 0)
+		answer[n] = '\0';
+	close(fd);
+	free(path);
+	if (err)
+		return explain(line, err, answer);
+	j = json_loads(answer, 0, NULL);
+	*head_out = (uint64_t)json_integer_value(json_object_get(j, "head"));
+	*nothing_out = json_is_true(json_object_get(j, "nothing"));
+	json_decref(j);
+	return 0;
+}
+
+/* --- output --- */
+
+static json_t *base64(const char *s)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				     "abcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t len = strlen(s), n = 0;
+	char *out = malloc(len / 3 * 4 + 8);
+	json_t *j;
+
+	if (!out)
+		return NULL;
+	for (size_t i = 0; i < len; i += 3) {
+		uint32_t v = (uint32_t)(unsigned char)s[i] << 16;
+
+		if (i + 1 < len)
+			v |= (uint32_t)(unsigned char)s[i + 1] << 8;
+		if (i + 2 < len)
+			v |= (unsigned char)s[i + 2];
+		out[n++] = digits[v >> 18];
+		out[n++] = digits[v >> 12 & 63];
+		out[n++] = i + 1 < len ? digits[v >> 6 & 63] : '=';
+		out[n++] = i + 2 < len ? digits[v & 63] : '=';
+	}
+	j = json_stringn(out, n);
+	free(out);
+	return j;
+}
+
+json_t *json_path(const char *path, json_t **raw_out)
+{
+	json_t *j = json_string(path);
+	size_t size = 4 * strlen(path) + 3;
+	char *quoted;
+
+	*raw_out = NULL;
+	if (j)
+		return j;
+	quoted = malloc(size);
+	if (!quoted)
+		return NULL;
+	(void)fs_quote_path(path, quoted, size);
+	j = json_string(quoted);
+	free(quoted);
+	*raw_out = base64(path);
+	return j;
+}
+
+int json_print(json_t *j)
+{
+	int err = j ? json_dumpf(j, stdout,
+				 JSON_INDENT(2) | JSON_PRESERVE_ORDER)
+		    : -1;
+
+	putchar('\n');
+	json_decref(j);
+	if (err || fflush(stdout))
+		return tool_fail(EXIT_FAILURE, "cannot write the output");
+	return 0;
+}
+
+void time_text(int64_t ns, char buf[32])
+{
+	time_t t = (time_t)(ns / 1000000000);
+	struct tm tm;
+
+	if (!gmtime_r(&t, &tm) ||
+	    !strftime(buf, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		snprintf(buf, 32, "?");
+}
+
+char *read_text(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *buf = NULL;
+	size_t len = 0, cap = 0;
+	ssize_t n = fd < 0 ? -1 : 1;
+
+	while (n > 0) {
+		if (len + TEXT_CHUNK + 1 > cap) {
+			char *b;
+
+			cap = (len + TEXT_CHUNK + 1) * 2;
+			b = realloc(buf, cap);
+			if (!b) {
+				errno = ENOMEM;
+				n = -1;
+				break;
+			}
+			buf = b;
+		}
+		n = read(fd, buf + len, TEXT_CHUNK);
+		if (n > 0)
+			len += (size_t)n;
+	}
+	if (n < 0) {
+		tool_fail(0, "%s: %s", path, strerror(errno));
+		free(buf);
+		buf = NULL;
+	} else {
+		buf[len] = '\0';
+	}
+	if (fd >= 0)
+		close(fd);
+	return buf;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tool.h - what the commands of txn share. A command is one file with one
+ * function cmd_NAME(argc, argv), argv[0] being the command's name; its result
+ * is the exit status.
+ */
+#ifndef TOOLS_TOOL_H
+#define TOOLS_TOOL_H
+
+#include <jansson.h>
+
+#include "fs/fs.h"
+
+enum {
+	EXIT_USAGE = 2,
+	EXIT_REFUSED = 3, /* refused, or in conflict with something */
+	EXIT_DAMAGE = 4,
+	JSON_FORMAT = 1
+};
+
+struct tool_command {
+	const char *name;
+	const char *args; /* for the usage line */
+	const char *summary; /* one line */
+	const char *help; /* the options, line by line */
+	int (*run)(int argc, char **argv);
+};
+
+extern const struct tool_command tool_commands[]; /* ends with name NULL */
+/* -C DIR, or "." */
+extern const char *tool_start_dir;
+
+int cmd_init(int argc, char **argv);
+int cmd_mount(int argc, char **argv);
+int cmd_umount(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
+int cmd_commit(int argc, char **argv);
+int cmd_abort(int argc, char **argv);
+int cmd_log(int argc, char **argv);
+
+/* --- messages: "txn: ...", returns status --- */
+
+int tool_fail(int status, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+/* Usage of a command on stderr, EXIT_USAGE. */
+int tool_usage(const char *name);
+/* The exit status for an errno. */
+int tool_status(int err);
+/* Absolute, without symlinks; free(). NULL: told. */
+char *tool_realpath(const char *path);
+
+/* fusermount3 -u, for those who may not umount2(). -EBUSY, or -errno. */
+int tool_fusermount(const char *path, bool lazy);
+
+/* --- where the store is --- */
+
+struct place {
+	char *dir; /* has .txn, on disk or in the mount */
+	char *mount; /* root of the mount; NULL: not mounted */
+	long pid; /* of the daemon, when known */
+};
+
+/* From start upwards. 0, or a status (told). */
+int place_find(const char *start, struct place *out);
+void place_release(struct place *p);
+/* A path in the mount's .txn; free(). */
+char *place_txn(const struct place *p, const char *name);
+
+/* The store of a place that is not mounted, read-only. */
+struct reader {
+	struct env env;
+	struct dev *dev;
+	struct holder *holder;
+	struct store *store;
+	struct fs *fs;
+};
+
+int reader_open(const struct place *p, struct reader *r);
+void reader_close(struct reader *r);
+
+/* --- ctl --- */
+
+/* Give the mount one command line (without newline); *head_out and *nothing_out
+ * from its answer. 0, or a status (told). */
+int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
+		bool *nothing_out);
+
+/* --- output --- */
+
+/* A path as a JSON value: a string where it is UTF-8; else quoted, and
+ * *raw_out its bytes in base64 (else NULL). */
+json_t *json_path(const char *path, json_t **raw_out);
+int json_print(json_t *j); /* takes the reference */
+void time_text(int64_t ns, char buf[32]);
+/* Whole small file; free(). NULL: told. */
+char *read_text(const char *path);
+
+#endif
