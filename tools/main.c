@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 	}
 	argc -= optind;
 	argv += optind;
-	optind = 1;
+	optind = 0; /* scan anew */
 	c = find_command(argv[0]);
 	if (!c)
 		return tool_fail(EXIT_USAGE, "%s is not a command; see txn "

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# lib.sh - what the mount tests share: a work folder $work, a directory $D to
+# make transactional, mounting over it, and that nothing is left behind. A test
+# ends with fail, with skip (status 77), or at its end.
+set -u -o pipefail
+export LC_ALL=C
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=${BUILD:-$top/build}
+case $build in /*) ;; *) build=$top/$build ;; esac
+export PATH=$build:$PATH
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
+work=$(mktemp -d "${TMPDIR:-/tmp}/txnfs-test.XXXXXX")
+D=$work/data
+
+skip() {
+	echo "skipped: $*"
+	exit 77
+}
+
+fail() {
+	echo "FAILED: $* (${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]})" >&2
+	exit 1
+}
+
+[ -c /dev/fuse ] || skip "no /dev/fuse"
+[ -x "$build/txnfs" ] || fail "$build/txnfs is not built"
+
+mounts=()
+loops=()
+cleanup() {
+	cd /
+	local p m
+	for p in $(jobs -p); do kill "$p" 2>/dev/null; done
+	for m in "${mounts[@]}"; do
+		while mountpoint -q "$m" 2>/dev/null ||
+			! stat "$m" >/dev/null 2>&1; do
+			fusermount3 -u "$m" 2>/dev/null || umount -l "$m" || break
+		done
+	done
+	# daemons of ours that are still busy
+	for p in $(pgrep -f "txnfs $work" 2>/dev/null); do
+		wait_gone "$p" || kill -9 "$p"
+	done
+	for m in "${loops[@]}"; do
+		umount -l "$m" 2>/dev/null
+	done
+	rm -rf "$work"
+}
+trap cleanup EXIT
+
+# Until a command succeeds; 30 s at most.
+wait_for() {
+	local end=$((SECONDS + 30))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || return 1
+		read -rt 0.02 <> <(:) || :
+	done
+}
+
+is_gone() { ! kill -0 "$1" 2>/dev/null; }
+wait_gone() { wait_for is_gone "$1"; }
+
+# make_store [DIR]: init, after the caller filled it
+make_store() {
+	mkdir -p "$D"
+	txn init --quiet "${1:-$D}" >/dev/null || fail "init"
+}
+
+# mount_it [options for txn mount]
+mount_it() {
+	mounts+=("$D")
+	txn mount "$D" "$@" || fail "mount"
+}
+
+umount_it() { txn umount "$D" >/dev/null || fail "umount"; }
+
+daemon_pid() { jq -r .pid "$D/.txn/status"; }
+
+# kill -9, and the dead mount away
+crash() {
+	local pid
+	pid=$(daemon_pid)
+	kill -9 "$pid"
+	wait_gone "$pid" || fail "the daemon survived kill -9"
+	umount -l "$D" || fail "cannot remove the dead mount"
+}
+
+ctl() { echo "$*" >"$D/.txn/ctl"; }
+commit() { ctl commit || fail "commit"; }
+abort() { ctl abort || fail "abort"; }
+
+same() {
+	[ "$2" = "$3" ] || fail "$1: got '$2', want '$3'"
+}
+
+# errno_of CMD...: the message that a shell builtin or tool gives on failure
+must_fail() {
+	if "$@" 2>/dev/null; then
+		fail "should have failed: $*"
+	fi
+}
+
+# Everything about a tree that abort must bring back.
+manifest() {
+	(
+		cd "$1" || exit 1
+		stat -c '. %a %U %G' .
+		find . -mindepth 1 -path ./.txn -prune -o -mindepth 1 -printf \
+			'%P|%y|%m|%U|%G|%T@|%l|' \( -type d -printf '\n' -o \
+			-printf '%s|%n\n' \) | sort
+		find . -path ./.txn -prune -o -type f -print0 | sort -z |
+			xargs -0 -r sha256sum
+		find . -path ./.txn -prune -o -print0 | sort -z |
+			xargs -0 -r getfattr -h -d -m- -e hex 2>/dev/null
+		# which names are one file
+		find . -path ./.txn -prune -o -type f -links +1 -printf '%i %P\n' |
+			sort -k1,1n -k2 | awk '{ if ($1 != last) { printf "\n" } \
+				last = $1; $1 = ""; printf "%s", $0 }' | sort
+	)
+}
+
+# A directory with one of everything.
+fill_sample() {
+	mkdir -p "$D/dir/sub" "$D/empty" "$D/deep/a/b/c"
+	echo "first line" >"$D/file"
+	seq 1 50000 >"$D/large"
+	head -c 900 /dev/urandom >"$D/inline-edge"
+	head -c 901 /dev/urandom >"$D/inline-past"
+	: >"$D/nothing"
+	truncate -s 3M "$D/sparse"
+	echo end >>"$D/sparse"
+	echo x >"$D/dir/sub/x"
+	ln "$D/dir/sub/x" "$D/dir/x-again"
+	ln -s ../file "$D/dir/link"
+	ln -s /nowhere "$D/dangling"
+	mkfifo "$D/fifo"
+	[ "$(id -u)" != 0 ] || mknod "$D/null" c 1 3
+	for i in $(seq 1 200); do echo "$i" >"$D/deep/a/b/c/$i"; done
+	setfattr -n user.note -v "a note" "$D/file" 2>/dev/null || :
+	printf 'odd\n' >"$D/$(printf 'new\nline')"
+	printf 'odd\n' >"$D/$(printf 'not-utf8-\377')"
+	chmod 4711 "$D/inline-edge"
+	[ "$(id -u)" != 0 ] || chown 1234:4321 "$D/inline-past"
+	touch -d '2001-02-03 04:05:06.789' "$D/file" "$D/dir"
+}

@@ -1,0 +1,99 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Staged changes are not in head; abort brings everything back; commit keeps.
+. "$(dirname "$0")/lib.sh"
+
+fill_sample
+manifest "$D" >"$work/plain"
+make_store
+manifest "$D" >"$work/after-init"
+cmp "$work/plain" "$work/after-init" || fail "init touched the plain files"
+mount_it
+manifest "$D" >"$work/mounted"
+diff "$work/plain" "$work/mounted" || fail "the mount shows another tree"
+
+change_everything() {
+	echo more >>"$D/file"
+	sed -i s/1/one/ "$D/large"
+	chmod 600 "$D/inline-past"
+	chmod 755 "$D/dir"
+	touch "$D/nothing"
+	rm -r "$D/deep"
+	rm "$D/dir/x-again"
+	ln "$D/nothing" "$D/nothing-too"
+	mv "$D/dangling" "$D/dir/moved"
+	mv "$D/empty" "$D/dir/empty-moved"
+	rm "$D/fifo"
+	mkdir "$D/fifo"
+	setfattr -n user.note -v other "$D/file"
+	setfattr -n user.new -v value "$D/dir"
+	truncate -s 10 "$D/inline-edge"
+	dd if=/dev/urandom of="$D/sparse" bs=4096 seek=10 count=3 conv=notrunc 2>/dev/null
+	[ "$(id -u)" != 0 ] || chown 77:88 "$D/large"
+	mkdir -p "$D/fresh/tree"
+	cp -a "$top/txn" "$D/fresh/tree"
+	ln -sfn elsewhere "$D/dir/link"
+}
+change_everything
+manifest "$D" >"$work/changed"
+cmp -s "$work/plain" "$work/changed" && fail "nothing changed"
+manifest "$D/.txn/head/" | diff "$work/plain" - ||
+	fail "head shows staged changes"
+abort
+manifest "$D" >"$work/aborted"
+diff "$work/plain" "$work/aborted" || fail "abort did not bring all back"
+same "changes after abort" "$(cat "$D/.txn/changes")" ""
+
+# a chmod alone, a time alone, an owner alone
+chmod 700 "$D/file"
+abort
+same mode "$(stat -c %a "$D/file")" "$(awk -F'|' '$1=="file" {print $3}' "$work/plain")"
+touch "$D/file"
+abort
+manifest "$D" | diff "$work/plain" - || fail "abort of a time alone"
+
+change_everything
+manifest "$D" >"$work/changed"
+commit
+manifest "$D" | diff "$work/changed" - || fail "commit changed what is shown"
+abort
+manifest "$D" | diff "$work/changed" - || fail "abort after commit"
+umount_it
+manifest "$D" | diff "$work/plain" - || fail "the plain files changed"
+mount_it
+manifest "$D" | diff "$work/changed" - || fail "after a remount"
+
+# staged work survives an orderly unmount, and can be dropped
+echo staged >"$D/staged"
+umount_it
+mount_it
+same "staged after remount" "$(cat "$D/staged")" staged
+umount_it
+mount_it -o staged=discard
+[ ! -e "$D/staged" ] || fail "staged=discard kept a staged file"
+umount_it
+
+# over a longer file no old bytes
+mount_it
+seq 1 1000 >"$D/long"
+commit
+echo short >"$D/long"
+same "short" "$(cat "$D/long")" short
+commit
+same "short" "$(cat "$D/long")" short
+
+# SIGTERM keeps staged changes
+echo sig >"$D/sig"
+pid=$(daemon_pid)
+kill -TERM "$pid"
+wait_gone "$pid" || fail "SIGTERM"
+mount_it
+same "after SIGTERM" "$(cat "$D/sig")" sig
+
+# read-only
+umount_it
+mount_it -o ro
+must_fail touch "$D/x"
+must_fail ctl commit
+same "ro" "$(cat "$D/sig")" sig
+umount_it
