@@ -50,6 +50,9 @@ TOOL_SRC := $(sort $(wildcard tools/*.c))
 TESTLIB_SRC := $(sort $(wildcard tests/lib/*.c))
 TEST_SRC := $(sort $(wildcard tests/unit/test_*.c tests/model/test_*.c \
 	tests/crash/test_*.c))
+MOUNT_TESTS := $(sort $(wildcard tests/mount/test_*.sh))
+MOUNT_HELPERS := $(patsubst tests/%.c,$(B)/tests/%,$(sort \
+	$(wildcard tests/mount/*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 
 # Two sets of objects: release, and check (slow assertions, for tests).
@@ -104,6 +107,12 @@ $(B)/tests/%: $(B)/chk/tests/%.o $(B)/chk/libtest.a $(B)/chk/libfs.a \
 		tests/$*.c) -o $@ $< $(B)/chk/libtest.a $(B)/chk/libfs.a \
 		$(B)/chk/libtxn.a $(LIBS_TEST) $(LIBS_JSON) $(LIBS_TXN)
 
+# Programs that the mount tests run.
+$(B)/tests/mount/%: tests/mount/%.c Makefile
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD      $@")
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $<
+
 # Fuzz targets replay their corpus in check; make fuzz searches with libFuzzer.
 $(B)/tests/fuzz/%: $(B)/chk/tests/fuzz/%.o $(B)/chk/tests/fuzz/replay.o \
 		$(B)/chk/libtest.a $(B)/chk/libfs.a $(B)/chk/libtxn.a
@@ -114,6 +123,10 @@ $(B)/tests/fuzz/%: $(B)/chk/tests/fuzz/%.o $(B)/chk/tests/fuzz/replay.o \
 .PHONY: check
 check: $(TESTS) $(FUZZ_REPLAY) ## unit, model and crash tests (no root, no FUSE)
 	$(Q)tests/run-check $(B) $(TESTS) $(FUZZ_REPLAY)
+
+.PHONY: test-mount
+test-mount: $(PROGRAMS) $(MOUNT_HELPERS) ## tests on real mounts (/dev/fuse)
+	$(Q)tests/run-mount $(B) $(if $(T),$(T:%=tests/mount/test_%.sh),$(MOUNT_TESTS))
 
 .PHONY: clean
 clean: ## remove build/
