@@ -59,7 +59,11 @@ wait_for() {
 	done
 }
 
-is_gone() { ! kill -0 "$1" 2>/dev/null; }
+# A zombie counts as gone: somebody else has to reap it.
+is_gone() {
+	! kill -0 "$1" 2>/dev/null ||
+		grep -q '^State:.Z' "/proc/$1/status" 2>/dev/null
+}
 wait_gone() { wait_for is_gone "$1"; }
 
 # make_store [DIR]: init, after the caller filled it
@@ -78,12 +82,13 @@ umount_it() { txn umount "$D" >/dev/null || fail "umount"; }
 
 daemon_pid() { jq -r .pid "$D/.txn/status"; }
 
-# kill -9, and the dead mount away
+# kill -9 [and wait for a process that used the mount], and the dead mount away
 crash() {
 	local pid
 	pid=$(daemon_pid)
 	kill -9 "$pid"
 	wait_gone "$pid" || fail "the daemon survived kill -9"
+	[ $# = 0 ] || wait "$1"
 	umount -l "$D" || fail "cannot remove the dead mount"
 }
 

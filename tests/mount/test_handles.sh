@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Handles, working directories and mappings across abort and commit.
+. "$(dirname "$0")/lib.sh"
+
+mkdir -p "$D/dir/inner" "$D/gone" "$D/other"
+echo old >"$D/f"
+echo same >"$D/untouched"
+echo in >"$D/dir/in"
+echo g >"$D/gone/g"
+make_store
+mount_it
+map=$build/tests/mount/map
+
+stale() {
+	local err
+	err=$({ echo x >&"$1"; } 2>&1) && fail "$2: wrote to a stale handle"
+	[[ $err == *"Stale file handle"* ]] || fail "$2: $err"
+}
+
+# --- abort ---
+echo changed >"$D/f"
+echo created >"$D/new"
+exec 3<"$D/f" 4>>"$D/f" 5<"$D/untouched" 6>>"$D/untouched" 7<"$D/new" 8>>"$D/new"
+abort
+same "reading goes on" "$(cat <&3)" changed
+same "a created file reads on" "$(cat <&7)" created
+stale 4 "changed file"
+stale 8 "created file"
+same "untouched" "$(cat <&5)" same
+echo more >&6 || fail "untouched: not writable"
+same "by name" "$(cat "$D/f")" old
+[ ! -e "$D/new" ] || fail "new is still there"
+same "links of the old one" "$(stat -L -c %h "/proc/$$/fd/3")" 0
+exec 3<&- 4>&- 5<&- 6>&- 7<&- 8>&-
+abort
+
+# unlinked while open, then brought back
+exec 3<"$D/f" 4>>"$D/f"
+rm "$D/f"
+same "unlinked, open" "$(cat <&3)" old
+abort
+same "back" "$(cat "$D/f")" old
+echo appended >&4 || fail "the same file: its handle works"
+same "through the handle" "$(tail -n 1 "$D/f")" appended
+exec 3<&- 4>&-
+abort
+
+# --- working directories ---
+(
+	cd "$D/dir" || exit 1
+	touch listing-changed
+	mkdir sub
+	abort
+	same "cwd, listing changed" "$(ls)" "$(printf 'in\ninner')"
+	touch works || fail "cwd: cannot create"
+	[ -e "$D/dir/works" ] || fail "cwd: created elsewhere"
+	abort
+	cd "$D/other" || exit 1
+	mv "$D/other" "$D/renamed"
+	touch "$D/renamed/inside"
+	abort
+	[ -d "$D/other" ] || fail "renamed directory is not back"
+	# its old self can be left without harm
+	cd .. 2>/dev/null || cd "$D" || exit 1
+	[ -z "$(ls "$D/other")" ] || fail "a staged file stayed"
+) || exit 1
+
+# a removed directory that comes back while somebody holds the old one
+(
+	cd "$D/gone" || exit 1
+	rm -r "$D/gone"
+	must_fail touch here
+	abort
+	same "back" "$(cat "$D/gone/g")" g
+	touch "$D/gone/created" || fail "cannot create in what came back"
+	mkdir "$D/gone/sub" || fail "cannot mkdir in what came back"
+	same "listing" "$(echo $(ls "$D/gone"))" "created g sub"
+	abort
+) || exit 1
+
+# --- a mapping ---
+printf 'A%4095s' >"$D/mapped"
+commit
+exec 3> >("$map" "$D/mapped" >"$work/answers")
+answer() { # command, lines so far
+	echo "$1" >&3
+	wait_for eval "[ \$(wc -l <'$work/answers') -ge $2 ]" || fail "map: $1"
+	sed -n "$2p" "$work/answers"
+}
+wait_for test -s "$work/answers" || fail "map did not start"
+same "mapped" "$(answer get 2)" A
+same "set" "$(answer 'set B' 3)" ok
+commit
+same "a commit takes what is mapped" "$(head -c 1 "$D/.txn/head/mapped")" B
+same "set" "$(answer 'set C' 4)" ok
+same "sync" "$(answer sync 5)" ok
+printf D >"$D/untouched"
+abort
+same "by name" "$(head -c 1 "$D/mapped")" B
+got=$(answer get 6)
+[ "$got" = C ] || [ "$got" = B ] || fail "the mapping shows '$got'"
+exec 3>&-
+
+# --- commit: nothing happens to anybody ---
+exec 3<"$D/f" 4>>"$D/f"
+echo one >&4
+commit
+echo two >&4 || fail "handle after commit"
+same "across commit" "$(cat <&3)" "$(printf 'old\none\ntwo')"
+exec 3<&- 4>&-
+commit
+umount_it

@@ -1,0 +1,78 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Commits looked at: read-only, immutable, distinct from the working view.
+. "$(dirname "$0")/lib.sh"
+
+fill_sample
+rm -f "$D/fifo" "$D/null" # diff takes any two for different
+make_store
+mount_it
+S=$D/.txn/snapshots
+same "list" "$(ls "$S")" @1
+echo two >"$D/file"
+rm -r "$D/deep"
+commit
+echo three >"$D/file"
+same "list" "$(echo $(ls "$S"))" "@1 @2"
+same "head" "$(readlink "$D/.txn/head")" snapshots/@2
+same "@1" "$(cat "$S/@1/file")" "first line"
+same "@2" "$(cat "$S/@2/file")" two
+same "head" "$(cat "$D/.txn/head/file")" two
+must_fail ls "$S/@3"
+must_fail ls "$S/@0"
+must_fail ls "$S/@01"
+must_fail ls "$S/1"
+
+# somebody inside head stays on that commit
+(
+	cd "$D/.txn/head" || exit 1
+	commit
+	same "inside" "$(cat file)" two
+) || exit 1
+same "head moved" "$(cat "$D/.txn/head/file")" three
+
+# nothing can be written
+must_fail touch "$S/@1/new"
+must_fail bash -c "echo x >'$S/@1/file'"
+must_fail bash -c "echo x >>'$S/@1/file'"
+must_fail rm "$S/@1/file"
+must_fail mkdir "$S/@9"
+must_fail chmod 777 "$S/@1/file"
+must_fail mv "$S/@1/file" "$D/stolen" # copies, cannot remove
+rm "$D/stolen"
+must_fail ln "$S/@1/file" "$D/stolen"
+must_fail setfattr -n user.x -v y "$S/@1/file"
+must_fail truncate -s 0 "$S/@1/file"
+
+# diff, cp and tar see two files where there are two
+diff -r "$S/@1" "$S/@2" >"$work/diff"
+grep -q "Only in $S/@1: deep" "$work/diff" || fail "diff -r: $(cat "$work/diff")"
+diff -r --no-dereference "$S/@3" "$D" >"$work/diff" 2>&1
+[ ! -s "$work/diff" ] || fail "head and working differ: $(cat "$work/diff")"
+[ "$(stat -c %i "$S/@1/large")" != "$(stat -c %i "$D/large")" ] ||
+	fail "equal inode numbers in two views"
+cp -a "$S/@1/deep" "$D/deep" || fail "cp from a snapshot"
+diff -r "$S/@1/deep" "$D/deep" || fail "copied"
+cp "$S/@1/file" "$D/file" || fail "cp over its own later version"
+same "copied" "$(cat "$D/file")" "first line"
+tar -C "$S/@1" -cf "$work/t.tar" . || fail tar
+abort
+
+# a database opened in a snapshot
+command -v sqlite3 >/dev/null || skip "no sqlite3"
+sqlite3 "$D/db" "pragma journal_mode=wal; create table t(x);
+	insert into t values(1),(2),(3);" >/dev/null
+commit
+n=$(jq -r .head.number "$D/.txn/status")
+sum=$(sha256sum <"$S/@$n/db")
+sqlite3 "$D/db" "insert into t values(4);"
+sqlite3 "file:$S/@$n/db?mode=ro&immutable=1" "select count(*) from t" >"$work/rows" ||
+	fail "cannot read it"
+must_fail sqlite3 "$S/@$n/db" "insert into t values(9)"
+same "rows" "$(cat "$work/rows")" 3
+same "unchanged" "$(sha256sum <"$S/@$n/db")" "$sum"
+same "working" "$(sqlite3 "$D/db" 'select count(*) from t')" 4
+same "no companions" "$(ls "$S/@$n/" | grep -c '^db-')" 0
+abort
+same "aborted" "$(sqlite3 "$D/db" 'select count(*) from t')" 3
+umount_it
