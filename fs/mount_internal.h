@@ -75,7 +75,9 @@ struct knode {
 };
 
 struct mount_options {
-	bool staged_discard, ctldir_visible, read_only, force;
+	/* int: what fuse_opt_parse() writes */
+	int staged_discard, ctldir_visible, force;
+	bool read_only;
 	bool has_ctl_owner;
 	uid_t ctl_uid;
 	gid_t ctl_gid;

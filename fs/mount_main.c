@@ -682,6 +682,8 @@ int main(int argc, char **argv)
 	/* Our own working directory must not keep DIR busy. */
 	if (!status && chdir("/"))
 		status = complain(EXIT_FAILURE, "/: %s", strerror(errno));
+	/* What our caller has open is not ours to keep. */
+	(void)close_range(3, ~0u, 0);
 	raise_limits();
 	if (!status)
 		status = a.foreground ? run(&a, -1) : run_in_background(&a);

@@ -249,6 +249,9 @@ int store_create(const struct store_params *params, struct store **store_out,
 	s->read_only = false;
 	s->format.version = STORE_FORMAT_VERSION;
 	s->env->random(s->env, s->uuid, sizeof(s->uuid));
+	/* Random, of the standard variant: RFC 9562, version 4. */
+	s->uuid[6] = (uint8_t)((s->uuid[6] & 0x0f) | 0x40);
+	s->uuid[8] = (uint8_t)((s->uuid[8] & 0x3f) | 0x80);
 	uuid_to_text(s->uuid, s->format.uuid);
 	err = choose_params(params, &s->format);
 	if (!err)

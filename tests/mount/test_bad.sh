@@ -1,0 +1,210 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Bad input: damaged and foreign stores, stores in use, wrong directories, full
+# disks. A clear message, the right status, nothing lost.
+. "$(dirname "$0")/lib.sh"
+
+# expect STATUS TEXT CMD...
+expect() {
+	local want=$1 text=$2 rc
+	shift 2
+	"$@" >"$work/out" 2>&1
+	rc=$?
+	[ $rc = "$want" ] || fail "$*: status $rc, want $want: $(cat "$work/out")"
+	grep -q -- "$text" "$work/out" || fail "$*: no '$text' in: $(cat "$work/out")"
+}
+
+mkdir -p "$D"
+for i in $(seq 1 300); do echo "file $i" >"$D/f$i"; done
+head -c 3M /dev/urandom >"$D/big"
+
+# --- not a store, not a directory ---
+expect 1 "txn init" txnfs "$D"
+expect 1 "No such file" txn mount "$work/missing"
+expect 1 "No such file" txn init "$work/missing"
+expect 1 "not a directory" txn init "$D/f1"
+expect 3 "cannot be made transactional" txn init /
+expect 1 "no store" txn -C "$D" status
+expect 2 "usage" txn status extra
+expect 2 "not a command" txn frobnicate
+expect 2 "usage" txn
+mkdir "$work/has" && mkdir "$work/has/.txn"
+expect 3 "already" txn init "$work/has"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	chmod 755 "$work"
+	expect 1 "Permission denied" setpriv --reuid 12345 --regid 12345 \
+		--clear-groups txn init "$D"
+fi
+# somebody writes below it
+exec 3>>"$D/f1"
+expect 3 "open for writing" txn init "$D"
+exec 3>&-
+
+make_store
+expect 3 "already" txn init "$D"
+
+# --- in use ---
+exec 3<"$D/f1"
+expect 3 "use files below" txn mount "$D"
+exec 3<&-
+(cd "$D" && expect 3 "working directory" txn mount "$D") || exit 1
+mount_it
+pid=$(daemon_pid)
+expect 3 "mounted already" txn mount "$D"
+mkdir "$work/elsewhere"
+umount_it
+mounts+=("$work/elsewhere")
+txn mount "$D" "$work/elsewhere" || fail "mount elsewhere"
+pid=$(jq -r .pid "$work/elsewhere/.txn/status")
+expect 3 "in use by process $pid" txn mount "$D"
+same "by DIR" "$(txn -C "$D" status --json | jq -r .mountpoint)" "$work/elsewhere"
+echo x >"$work/elsewhere/f1"
+expect 0 "M f1" txn -C "$D" diff
+expect 0 "committed @2" txn -C "$D" commit -m "from DIR"
+txn umount "$D" >/dev/null || fail "umount by DIR"
+expect 1 "is not mounted" txn umount "$D"
+expect 1 "is not mounted" txn -C "$D" commit
+must_fail ctl commit
+
+# --- plain files edited while not mounted ---
+echo edited >"$D/f2"
+rm "$D/f3"
+echo added >"$D/added"
+expect 3 "f2 was changed" txn mount "$D"
+grep -q "f3 was removed" "$work/out" || fail "f3"
+grep -q "added was added" "$work/out" || fail "added"
+echo "file 2" >"$D/f2"
+expect 3 "f3 was removed" txn mount "$D"
+rm "$D/added"
+echo "file 3" >"$D/f3"
+touch -d 2001-01-01 "$D/f2" "$D/f3"
+expect 3 "changed" txn mount "$D" # another time
+rm -rf "$work/copy"
+cp -a "$work/has" "$work/copy"
+
+# --- damage ---
+rm -rf "$D"
+mkdir "$D"
+for i in $(seq 1 300); do echo "file $i" >"$D/f$i"; done
+head -c 3M /dev/urandom >"$D/big"
+make_store
+mount_it
+rm "$D/f9"
+commit
+umount_it
+cp -a "$D" "$work/good"
+restore() {
+	rm -rf "$D"
+	cp -a "$work/good" "$D"
+}
+restore # a copy with other inode numbers is fine
+mount_it
+same "copied store" "$(cat "$D/f5")" "file 5"
+umount_it
+
+restore
+for f in "$D"/.txn/log/*.s; do truncate -s 100 "$f"; done
+expect 4 "" txn mount "$D"
+[ -s "$work/out" ] || fail "truncated: no message"
+restore
+rm "$D"/.txn/log/*
+expect 4 "" txn mount "$D"
+[ -s "$work/out" ] || fail "no log: no message"
+restore
+for f in "$D"/.txn/log/*; do
+	dd if=/dev/urandom of="$f" bs=64k count=$((($(stat -c %s "$f") + 65535) / 65536)) \
+		conv=notrunc 2>/dev/null
+done
+expect 4 "" txn mount "$D"
+restore
+sed -i 's/^txnfs-store 1$/txnfs-store 99/' "$D/.txn/format"
+cmp -s "$D/.txn/format" "$work/good/.txn/format" && fail "format has no version"
+expect 1 "version" txn mount "$D"
+restore
+echo garbage >"$D/.txn/format"
+"$build/txn" mount "$D" >"$work/out" 2>&1 && fail "garbage format"
+[ -s "$work/out" ] || fail "garbage format: no message"
+
+# one flipped bit in contents: EIO and a message with the path, never bytes
+restore
+python=$(command -v perl) || skip "no perl"
+"$python" -e '
+	my ($dir, $plain) = @ARGV;
+	open(my $p, "<", $plain) or die; binmode $p;
+	read($p, my $head, 64) == 64 or die;
+	for my $f (glob("$dir/*")) {
+		open(my $h, "+<", $f) or die; binmode $h;
+		local $/; my $all = <$h>; my $at = index($all, $head);
+		next if $at < 0;
+		seek($h, $at + 10, 0);
+		print $h chr(ord(substr($head, 10, 1)) ^ 4); close($h);
+		exit 0;
+	}
+	exit 1' "$D/.txn/log" "$D/big" || fail "cannot find the contents in the log"
+txnfs "$D" -f -o ro >"$work/daemon.log" 2>&1 &
+mounts+=("$D")
+wait_for mountpoint -q "$D" || fail "mount -f"
+must_fail cat "$D/big"
+cat "$D/f5" >/dev/null || fail "another file"
+umount_it
+grep -q 'damage: contents .*(big)' "$work/daemon.log" ||
+	fail "no message: $(cat "$work/daemon.log")"
+
+# --- names ---
+restore
+odd=$(printf 'a\n"b\\\001\377')
+mount_it
+echo odd >"$D/$odd"
+expect 0 'A "a\\n\\"b\\\\\\001\\377"' txn -C "$D" diff
+txn -C "$D" diff --json | jq -e '.changes[0].path_base64' >/dev/null ||
+	fail "no bytes of the odd name"
+commit
+same "odd" "$(cat "$D/.txn/head/$odd")" odd
+mv "$D/$odd" "$D/$odd.2"
+expect 0 'R "a' txn -C "$D" diff
+abort
+umount_it
+must_fail touch "$D/$(printf 'x%.0s' {1..256})"
+
+# --- a full disk ---
+full_disk() { # where
+	local M=$1 n=0
+	D=$M/data
+	mkdir "$D"
+	for i in $(seq 1 50); do echo "file $i" >"$D/f$i"; done
+	make_store
+	mount_it
+	cp "$build/txnfs" "$D/kept"
+	commit
+	n=$(jq -r .head.number "$D/.txn/status")
+	err=$({ cat /dev/zero >"$D/filler"; } 2>&1) && fail "no end of space"
+	[[ $err == *"No space left"* ]] || fail "full: $err"
+	# nothing acknowledged is lost, abort works, and so does what follows
+	cmp "$build/txnfs" "$D/kept" || fail "kept differs"
+	abort
+	[ ! -e "$D/filler" ] || fail "abort on a full disk"
+	same "health" "$(jq -r .health "$D/.txn/status")" ok
+	umount_it
+	mount_it
+	cmp "$build/txnfs" "$D/kept" || fail "kept differs after a remount"
+	same "head" "$(jq -r .head.number "$D/.txn/status")" "$n"
+	rm "$D/f1"
+	commit
+	umount_it
+}
+if [ "$(id -u)" = 0 ]; then
+	mkdir "$work/small" "$work/tmpfs"
+	truncate -s 200M "$work/img"
+	mkfs.ext4 -q -F "$work/img" || fail mkfs
+	if mount -o loop "$work/img" "$work/small" 2>/dev/null; then
+		loops+=("$work/small")
+		full_disk "$work/small"
+		umount "$work/small"
+	else
+		echo "no loop devices: the full ext4 is not tried"
+	fi
+	mount -t tmpfs -o size=150M none "$work/tmpfs" || fail tmpfs
+	loops+=("$work/tmpfs")
+	full_disk "$work/tmpfs"
+	umount "$work/tmpfs"
+fi
