@@ -212,7 +212,7 @@ static int resolve(char **path)
 		int err = errno;
 
 		complain(0, "%s: %s%s", *path, strerror(err),
-			 err == ENOTCONN
+			 err == ENOTCONN || err == ECONNABORTED
 				 ? ": a mount whose daemon is gone is in the "
 				   "way; remove it with: fusermount3 -u"
 				 : "");

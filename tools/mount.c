@@ -5,18 +5,25 @@
 #include <errno.h>
 #include <getopt.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 enum { DEAD_MAX = 16 /* mounts over one another */ };
 
-/* A mount whose daemon is gone answers ENOTCONN to everything. */
+/* A mount whose daemon is gone answers so to everything; one whose daemon is
+ * just going, with the second. */
+static bool is_dead(int err)
+{
+	return err == ENOTCONN || err == ECONNABORTED;
+}
+
 static int clear_dead(const char *path)
 {
-	struct stat st;
+	struct statfs sf;
 
 	for (int i = 0; i < DEAD_MAX; i++) {
-		if (!stat(path, &st) || errno != ENOTCONN)
+		/* Not stat: the kernel may know the answer to that. */
+		if (!statfs(path, &sf) || !is_dead(errno))
 			return 0;
 		if (umount2(path, MNT_DETACH) && tool_fusermount(path, true))
 			return tool_fail(EXIT_FAILURE,
