@@ -125,8 +125,71 @@ check: $(TESTS) $(FUZZ_REPLAY) ## unit, model and crash tests (no root, no FUSE)
 	$(Q)tests/run-check $(B) $(TESTS) $(FUZZ_REPLAY)
 
 .PHONY: test-mount
-test-mount: $(PROGRAMS) $(MOUNT_HELPERS) ## tests on real mounts (/dev/fuse)
+test-mount: $(PROGRAMS) $(MOUNT_HELPERS) ## tests on real mounts (T="a b": only these)
 	$(Q)tests/run-mount $(B) $(if $(T),$(T:%=tests/mount/test_%.sh),$(MOUNT_TESTS))
+
+.PHONY: deps
+deps: ## install what building and testing needs, or name it
+	$(Q)tools/deps.sh
+
+# pkg-config is asked when make starts: after deps a new make has to look.
+.PHONY: test
+test: deps ## everything, real mounts included; installs what is missing
+	$(Q)$(MAKE) --no-print-directory check all
+	$(Q)$(MAKE) --no-print-directory test-mount
+
+.PHONY: test-long
+test-long: deps ## the random and the kill tests for longer (about 15 minutes)
+	$(Q)TEST_TIMEOUT=3600 ROUNDS=60000 $(MAKE) --no-print-directory check
+	$(Q)ROUNDS=400 $(MAKE) --no-print-directory test-mount T="switch kill"
+
+.PHONY: demo
+demo: deps ## the main job on real input, told while it runs
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BUILD=$(B) tools/demo.sh
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: ## search with libFuzzer (clang), FUZZ_SECONDS for each target
+	$(Q)mkdir -p $(B)/fuzz
+	$(Q)for t in $(FUZZ_SRC); do \
+		n=$$(basename $$t .c); mkdir -p $(B)/fuzz/$$n; \
+		$(CLANG) $(CPPFLAGS_ALL) -std=c11 -g -O1 -pthread \
+			-fsanitize=fuzzer,address,undefined -o $(B)/fuzz/$$n.bin \
+			$$t $(TXN_SRC) $(FS_SRC) $(LIBS_JSON) $(LIBS_TXN) && \
+		$(B)/fuzz/$$n.bin -max_total_time=$(FUZZ_SECONDS) \
+			-artifact_prefix=$(B)/fuzz/$$n- $(B)/fuzz/$$n \
+			tests/fuzz/corpus/$${n#fuzz_} || exit 1; \
+	done
+
+.PHONY: install uninstall
+install: all ## to PREFIX (/usr/local), below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/man/man8 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 $(B)/txn $(B)/txnfs $(DESTDIR)$(PREFIX)/bin
+	install -m 644 tools/txn.1 $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 tools/txnfs.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 tools/completion.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/txn
+
+uninstall: ## what install made
+	rm -f $(DESTDIR)$(PREFIX)/bin/txn $(DESTDIR)$(PREFIX)/bin/txnfs \
+		$(DESTDIR)$(PREFIX)/share/man/man1/txn.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man8/txnfs.8 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/txn
+
+.PHONY: lint
+lint: ## cppcheck, shellcheck, man pages (tools/deps.sh --extra)
+	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr -I. \
+		--enable=warning,portability --suppress=missingIncludeSystem \
+		--suppress=nullPointerOutOfMemory --suppress=normalCheckLevelMaxBranches \
+		txn fs tools tests
+	shellcheck -S warning $$(git ls-files '*.sh' tests/run-check tests/run-mount .ci/run)
+
+.PHONY: tidy
+tidy: ## our own rules: layering, lengths, documents
+	$(Q)tools/tidy.sh
 
 .PHONY: clean
 clean: ## remove build/
@@ -134,12 +197,12 @@ clean: ## remove build/
 
 .PHONY: format
 format: ## lay the code out (.clang-format)
-	clang-format -i txn/*.[ch] $(wildcard fs/*.[ch] tools/*.[ch] \
-		tests/*/*.[ch])
+	clang-format -i $$(git ls-files '*.[ch]')
 
 .PHONY: help
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | sort
+	@sed -n 's/^\([a-z -]*\):.*## \(.*\)/  \1\t\2/p' Makefile | sort | \
+		expand -t 24
 
 # Keep the objects of tests.
 .SECONDARY:

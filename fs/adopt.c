@@ -113,8 +113,7 @@ static int link_add(struct adopter *a, const struct stat *st, uint64_t ino)
 		for (size_t i = 0; i < a->links_cap; i++)
 			if (a->links[i].ino)
 				*link_place(t, cap, a->links[i].dev,
-					    a->links[i].host_ino) =
-					a->links[i];
+					    a->links[i].host_ino) = a->links[i];
 		free(a->links);
 		a->links = t;
 		a->links_cap = cap;
@@ -302,8 +301,7 @@ static int make_object(struct adopter *a, uint64_t dir, int dirfd,
 }
 
 /* An object for the descriptor (O_PATH for what is not a file or directory). */
-static int fill_object(struct adopter *a, int fd, uint64_t ino,
-		       struct stat *st)
+static int fill_object(struct adopter *a, int fd, uint64_t ino, struct stat *st)
 {
 	int err = 0;
 

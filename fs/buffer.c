@@ -474,8 +474,8 @@ int file_reserve_window(struct fs_file *f, uint64_t idx)
 static void count_dirty(struct fs_file *f, int64_t blocks)
 {
 	struct fs *fs = f->fv->fs;
-	uint64_t bytes = (uint64_t)(blocks < 0 ? -blocks : blocks) *
-			 FS_BLOCK_BYTES;
+	uint64_t bytes =
+		(uint64_t)(blocks < 0 ? -blocks : blocks) * FS_BLOCK_BYTES;
 
 	if (blocks > 0) {
 		log_claim(fs->log, LOG_BULK, bytes);
@@ -559,8 +559,7 @@ void file_drop_blocks_from(struct fs_file *f, uint64_t blk)
 {
 	struct fs_window *w;
 
-	while (f->nwin &&
-	       f->win[f->nwin - 1]->idx * WINDOW_BLOCKS >= blk)
+	while (f->nwin && f->win[f->nwin - 1]->idx * WINDOW_BLOCKS >= blk)
 		remove_window(f, f->nwin - 1);
 	w = file_window(f, blk / WINDOW_BLOCKS);
 	if (w)

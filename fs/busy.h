@@ -12,9 +12,9 @@ typedef int (*busy_fn)(void *arg, long pid, const char *comm, const char *how,
 
 /*
  * Each process but this one that has dir (an absolute path without symlinks) or
- * something below it in use; one call for each process. writers_only: files open
- * for writing and writable shared mappings. What the caller may not look at is
- * left out. 0, fn's result, -errno.
+ * something below it in use; one call for each process. writers_only: files
+ * open for writing and writable shared mappings. What the caller may not look
+ * at is left out. 0, fn's result, -errno.
  */
 int busy_find(const char *dir, bool writers_only, busy_fn fn, void *arg);
 

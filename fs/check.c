@@ -163,8 +163,7 @@ static int see_link(struct check *c, const struct key *key,
 
 	if (item_link_decode(val, &l))
 		return bad(c, key->obj, "a link item is damaged");
-	err = grow((void **)&c->refs, &c->refs_cap, c->nrefs,
-		   sizeof(*c->refs));
+	err = grow((void **)&c->refs, &c->refs_cap, c->nrefs, sizeof(*c->refs));
 	if (err)
 		return err;
 	c->refs[c->nrefs++] =
@@ -252,8 +251,9 @@ static int judge_entries(struct check *c)
 		struct seen_inode *dir = find_inode(c, e->dir);
 
 		if (!in || (in->a.mode & S_IFMT) != e->type)
-			return bad(c, e->ino, "an entry names it, and it is "
-					      "not there or another type (I20)");
+			return bad(c, e->ino,
+				   "an entry names it, and it is "
+				   "not there or another type (I20)");
 		if (!dir || !S_ISDIR(dir->a.mode))
 			return bad(c, e->dir, "has entries, is no directory");
 		in->names++;
@@ -294,8 +294,7 @@ static int judge_contents(struct check *c, struct seen_inode *in)
 		return bad(c, in->ino, "inline and extents (I24)");
 	if (in->blocks != in->a.blocks)
 		return bad(c, in->ino, "count of blocks (I24)");
-	if (in->end_block >
-	    (in->a.size + FS_BLOCK_BYTES - 1) / FS_BLOCK_BYTES)
+	if (in->end_block > (in->a.size + FS_BLOCK_BYTES - 1) / FS_BLOCK_BYTES)
 		return bad(c, in->ino, "blocks past its end (I24)");
 	return 0;
 }

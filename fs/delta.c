@@ -59,13 +59,12 @@ static int add_entry(struct delta_walk *w, uint64_t dir, const char *name,
 	if (d->names_bytes + len > UINT32_MAX)
 		return -ENOMEM;
 	memcpy(d->names + d->names_bytes, name, len);
-	d->entries[d->nentries++] = (struct fs_delta_name){
-		.dir = dir,
-		.a_ino = a_ino,
-		.b_ino = b_ino,
-		.name_off = (uint32_t)d->names_bytes,
-		.name_len = (uint16_t)len
-	};
+	d->entries[d->nentries++] =
+		(struct fs_delta_name){ .dir = dir,
+					.a_ino = a_ino,
+					.b_ino = b_ino,
+					.name_off = (uint32_t)d->names_bytes,
+					.name_len = (uint16_t)len };
 	d->names_bytes += len;
 	return 0;
 }

@@ -76,8 +76,7 @@ static int enter_window(struct vtx *tx, struct fs_file *f,
 	return fmap_store(tx, f->ino, w->idx, &m);
 }
 
-static int enter_extents(struct vtx *tx, struct fs_file *f,
-			 struct item_attr *a)
+static int enter_extents(struct vtx *tx, struct fs_file *f, struct item_attr *a)
 {
 	int err = 0;
 
@@ -168,8 +167,7 @@ static int enter_file_fn(struct vtx *tx, void *arg)
 	if (f->gone)
 		return 0;
 	return tx_enter(tx, &e->op, f,
-			choose_head(e->op.fv->fs,
-				    f->ndirty * FS_BLOCK_BYTES));
+			choose_head(e->op.fv->fs, f->ndirty * FS_BLOCK_BYTES));
 }
 
 static void enter_file_done(void *arg)
@@ -314,8 +312,8 @@ int fs_room(struct fs *fs, uint64_t bytes, bool privileged)
 {
 	uint64_t windows = bytes / WINDOW_BYTES + 2;
 
-	return log_room(fs->log, FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES,
-			round_up_u64(bytes, FS_BLOCK_BYTES) +
-				2 * FS_BLOCK_BYTES,
-			privileged);
+	return log_room(
+		fs->log, FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES,
+		round_up_u64(bytes, FS_BLOCK_BYTES) + 2 * FS_BLOCK_BYTES,
+		privileged);
 }

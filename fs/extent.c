@@ -24,7 +24,8 @@ int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx, struct fmap *m)
 		first = (at.off - widx * WINDOW_BYTES) / FS_BLOCK_BYTES;
 		for (uint32_t i = 0; i < e.nblocks; i++) {
 			m->mask |= (uint64_t)1 << (first + i);
-			m->pos[first + i] = e.pos + (uint64_t)i * FS_BLOCK_BYTES;
+			m->pos[first + i] =
+				e.pos + (uint64_t)i * FS_BLOCK_BYTES;
 			m->sum[first + i] = item_extent_sum(&e, i);
 		}
 		from.off = at.off + (uint64_t)e.nblocks * FS_BLOCK_BYTES;
@@ -139,8 +140,8 @@ int inline_load(struct vtx *tx, uint64_t ino, const struct item_attr *a,
 	if (!a->size)
 		return 0;
 	err = vtx_get(tx, &key, &val);
-	if (err == 1 || (!err && (val.len != a->size ||
-				  val.len > INLINE_FILE_MAX)))
+	if (err == 1 ||
+	    (!err && (val.len != a->size || val.len > INLINE_FILE_MAX)))
 		err = -EFSCORRUPTED;
 	if (!err)
 		memcpy(buf, val.p, val.len);

@@ -241,8 +241,8 @@ int fs_read(struct fs_file *f, uint64_t off, void *buf, size_t len,
 		size_t got, want = min_u64(len - done,
 					   WINDOW_BYTES -
 						   (off + done) % WINDOW_BYTES);
-		int err = read_part(&r, off + done, (uint8_t *)buf + done,
-				    want, &got);
+		int err = read_part(&r, off + done, (uint8_t *)buf + done, want,
+				    &got);
 
 		if (err)
 			return err;
@@ -390,8 +390,7 @@ int file_change(struct change_set *c)
 	if (!err) {
 		change_put(f, c);
 		if (fv->is_working) {
-			__atomic_add_fetch(&fv->fs->clock, 1,
-					   __ATOMIC_SEQ_CST);
+			__atomic_add_fetch(&fv->fs->clock, 1, __ATOMIC_SEQ_CST);
 			fs_track(fv->fs, f->ino);
 		}
 		/* Without memory they go out later. */

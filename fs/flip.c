@@ -132,8 +132,8 @@ static bool is_late(struct flip_op *f, uint64_t ino)
 {
 	struct fs *fs = f->op.fv->fs;
 
-	return f->nlate && bsearch(&ino, fs->track, f->nlate,
-				   sizeof(*fs->track), u64_cmp);
+	return f->nlate &&
+	       bsearch(&ino, fs->track, f->nlate, sizeof(*fs->track), u64_cmp);
 }
 
 static void flip_file(void *arg, struct fs_file *file)
@@ -187,15 +187,15 @@ int fs_flip(struct fs *fs, const struct root *to, const struct fs_delta *delta,
 	    uint64_t version, bool force, fs_flip_fn at, void *arg)
 {
 	struct root old_root = ROOT_EMPTY, none = ROOT_EMPTY;
-	struct flip_op f = { .op = { .fn = flip_fn,
-				     .done = flip_done,
-				     .enters = true },
-			     .delta = delta,
-			     .version = version,
-			     .force = force,
-			     .old_root = &old_root,
-			     .at = at,
-			     .arg = arg };
+	struct flip_op f = {
+		.op = { .fn = flip_fn, .done = flip_done, .enters = true },
+		.delta = delta,
+		.version = version,
+		.force = force,
+		.old_root = &old_root,
+		.at = at,
+		.arg = arg
+	};
 	int err;
 
 	if (store_is_read_only(fs->store))

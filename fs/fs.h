@@ -74,7 +74,8 @@ struct fs_cred {
 /* --- the whole --- */
 
 struct fs_params {
-	uint64_t buffer_bytes; /* bound of all file buffers; 0: default 64 MiB */
+	uint64_t
+		buffer_bytes; /* bound of all file buffers; 0: default 64 MiB */
 	/* Start the thread that checkpoints staged work every 5 s or 64 MiB,
 	 * and writes a closing record when idle. Tests leave it off. */
 	bool background;
@@ -341,8 +342,8 @@ const struct fs_delta_inode *fs_delta_find(const struct fs_delta *d,
  * acknowledges (a later record never shows the old staged state again).
  */
 uint64_t fs_version(struct fs *fs);
-typedef void (*fs_flip_fn)(void *arg, struct fs_view *old,
-			   const uint64_t *late, size_t nlate);
+typedef void (*fs_flip_fn)(void *arg, struct fs_view *old, const uint64_t *late,
+			   size_t nlate);
 int fs_flip(struct fs *fs, const struct root *to, const struct fs_delta *delta,
 	    uint64_t version, bool force, fs_flip_fn at, void *arg);
 

@@ -6,27 +6,29 @@
  * checks I20 to I26:
  *
  * I20	An entry names an inode that exists and has the entry's type.
- * I21	An inode's first name and its LINK items are exactly the entries that
- *	name it; nlink is their number (of directories: 2 and one for each
- *	directory inside). nlink 0: no name, and an ORPHAN item.
- * I22	A directory has one name, and the way up from it ends at the root.
+ * I21	An inode's first name and its LINK items are exactly the entries
+ *	that name it; nlink is their number (of directories: 2 and one for
+ *	each directory inside). nlink 0: no name, and an ORPHAN item.
+ * I22	A directory has one name; the way up from it ends at the root.
  * I23	A directory's size is the number of its entries.
  * I24	Extents of a file do not overlap, cross no multiple of 256 KiB and
- *	end at or before the block that holds the last byte; attr.blocks is the
- *	number of their blocks. An inode has INLINE items or extents, never both.
+ *	end at or before the block that holds the last byte; attr.blocks is
+ *	the number of their blocks. An inode has INLINE items or extents,
+ *	never both.
  * I25	Bytes past the end of a file in its last block are zero.
  * I26	A cookie is hash << 7 | collision number of its entry's name.
- * I27	Two states with an inode of equal data_version hold equal bytes of it.
- * I28	The state shown by a view is its tree overlaid with the buffers of its
- *	files; a buffered block hides the tree's, and at or above file->cut the
- *	tree's blocks are void.
+ * I27	Two states with an inode of equal data_version hold equal bytes of
+ *	it.
+ * I28	The state shown by a view is its tree overlaid with the buffers of
+ *	its files; a buffered block hides the tree's, and at or above
+ *	file->cut the tree's blocks are void.
  *
  * Lock order; each may be taken while those above it are held:
  *
  *	1. file->write_lock	one writer of contents at a time; held over
  *				reads of the device. Of one file at a time.
- *	2. view->lock		of one view (txn/view.h). Never asked for with
- *				any of the locks below held.
+ *	2. view->lock		of one view (txn/view.h). Never asked for
+ *				with any of the locks below held.
  *	3. file->lock		buffers of one file, with the view's lock
  *				shared; under the exclusive one not needed
  *	4. fv->files_lock	the table of files in use
@@ -131,7 +133,8 @@ struct fs_file {
 	struct fs_view *fv; /* atomic; changes under its exclusive lock */
 	pthread_mutex_t write_lock;
 
-	pthread_mutex_t lock; /* and the view's lock shared, or that exclusive */
+	pthread_mutex_t
+		lock; /* and the view's lock shared, or that exclusive */
 	uint64_t size; /* always current */
 	uint64_t cut; /* the tree's blocks from here on are void */
 	uint64_t seq; /* changes with the contents and with entering */
@@ -224,8 +227,8 @@ struct dir_slot {
 
 uint64_t name_hash(const struct fs *fs, const char *name, size_t len);
 /* Find a name. When it is not there, *slot has a free cookie (0: none). */
-int tx_find(struct vtx *tx, const struct fs *fs, uint64_t dir,
-	    const char *name, size_t len, struct dir_slot *slot);
+int tx_find(struct vtx *tx, const struct fs *fs, uint64_t dir, const char *name,
+	    size_t len, struct dir_slot *slot);
 int tx_put_entry(struct vtx *tx, uint64_t dir, uint64_t cookie, uint64_t ino,
 		 uint32_t type, const char *name, size_t len);
 int tx_del_entry(struct vtx *tx, uint64_t dir, uint64_t cookie);

@@ -63,9 +63,7 @@ struct item_extent {
 	const uint8_t *sums;
 };
 
-enum {
-	ITEM_EXTENT_MAX = EXTENT_OFF_SUMS + 8 * EXTENT_BLOCKS_MAX
-};
+enum { ITEM_EXTENT_MAX = EXTENT_OFF_SUMS + 8 * EXTENT_BLOCKS_MAX };
 
 static inline uint64_t item_extent_sum(const struct item_extent *e, uint32_t i)
 {

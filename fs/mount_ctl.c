@@ -100,7 +100,8 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 			 "not a command; there are: commit [MESSAGE], abort");
 	else if (err == -ENOSPC)
 		snprintf(r->reason, sizeof(r->reason),
-			 "%s is full: free space there, then try again", m->dir);
+			 "%s is full: free space there, then try again",
+			 m->dir);
 	else if (err == -EROFS)
 		snprintf(r->reason, sizeof(r->reason),
 			 "the mount is read-only");
@@ -152,7 +153,8 @@ static int run_lines(struct mount *m, struct ctl_job *job, FILE *reply)
 
 		explain(m, err, &r);
 		mount_note_error(m, job->pid, "ctl", err, r.reason);
-		fprintf(reply, "{\"done\":false,\"errno\":%d,\"reason\":\"%s\"}\n",
+		fprintf(reply,
+			"{\"done\":false,\"errno\":%d,\"reason\":\"%s\"}\n",
 			-err, "not a command");
 	}
 	for (size_t at = 0; at < job->len && !err;) {

@@ -69,8 +69,7 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	/* The kernel answers ESTALE by walking the path again. */
 	if (knode_is_stale(n))
 		return -ESTALE;
-	if ((wants_write(flags) || flags & O_TRUNC) &&
-	    fs_view_is_read_only(fv))
+	if ((wants_write(flags) || flags & O_TRUNC) && fs_view_is_read_only(fv))
 		return -EROFS;
 	err = fs_file_open(fv, n->ino, &h->f);
 	if (err)
@@ -416,7 +415,8 @@ static bool list_dots(struct listing *l, uint64_t cookie)
 	attr_to_stat(l->dir, &attr, &st);
 	if (cookie < 2 && !list_put_stat(l, "..", 2, &st))
 		return false;
-	if (cookie < 3 && l->m->opt.ctldir_visible && is_txn_name(l->dir, ".txn")) {
+	if (cookie < 3 && l->m->opt.ctldir_visible &&
+	    is_txn_name(l->dir, ".txn")) {
 		virtual_stat(l->m, &l->m->virt[NODE_TXN], &st);
 		return list_put_stat(l, ".txn", 3, &st);
 	}

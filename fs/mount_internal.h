@@ -162,7 +162,7 @@ struct knode *knode_of(struct mount *m, fuse_ino_t id);
 fuse_ino_t knode_id(struct mount *m, struct knode *n);
 /* The node for an object, with one more lookup. NULL: no memory. */
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
-		      uint64_t ino);
+			uint64_t ino);
 void knode_forget(struct mount *m, struct knode *n, uint64_t count);
 /* The kernel's number of a working object that it knows; 0: it does not. */
 fuse_ino_t knode_known(struct mount *m, uint64_t ino);

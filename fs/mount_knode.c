@@ -14,8 +14,8 @@ int knodes_init(struct mount *m)
 		return -ENOMEM;
 	m->nbuckets = BUCKETS_FIRST;
 	m->root = (struct knode){ .kind = NODE_OBJECT,
-				 .ino = FS_ROOT_INO,
-				 .fv = fs_working(m->fs) };
+				  .ino = FS_ROOT_INO,
+				  .fv = fs_working(m->fs) };
 	return 0;
 }
 
@@ -85,7 +85,7 @@ fuse_ino_t knode_id(struct mount *m, struct knode *n)
 }
 
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
-		      uint64_t ino)
+			uint64_t ino)
 {
 	struct knode *n, *made = NULL;
 
@@ -98,11 +98,11 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 		n = made;
 		made = NULL;
 		*n = (struct knode){ .kind = NODE_OBJECT,
-				    .ino = ino,
-				    .generation = ++m->next_generation,
-				    .fv = fs_view_get(fv),
-				    .snap = snap,
-				    .hashed = true };
+				     .ino = ino,
+				     .generation = ++m->next_generation,
+				     .fv = fs_view_get(fv),
+				     .snap = snap,
+				     .hashed = true };
 		if (m->nnodes >= m->nbuckets)
 			grow(m);
 		n->hash_next = m->buckets[bucket(m, fv, ino)];

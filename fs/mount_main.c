@@ -37,7 +37,8 @@ enum {
 static const char help_text[] =
 	"usage: txnfs DIR [MOUNTPOINT] [-o OPTION[,OPTION...]] [-f] [-d]\n"
 	"\n"
-	"Mount the store of DIR (made by txn init) at MOUNTPOINT, by default over\n"
+	"Mount the store of DIR (made by txn init) at MOUNTPOINT, by default "
+	"over\n"
 	"DIR itself. Returns when the mount answers.\n"
 	"\n"
 	"  -f              stay in the foreground\n"
@@ -74,7 +75,7 @@ static void log_to_syslog(struct env *env, enum env_level level,
 }
 
 __attribute__((format(printf, 2, 3))) static int complain(int status,
-							   const char *fmt, ...)
+							  const char *fmt, ...)
 {
 	va_list ap;
 
@@ -289,10 +290,9 @@ static int take_holder(struct mount *m, int storefd)
 	if (err == -ENOENT && m->opt.read_only)
 		return 0; /* never mounted, and we may not write */
 	if (err == -EBUSY)
-		return complain(EXIT_REFUSED,
-				"%s is in use by process %ld%s%s", m->dir,
-				info.pid, *info.mountpoint ? ", mounted at "
-							   : "",
+		return complain(EXIT_REFUSED, "%s is in use by process %ld%s%s",
+				m->dir, info.pid,
+				*info.mountpoint ? ", mounted at " : "",
 				info.mountpoint);
 	if (err)
 		return complain(EXIT_FAILURE, "%s/.txn/lock: %s", m->dir,
@@ -330,7 +330,8 @@ static int check_busy(struct mount *m)
 		return complain(EXIT_REFUSED,
 				"%u process(es) use files below %s and would "
 				"go on with the plain ones; end them, or mount "
-				"with -o force", n, m->dir);
+				"with -o force",
+				n, m->dir);
 	return 0;
 }
 
@@ -354,14 +355,16 @@ static int check_plain(struct mount *m)
 	int err = plain_compare(m->fs, m->dirfd, name_difference, &n);
 
 	if (err)
-		return complain(status_of(err), "comparing %s with its store: %s",
-				m->dir, strerror(-err));
+		return complain(status_of(err),
+				"comparing %s with its store: %s", m->dir,
+				strerror(-err));
 	if (n)
-		return complain(EXIT_REFUSED,
-				"%u plain file(s) of %s are not as txn init saw "
-				"them: edits made while it was not mounted would "
-				"be hidden; move them away, or undo them", n,
-				m->dir);
+		return complain(
+			EXIT_REFUSED,
+			"%u plain file(s) of %s are not as txn init saw "
+			"them: edits made while it was not mounted would "
+			"be hidden; move them away, or undo them",
+			n, m->dir);
 	return 0;
 }
 

@@ -204,7 +204,8 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 	struct mount *m = fuse_req_userdata(req);
 
 	for (size_t i = 0; i < count; i++)
-		knode_forget(m, knode_of(m, forgets[i].ino), forgets[i].nlookup);
+		knode_forget(m, knode_of(m, forgets[i].ino),
+			     forgets[i].nlookup);
 	fuse_reply_none(req);
 }
 
@@ -427,7 +428,8 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 	int err;
 
 	err = dir_error(dir, name, -EEXIST);
-	if (!err && (n->kind != NODE_OBJECT || knode_view(n) != knode_view(dir)))
+	if (!err &&
+	    (n->kind != NODE_OBJECT || knode_view(n) != knode_view(dir)))
 		err = -EXDEV;
 	if (err) {
 		reply_err(req, err);
@@ -451,8 +453,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 	err = dir_error(dir, name, -EPERM);
 	if (!err)
-		err = knode_error(dir, fs_unlink(knode_view(dir), dir->ino, name,
-						strlen(name), NULL));
+		err = knode_error(dir, fs_unlink(knode_view(dir), dir->ino,
+						 name, strlen(name), NULL));
 	reply_err(req, err);
 }
 
@@ -466,7 +468,7 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	err = dir_error(dir, name, -EPERM);
 	if (!err)
 		err = knode_error(dir, fs_rmdir(knode_view(dir), dir->ino, name,
-					       strlen(name), &ino));
+						strlen(name), &ino));
 	/* The kernel's object is dead for good: should a switch bring the
 	 * directory back, it is a new node. */
 	if (!err)
@@ -492,9 +494,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		err = -EXDEV;
 	if (!err)
 		err = knode_error(from,
-				 fs_rename(knode_view(from), from->ino, name,
-					   strlen(name), to->ino, newname,
-					   strlen(newname), flags, &done));
+				  fs_rename(knode_view(from), from->ino, name,
+					    strlen(name), to->ino, newname,
+					    strlen(newname), flags, &done));
 	if (!err && done.other_ino && !(flags & FS_RENAME_EXCHANGE) &&
 	    fs_getattr(knode_view(to), done.other_ino, &attr) == -ENOENT)
 		knode_unhash(m, done.other_ino);
@@ -565,9 +567,9 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	if (n->kind != NODE_OBJECT)
 		reply_err(req, -EOPNOTSUPP);
 	else
-		reply_err(req,
-			  knode_error(n, fs_setxattr(knode_view(n), n->ino, name,
-						    value, size, flags)));
+		reply_err(req, knode_error(n, fs_setxattr(knode_view(n), n->ino,
+							  name, value, size,
+							  flags)));
 }
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
@@ -579,7 +581,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 		reply_err(req, -ENODATA);
 	else
 		reply_err(req, knode_error(n, fs_removexattr(knode_view(n),
-							    n->ino, name)));
+							     n->ino, name)));
 }
 
 /* --- the whole --- */
@@ -609,17 +611,18 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct mount *m = userdata;
 
-	want(conn, FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK |
-			   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
-			   FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
-			   FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-			   FUSE_CAP_EXPLICIT_INVAL_DATA,
+	want(conn,
+	     FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
+		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ATOMIC_O_TRUNC |
+		     FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
+		     FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA,
 	     true);
 	/* Only a switch changes files behind the kernel's back, and tells.
 	 * Clearing set-id bits is the kernel's: it knows who may keep them. */
-	want(conn, FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
-			   FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS |
-			   FUSE_CAP_FLOCK_LOCKS,
+	want(conn,
+	     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
+		     FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS |
+		     FUSE_CAP_FLOCK_LOCKS,
 	     false);
 	m->has_acl = conn->want & FUSE_CAP_POSIX_ACL;
 	m->has_readdirplus = conn->want & FUSE_CAP_READDIRPLUS;

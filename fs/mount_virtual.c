@@ -32,10 +32,9 @@ static const struct {
 void virtual_init(struct mount *m)
 {
 	for (int k = NODE_TXN; k < NODE_KINDS; k++)
-		m->virt[k] = (struct knode){
-			.kind = (enum knode_kind)k,
-			.ino = UINT64_MAX - NODE_KINDS + (uint64_t)k
-		};
+		m->virt[k] = (struct knode){ .kind = (enum knode_kind)k,
+					     .ino = UINT64_MAX - NODE_KINDS +
+						    (uint64_t)k };
 }
 
 void virtual_stat(struct mount *m, const struct knode *n, struct stat *st)
@@ -186,8 +185,7 @@ static void time_text(int64_t ns, char buf[32])
 	time_t t = (time_t)(ns / 1000000000);
 	struct tm tm;
 
-	if (!gmtime_r(&t, &tm) ||
-	    !strftime(buf, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
+	if (!gmtime_r(&t, &tm) || !strftime(buf, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
 		snprintf(buf, 32, "?");
 }
 
@@ -246,8 +244,8 @@ static json_t *status_head(struct mount *m)
 
 	if (info && !head_number(m, &number, info)) {
 		time_text(info->time_ns, when);
-		j = json_pack("{s:I s:s}", "number", (json_int_t)number,
-			      "time", when);
+		j = json_pack("{s:I s:s}", "number", (json_int_t)number, "time",
+			      when);
 	}
 	free(info);
 	return j ? j : json_null();
@@ -300,8 +298,8 @@ static int make_status(struct mount *m, char **out)
 
 static int print_change(void *arg, const struct fs_change *ch)
 {
-	size_t size = 4 * (strlen(ch->path) +
-			   (ch->from ? strlen(ch->from) : 0)) + 8;
+	size_t size =
+		4 * (strlen(ch->path) + (ch->from ? strlen(ch->from) : 0)) + 8;
 	char *buf = malloc(size);
 	FILE *f = arg;
 
@@ -344,8 +342,8 @@ static int write_errors(struct mount *m, FILE *f)
 		char when[32];
 
 		time_text(e->time_ns, when);
-		fprintf(f, "%s pid %ld: %s: %s: %s\n", when, e->pid,
-			e->command, strerror(-e->err), e->reason);
+		fprintf(f, "%s pid %ld: %s: %s: %s\n", when, e->pid, e->command,
+			strerror(-e->err), e->reason);
 	}
 	pthread_mutex_unlock(&m->errors_lock);
 	return ferror(f) ? -ENOMEM : 0;

@@ -201,9 +201,10 @@ static int same_bytes(struct compare *c, struct fs_file *f, int fd, bool *same)
 
 		if (n < 0)
 			return -errno;
-		err = fs_read(f, off, c->b, (size_t)n + 1 > READ_BYTES
-						    ? READ_BYTES
-						    : (size_t)n + 1, &got);
+		err = fs_read(f, off, c->b,
+			      (size_t)n + 1 > READ_BYTES ? READ_BYTES
+							 : (size_t)n + 1,
+			      &got);
 		if (err)
 			return err;
 		*same = got == (size_t)n && (!n || !memcmp(c->a, c->b, got));

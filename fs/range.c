@@ -445,9 +445,7 @@ static int share_blocks(struct source_op *s, unsigned int from,
 			struct fs_file *dst, uint64_t blk, unsigned int n,
 			unsigned int *n_out)
 {
-	struct change_set c = { .f = dst,
-				.drop_from = CUT_NONE,
-				.first = blk };
+	struct change_set c = { .f = dst, .drop_from = CUT_NONE, .first = blk };
 	struct fs_view *fv;
 	unsigned int i = 0;
 	int err;
@@ -494,9 +492,8 @@ static int copy_bytes(struct fs_file *src, uint64_t src_off,
 }
 
 /* As many bytes as go in one step, at most len. */
-static int copy_step(struct fs_file *src, uint64_t src_off,
-		     struct fs_file *dst, uint64_t dst_off, size_t len,
-		     size_t *done)
+static int copy_step(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
+		     uint64_t dst_off, size_t len, size_t *done)
 {
 	struct source_op s = { .op = { .fn = source_fn, .ino = src->ino },
 			       .f = src,

@@ -116,8 +116,8 @@ static int xattr_value(struct vtx *tx, uint64_t ino, uint64_t off,
 
 		key.off++;
 		err = vtx_get(tx, &key, &val);
-		if (err == 1 || (!err && (!val.len ||
-					  val.len > x->value_len - at)))
+		if (err == 1 ||
+		    (!err && (!val.len || val.len > x->value_len - at)))
 			err = -EFSCORRUPTED;
 		if (err)
 			return err;
@@ -295,13 +295,13 @@ static void set_done(void *arg)
 int fs_setxattr(struct fs_view *fv, uint64_t ino, const char *name,
 		const void *value, size_t size, int flags)
 {
-	struct xattr_op x = { .op = { .fn = set_fn,
-				      .done = set_done,
-				      .ino = ino },
-			      .name = name,
-			      .value = (uint8_t *)(uintptr_t)value,
-			      .size = size,
-			      .flags = flags };
+	struct xattr_op x = {
+		.op = { .fn = set_fn, .done = set_done, .ino = ino },
+		.name = name,
+		.value = (uint8_t *)(uintptr_t)value,
+		.size = size,
+		.flags = flags
+	};
 
 	if (!*name || strlen(name) > FS_XATTR_NAME_MAX)
 		return -ERANGE;

@@ -25,8 +25,7 @@ int cmd_commit(int argc, char **argv)
 	if (strchr(message, '\n'))
 		return tool_fail(EXIT_USAGE, "a message is one line");
 	if (strlen(message) > STORE_MESSAGE_MAX)
-		return tool_fail(EXIT_USAGE,
-				 "a message has at most %d bytes",
+		return tool_fail(EXIT_USAGE, "a message has at most %d bytes",
 				 STORE_MESSAGE_MAX);
 	status = place_find(tool_start_dir, &p);
 	size = strlen(message) + 8;

@@ -149,8 +149,8 @@ static int finish(struct out *o)
 		       " modified, %" PRIu64 " deleted, %" PRIu64
 		       " renamed, %" PRIu64 " of another type; %" PRIu64
 		       " bytes in added and modified files\n",
-		       n, o->t.added, o->t.modified, o->t.deleted,
-		       o->t.renamed, o->t.retyped, o->t.bytes);
+		       n, o->t.added, o->t.modified, o->t.deleted, o->t.renamed,
+		       o->t.retyped, o->t.bytes);
 		return fflush(stdout) ? tool_fail(EXIT_FAILURE,
 						  "cannot write the output")
 				      : 0;
@@ -300,8 +300,7 @@ static int unmounted_diff(const struct place *p, struct out *o, int *status)
 int cmd_diff(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ 0 }
+		{ "json", no_argument, NULL, 'j' }, { 0 }
 	};
 	struct out o = { 0 };
 	struct place p;
@@ -320,8 +319,8 @@ int cmd_diff(int argc, char **argv)
 		err = p.mount ? mounted_diff(&p, &o)
 			      : unmounted_diff(&p, &o, &status);
 	if (err)
-		status = tool_fail(tool_status(err), "diff: %s",
-				   strerror(-err));
+		status =
+			tool_fail(tool_status(err), "diff: %s", strerror(-err));
 	if (!status)
 		status = finish(&o);
 	json_decref(o.list);

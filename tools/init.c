@@ -35,8 +35,8 @@ static int show_progress(void *arg, const struct adopt_progress *p)
 		return 0;
 	s->last_ns = now;
 	s->shown = true;
-	fprintf(stderr, "%s%" PRIu64 " files and directories, %" PRIu64
-			" MiB read%s",
+	fprintf(stderr,
+		"%s%" PRIu64 " files and directories, %" PRIu64 " MiB read%s",
 		s->tty ? "\r" : "", p->objects, p->bytes >> 20,
 		s->tty ? "" : "\n");
 	fflush(stderr);
@@ -67,18 +67,22 @@ static int refuse(const char *dir, bool force)
 	if (!S_ISDIR(st.st_mode))
 		return tool_fail(EXIT_FAILURE, "%s is not a directory", dir);
 	if (!strcmp(dir, "/"))
-		return tool_fail(EXIT_REFUSED,
-				 "/ cannot be made transactional: what runs "
-				 "from it would be in the way; take a directory");
+		return tool_fail(
+			EXIT_REFUSED,
+			"/ cannot be made transactional: what runs "
+			"from it would be in the way; take a directory");
 	if (sf.f_type == FUSE_MAGIC)
-		return tool_fail(EXIT_REFUSED,
-				 "%s lies on a FUSE mount, which cannot promise "
-				 "that flushed data is durable", dir);
+		return tool_fail(
+			EXIT_REFUSED,
+			"%s lies on a FUSE mount, which cannot promise "
+			"that flushed data is durable",
+			dir);
 	if (access(dir, W_OK))
 		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
 	if (sf.f_type == BTRFS_MAGIC)
-		tool_fail(0, "note: on this filesystem space cannot be promised "
-			     "ahead; when it is full, commits may fail");
+		tool_fail(0,
+			  "note: on this filesystem space cannot be promised "
+			  "ahead; when it is full, commits may fail");
 	if (force)
 		return 0;
 	err = busy_find(dir, true, name_process, &n);
@@ -87,7 +91,8 @@ static int refuse(const char *dir, bool force)
 	if (n)
 		return tool_fail(EXIT_REFUSED,
 				 "%u process(es) write below %s; end them, or "
-				 "use --force", n, dir);
+				 "use --force",
+				 n, dir);
 	return 0;
 }
 
@@ -131,8 +136,10 @@ static int run_init(const char *dir, bool force, bool quiet)
 	if (err)
 		return tool_fail(tool_status(err), "%s: %s", dir, text.text);
 	if (got.reread)
-		tool_fail(0, "%" PRIu64 " file(s) changed while they were read "
-			     "and were read again", got.reread);
+		tool_fail(0,
+			  "%" PRIu64 " file(s) changed while they were read "
+			  "and were read again",
+			  got.reread);
 	if (got.mounts)
 		tool_fail(0, "%" PRIu64 " other mount(s) inside are left out",
 			  got.mounts);

@@ -26,8 +26,8 @@ static int show(struct out *o, const struct line *l)
 		return 1;
 	o->left--;
 	if (!o->as_json) {
-		printf("@%" PRIu64 "  %s  uid %u  %" PRIu64
-		       " changes  %" PRIu64 " bytes%s%s\n",
+		printf("@%" PRIu64 "  %s  uid %u  %" PRIu64 " changes  %" PRIu64
+		       " bytes%s%s\n",
 		       l->number, l->time, l->uid, l->changes, l->bytes,
 		       *l->message ? "  " : "", l->message);
 		return 0;
@@ -120,8 +120,7 @@ static int unmounted_log(const struct place *p, struct out *o, int *status)
 int cmd_log(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ 0 }
+		{ "json", no_argument, NULL, 'j' }, { 0 }
 	};
 	struct out o = { .left = UINT64_MAX };
 	int opt, err = 0, status;
@@ -147,8 +146,7 @@ int cmd_log(int argc, char **argv)
 		err = p.mount ? mounted_log(&p, &o)
 			      : unmounted_log(&p, &o, &status);
 	if (err < 0)
-		status = tool_fail(tool_status(err), "log: %s",
-				   strerror(-err));
+		status = tool_fail(tool_status(err), "log: %s", strerror(-err));
 	if (!status && o.as_json)
 		status = json_print(json_pack("{s:i s:O}", "format",
 					      JSON_FORMAT, "commits", o.list));

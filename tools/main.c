@@ -22,8 +22,8 @@ const struct tool_command tool_commands[] = {
 	  cmd_umount },
 	{ "status", "", "what is staged, the last commit, health",
 	  "  --json      for programs\n", cmd_status },
-	{ "diff", "", "what is staged, by path",
-	  "  --json      for programs\n", cmd_diff },
+	{ "diff", "", "what is staged, by path", "  --json      for programs\n",
+	  cmd_diff },
 	{ "commit", "", "make what is staged permanent, all of it at once",
 	  "  -m MESSAGE  one line for the history\n", cmd_commit },
 	{ "abort", "", "drop what is staged, all of it at once", "",
@@ -117,8 +117,10 @@ int main(int argc, char **argv)
 	optind = 0; /* scan anew */
 	c = find_command(argv[0]);
 	if (!c)
-		return tool_fail(EXIT_USAGE, "%s is not a command; see txn "
-					     "--help", argv[0]);
+		return tool_fail(EXIT_USAGE,
+				 "%s is not a command; see txn "
+				 "--help",
+				 argv[0]);
 	if (wants_help(argc, argv)) {
 		print_command(stdout, c);
 		return 0;

@@ -26,10 +26,11 @@ static int clear_dead(const char *path)
 		if (!statfs(path, &sf) || !is_dead(errno))
 			return 0;
 		if (umount2(path, MNT_DETACH) && tool_fusermount(path, true))
-			return tool_fail(EXIT_FAILURE,
-					 "%s: the mount of a dead daemon cannot "
-					 "be removed: %s", path,
-					 strerror(errno));
+			return tool_fail(
+				EXIT_FAILURE,
+				"%s: the mount of a dead daemon cannot "
+				"be removed: %s",
+				path, strerror(errno));
 		tool_fail(0, "%s: removed the mount of a daemon that is gone",
 			  path);
 	}
@@ -55,8 +56,7 @@ static void exec_txnfs(char **argv)
 int cmd_mount(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "force", no_argument, NULL, 'F' },
-		{ 0 }
+		{ "force", no_argument, NULL, 'F' }, { 0 }
 	};
 	/* txnfs, two places, "-o" and its value for each option given */
 	char **args = calloc((size_t)argc * 2 + 8, sizeof(char *));

@@ -119,8 +119,8 @@ static int print_status(const json_t *j)
 		       (int64_t)number(j, "pid"));
 	else
 		printf("mounted: no\n");
-	printf("head:    @%" PRId64 " of %s\n",
-	       (int64_t)number(head, "number"), text(head, "time"));
+	printf("head:    @%" PRId64 " of %s\n", (int64_t)number(head, "number"),
+	       text(head, "time"));
 	print_staged(json_object_get(j, "staged"));
 	printf("plain:   %s\n", text(j, "plain"));
 	printf("health:  %s\n", text(j, "health"));
@@ -130,8 +130,7 @@ static int print_status(const json_t *j)
 int cmd_status(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "json", no_argument, NULL, 'j' },
-		{ 0 }
+		{ "json", no_argument, NULL, 'j' }, { 0 }
 	};
 	bool as_json = false;
 	json_t *j = NULL;

@@ -158,7 +158,8 @@ int place_find(const char *start, struct place *out)
 	if (status == 1)
 		status = tool_fail(EXIT_FAILURE,
 				   "no store in %s or above; make one with: "
-				   "txn init DIR", start);
+				   "txn init DIR",
+				   start);
 	free(dir);
 	return status;
 }
@@ -260,9 +261,10 @@ int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
 	int fd, err = 0;
 
 	if (!p->mount)
-		return tool_fail(EXIT_FAILURE,
-				 "%s is not mounted; mount it with: txn mount %s",
-				 p->dir, p->dir);
+		return tool_fail(
+			EXIT_FAILURE,
+			"%s is not mounted; mount it with: txn mount %s",
+			p->dir, p->dir);
 	path = place_txn(p, "ctl");
 	fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
 	if (fd < 0) {
@@ -339,9 +341,9 @@ json_t *json_path(const char *path, json_t **raw_out)
 
 int json_print(json_t *j)
 {
-	int err = j ? json_dumpf(j, stdout,
-				 JSON_INDENT(2) | JSON_PRESERVE_ORDER)
-		    : -1;
+	int err =
+		j ? json_dumpf(j, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER)
+		  : -1;
 
 	putchar('\n');
 	json_decref(j);
@@ -355,8 +357,7 @@ void time_text(int64_t ns, char buf[32])
 	time_t t = (time_t)(ns / 1000000000);
 	struct tm tm;
 
-	if (!gmtime_r(&t, &tm) ||
-	    !strftime(buf, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
+	if (!gmtime_r(&t, &tm) || !strftime(buf, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
 		snprintf(buf, 32, "?");
 }
 

@@ -69,8 +69,9 @@ static int wait_for_daemon(const char *dir)
 	if (err)
 		return tool_fail(EXIT_FAILURE, "%s/.txn/lock: %s", dir,
 				 strerror(-err));
-	return tool_fail(EXIT_FAILURE, "process %ld still holds the store of %s",
-			 info.pid, dir);
+	return tool_fail(EXIT_FAILURE,
+			 "process %ld still holds the store of %s", info.pid,
+			 dir);
 }
 
 /* The directory whose store a mount shows. */
@@ -114,7 +115,8 @@ int cmd_umount(int argc, char **argv)
 		status = wait_for_daemon(dir);
 	if (!status)
 		printf("%s is unmounted; its plain files show the state of txn "
-		       "init, later commits are in the store\n", dir);
+		       "init, later commits are in the store\n",
+		       dir);
 	free(dir);
 	place_release(&p);
 	return status;

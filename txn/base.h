@@ -25,7 +25,7 @@
 #define EFSBADCRC EBADMSG /* damage found: a checksum does not match */
 #endif
 
-#define ASSERT(c) \
+#define ASSERT(c)                                                              \
 	((c) ? (void)0 : assert_failed(__FILE__, __LINE__, __func__, #c))
 
 #ifdef TXN_SLOW_CHECKS
@@ -35,8 +35,8 @@
 #endif
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(p, type, member) \
-	((type *)(void *)((char *)(p) - offsetof(type, member)))
+#define CONTAINER_OF(p, type, member)                                          \
+	((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 _Noreturn void assert_failed(const char *file, int line, const char *func,
 			     const char *cond);

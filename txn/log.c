@@ -52,8 +52,7 @@ static void head_init(struct log *log, enum log_head id)
 
 static uint64_t segment_bytes(uint64_t bytes)
 {
-	bytes = round_up_u64(max_u64(bytes, LOG_SEG_MIN_BYTES),
-			     LOG_PAGE_BYTES);
+	bytes = round_up_u64(max_u64(bytes, LOG_SEG_MIN_BYTES), LOG_PAGE_BYTES);
 	return min_u64(bytes, (uint64_t)1 << LOG_SEG_SHIFT);
 }
 
@@ -363,8 +362,8 @@ static void batch_collect(struct head *h, uint64_t limit, struct batch_out *b)
 	b->nchunks = 0;
 	b->bytes = 0;
 	while (b->nchunks < h->n && b->nchunks < WRITE_BATCH) {
-		struct chunk *c = &h->ring[(h->first + b->nchunks) &
-					   (h->cap - 1)];
+		struct chunk *c =
+			&h->ring[(h->first + b->nchunks) & (h->cap - 1)];
 
 		if (c->pos >= limit)
 			break;
@@ -374,9 +373,8 @@ static void batch_collect(struct head *h, uint64_t limit, struct batch_out *b)
 			break;
 		if (c->pos > b->end) {
 			ASSERT(c->pos - b->end < LOG_PAGE_BYTES);
-			b->iov[b->niov++] = (struct dev_iov){
-				zero_page, c->pos - b->end
-			};
+			b->iov[b->niov++] =
+				(struct dev_iov){ zero_page, c->pos - b->end };
 		}
 		b->iov[b->niov++] =
 			(struct dev_iov){ c->buf->data, c->buf->len };
@@ -429,8 +427,7 @@ static int batch_write(struct log *log, struct head *h,
 	err = log_pin(log, s, &f);
 	if (err)
 		return log_fail(log, err, "opening", s);
-	err = log->p.dev->ops->writev(f, seg_offset(b->start), b->iov,
-				      b->niov);
+	err = log->p.dev->ops->writev(f, seg_offset(b->start), b->iov, b->niov);
 	if (!err && h->id == LOG_BULK)
 		log->p.dev->ops->sync_start(f, seg_offset(b->start),
 					    b->end - b->start);
@@ -718,8 +715,7 @@ static const char *check_head(const struct head *h)
 	if (h->flushed > h->tail || h->written > h->tail)
 		return "flushed or written beyond the tail";
 	for (size_t i = 0; i < h->n; i++) {
-		const struct chunk *c = &h->ring[(h->first + i) &
-						 (h->cap - 1)];
+		const struct chunk *c = &h->ring[(h->first + i) & (h->cap - 1)];
 
 		if (c->pos < last)
 			return "appended bytes overlap";
@@ -742,8 +738,7 @@ int log_check(struct log *log, char *why, size_t why_bytes)
 		pthread_mutex_unlock(&h->lock);
 		if (text) {
 			(void)snprintf(why, why_bytes, "log, %s head: %s",
-				       i == LOG_SMALL ? "small" : "bulk",
-				       text);
+				       i == LOG_SMALL ? "small" : "bulk", text);
 			return -EFSCORRUPTED;
 		}
 	}

@@ -4,10 +4,7 @@
 
 #include <inttypes.h>
 
-enum {
-	ZERO_BYTES = 256 * 1024,
-	NUMBER_DIGITS = 16
-};
+enum { ZERO_BYTES = 256 * 1024, NUMBER_DIGITS = 16 };
 
 void log_seg_name(const struct seg *s, char name[DEV_NAME_MAX])
 {
@@ -162,8 +159,8 @@ int log_pin(struct log *log, struct seg *s, struct dev_file **out)
 		if (log->nopen >= LOG_OPEN_FILES)
 			close_oldest(log);
 		log_seg_name(s, name);
-		err = log->p.dev->ops->open(log->p.dev, name,
-					    !log->p.read_only, &s->file);
+		err = log->p.dev->ops->open(log->p.dev, name, !log->p.read_only,
+					    &s->file);
 		if (!err)
 			log->nopen++;
 	}
@@ -365,8 +362,8 @@ int log_sync_old(struct log *log, uint64_t small_from, uint64_t bulk_from)
 
 	err = old_segs(log, &v, &n);
 	for (size_t i = 0; i < n && !err; i++) {
-		uint64_t from = v[i]->head == LOG_SMALL ? small_from :
-							  bulk_from;
+		uint64_t from =
+			v[i]->head == LOG_SMALL ? small_from : bulk_from;
 
 		if (seg_start(v[i]) + v[i]->bytes > from)
 			err = sync_seg(log, v[i]);

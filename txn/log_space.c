@@ -10,8 +10,8 @@
 
 uint64_t log_seg_size(const struct log *log, enum log_head id)
 {
-	return id == LOG_SMALL ? log->p.small_segment_bytes :
-				 log->p.bulk_segment_bytes;
+	return id == LOG_SMALL ? log->p.small_segment_bytes
+			       : log->p.bulk_segment_bytes;
 }
 
 struct seg *log_new_seg(struct log *log, struct head *h)
@@ -46,9 +46,8 @@ uint64_t log_head_free(const struct log *log, const struct head *h)
 static uint64_t wanted(const struct log *log, const struct head *h,
 		       bool privileged)
 {
-	return h->claimed + (h->id == LOG_SMALL && !privileged ?
-				     log->p.reserve_bytes :
-				     0);
+	return h->claimed +
+	       (h->id == LOG_SMALL && !privileged ? log->p.reserve_bytes : 0);
 }
 
 static bool has_room(struct log *log, enum log_head id, uint64_t need,

@@ -179,8 +179,8 @@ void node_insert(struct node *node, unsigned int idx, const struct key *key,
 void node_remove(struct node *node, unsigned int idx)
 {
 	ASSERT(idx < node->n);
-	node->live = (uint16_t)(node->live -
-				item_bytes(node_val(node, idx).len));
+	node->live =
+		(uint16_t)(node->live - item_bytes(node_val(node, idx).len));
 	node->n--;
 	memmove(node->off + idx, node->off + idx + 1,
 		(node->n - idx) * sizeof(*node->off));
@@ -257,8 +257,7 @@ static int decode_items(const uint8_t *buf, size_t len, struct node *node)
 			return -EFSCORRUPTED;
 		vlen = get_le16(p + ITEM_OFF_VALUE_LEN);
 		if (size - at - ITEM_HEADER_BYTES < vlen ||
-		    vlen > TREE_VALUE_MAX ||
-		    (node->level && vlen != PTR_BYTES))
+		    vlen > TREE_VALUE_MAX || (node->level && vlen != PTR_BYTES))
 			return -EFSCORRUPTED;
 		key = KEY(get_le64(p + ITEM_OFF_OBJ), p[ITEM_OFF_KIND],
 			  get_le64(p + ITEM_OFF_OFF));

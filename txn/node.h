@@ -28,8 +28,7 @@ enum {
 	NODE_CHILDREN_MAX = NODE_PAYLOAD_MAX / (ITEM_HEADER_BYTES + PTR_BYTES),
 	/* A node may be split into pieces none of which is fuller than this, so
 	 * that one more item always fits. */
-	NODE_SPLIT_BYTES =
-		NODE_PAYLOAD_MAX - ITEM_HEADER_BYTES - TREE_VALUE_MAX
+	NODE_SPLIT_BYTES = NODE_PAYLOAD_MAX - ITEM_HEADER_BYTES - TREE_VALUE_MAX
 };
 
 struct node {

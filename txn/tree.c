@@ -69,8 +69,9 @@ int tree_top(const struct cursor *c, const struct root *r, struct node **out,
 	return find_clean(c, &r->ptr, out, held_out, miss);
 }
 
-int tree_child(const struct cursor *c, const struct node *node, unsigned int idx,
-	       struct node **out, bool *held_out, struct ptr *miss)
+int tree_child(const struct cursor *c, const struct node *node,
+	       unsigned int idx, struct node **out, bool *held_out,
+	       struct ptr *miss)
 {
 	struct ptr ptr;
 

@@ -362,13 +362,12 @@ struct build {
 static void build_start(struct build *b, struct apply *a, uint8_t level,
 			size_t total, bool full, struct result *res)
 {
-	size_t k = total <= NODE_PAYLOAD_MAX ? 1 :
-					       total / NODE_SPLIT_BYTES + 1;
+	size_t k = total <= NODE_PAYLOAD_MAX ? 1 : total / NODE_SPLIT_BYTES + 1;
 
 	*b = (struct build){ .a = a,
 			     .level = level,
-			     .target_bytes = full || k == 1 ? NODE_PAYLOAD_MAX :
-							      total / k + 1,
+			     .target_bytes = full || k == 1 ? NODE_PAYLOAD_MAX
+							    : total / k + 1,
 			     .res = res };
 	*res = (struct result){ 0 };
 }
@@ -425,9 +424,9 @@ static bool merge_next(struct merge *m, struct key *key, struct val *val)
 			*key = node_key(m->old, m->i);
 		else if (m->w.p == m->w.pend)
 			return false;
-		c = m->w.p == m->w.pend ? -1 :
-		    !has_old		? 1 :
-					  key_cmp(key, &m->w.p->key);
+		c = m->w.p == m->w.pend ? -1
+		    : !has_old		? 1
+					: key_cmp(key, &m->w.p->key);
 		if (c <= 0)
 			m->i++;
 		if (c >= 0) {
@@ -539,8 +538,8 @@ static void leaf_in_place(struct apply *a, struct node *leaf,
 				.shrunk = leaf->live < before };
 }
 
-static void apply_leaf(struct apply *a, struct node *leaf,
-		       const struct work *w, struct result *res)
+static void apply_leaf(struct apply *a, struct node *leaf, const struct work *w,
+		       struct result *res)
 {
 	if (is_own(a, leaf) && leaf->live + put_bytes(w) <= NODE_PAYLOAD_MAX)
 		leaf_in_place(a, leaf, w, res);
@@ -877,7 +876,9 @@ static int prepare_top(struct apply *a, const struct root *root,
 int tree_apply(struct cursor *c, struct root *root, uint64_t gen,
 	       const struct batch *b)
 {
-	struct apply a = { .c = c, .t = c->tree, .gen = gen, .bytes = b->bytes };
+	struct apply a = {
+		.c = c, .t = c->tree, .gen = gen, .bytes = b->bytes
+	};
 	struct result res = { 0 };
 	struct node *top;
 	struct work w;
@@ -890,8 +891,8 @@ int tree_apply(struct cursor *c, struct root *root, uint64_t gen,
 	err = put_in_order(&a, b);
 	if (err)
 		goto out;
-	w = (struct work){ a.points, a.points + a.npoints,
-			   a.ranges, a.ranges + a.nranges,
+	w = (struct work){ a.points,	 a.points + a.npoints,
+			   a.ranges,	 a.ranges + a.nranges,
 			   KEY(0, 0, 0), KEY_LAST };
 	err = prepare_top(&a, root, &top, &w);
 	if (err)

@@ -33,8 +33,9 @@ void tree_node_put(const struct tree *t, struct node *node);
  * dirty one without. */
 int tree_top(const struct cursor *c, const struct root *r, struct node **out,
 	     bool *held_out, struct ptr *miss);
-int tree_child(const struct cursor *c, const struct node *node, unsigned int idx,
-	       struct node **out, bool *held_out, struct ptr *miss);
+int tree_child(const struct cursor *c, const struct node *node,
+	       unsigned int idx, struct node **out, bool *held_out,
+	       struct ptr *miss);
 /* Keep a clean node, whose reference is taken over, until cursor_release. On
  * -ENOMEM the reference is dropped. */
 int cursor_hold(struct cursor *c, struct node *node);

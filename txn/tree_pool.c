@@ -125,7 +125,7 @@ void tree_node_put(const struct tree *t, struct node *node)
 
 void tree_get_stats(const struct tree *t, struct tree_stats *out)
 {
-	out->dirty_nodes = __atomic_load_n(&t->pool->dirty_nodes,
-					   __ATOMIC_RELAXED);
+	out->dirty_nodes =
+		__atomic_load_n(&t->pool->dirty_nodes, __ATOMIC_RELAXED);
 	out->dirty_bytes = out->dirty_nodes * TREE_NODE_MAX;
 }

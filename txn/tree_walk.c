@@ -358,8 +358,8 @@ static int check_items(struct check *c, const struct node *node,
 			if (key_cmp(&prev, &key) >= 0)
 				return bad(c, node, "item %u out of order", i);
 		}
-		if (node->level ? val.len != PTR_BYTES :
-				  val.len > TREE_VALUE_MAX)
+		if (node->level ? val.len != PTR_BYTES
+				: val.len > TREE_VALUE_MAX)
 			return bad(c, node, "item %u: %zu bytes", i, val.len);
 	}
 	if (live != node->live || live > NODE_PAYLOAD_MAX)

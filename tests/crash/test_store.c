@@ -42,7 +42,8 @@ static struct key key_of(unsigned int i)
 	return KEY(20 + i % 7, 3, i * 1000);
 }
 
-static size_t value_of(unsigned int i, uint32_t tag, uint8_t buf[TREE_VALUE_MAX])
+static size_t value_of(unsigned int i, uint32_t tag,
+		       uint8_t buf[TREE_VALUE_MAX])
 {
 	size_t len = 4 + (tag * 37 + i) % 700;
 
@@ -128,9 +129,9 @@ static void random_changes(struct fixture *f, struct change_arg *a)
 	a->n = 1 + (unsigned int)rng_below(&f->rng, 8);
 	for (unsigned int i = 0; i < a->n; i++) {
 		a->c[i].key = (unsigned int)rng_below(&f->rng, KEYS);
-		a->c[i].tag = rng_below(&f->rng, 4) ?
-				      (uint32_t)rng_next(&f->rng) | 1 :
-				      0;
+		a->c[i].tag = rng_below(&f->rng, 4)
+				      ? (uint32_t)rng_next(&f->rng) | 1
+				      : 0;
 	}
 }
 
@@ -343,8 +344,8 @@ static void assert_promises(struct fixture *f, struct store *s, size_t cut)
 	load_head(s, &m, &number);
 	assert_true(number == acked || number == acked + 1);
 	if (number && number <= h->ncommits)
-		assert_memory_equal(
-			&m, &h->state[h->commits[number - 1].step], sizeof(m));
+		assert_memory_equal(&m, &h->state[h->commits[number - 1].step],
+				    sizeof(m));
 	assert_int_equal(view_read(store_working(s), load_fn, &m), 0);
 	assert_true(was_a_state(h, first, cut, &m));
 }

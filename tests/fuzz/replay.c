@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { BITS_MAX = 4096, CUT_MAX = 4096 };
 
-/* A block of exactly size bytes, so that sanitizers see the first one beyond. */
+/* A block of exactly size bytes, so that sanitizers see the first one beyond.
+ */
 static void run(const uint8_t *data, size_t size, size_t flip_bit)
 {
 	uint8_t *copy = malloc(size ? size : 1);

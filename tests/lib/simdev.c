@@ -209,8 +209,8 @@ static void name_add(struct simdev *sim, const char *name, struct sim_file *f)
 {
 	struct sim_name *n;
 
-	sim->names = must(realloc(sim->names, (sim->nnames + 1) *
-						      sizeof(*sim->names)));
+	sim->names = must(
+		realloc(sim->names, (sim->nnames + 1) * sizeof(*sim->names)));
 	n = &sim->names[sim->nnames++];
 	set_text(n->name, name);
 	n->file = f;
@@ -252,14 +252,13 @@ static struct sim_op *op_add(struct simdev *sim, unsigned int kind,
 
 	if (sim->nops == sim->cap_ops) {
 		sim->cap_ops = sim->cap_ops ? 2 * sim->cap_ops : 256;
-		sim->ops = must(realloc(sim->ops,
-					sim->cap_ops * sizeof(*sim->ops)));
+		sim->ops = must(
+			realloc(sim->ops, sim->cap_ops * sizeof(*sim->ops)));
 	}
 	op = &sim->ops[sim->nops++];
-	*op = (struct sim_op){ .kind = kind,
-			       .file = f ? f->idx : 0,
-			       .off = off,
-			       .len = len };
+	*op = (struct sim_op){
+		.kind = kind, .file = f ? f->idx : 0, .off = off, .len = len
+	};
 	return op;
 }
 
@@ -555,7 +554,7 @@ static int sim_list(struct dev *dev, const char *name, dev_list_fn fn,
 		    void *arg)
 {
 	struct simdev *sim = sim_of(dev);
-	char (*v)[DEV_NAME_MAX] = NULL;
+	char(*v)[DEV_NAME_MAX] = NULL;
 	char folder[DEV_NAME_MAX];
 	size_t n = 0, skip = *name ? strlen(name) + 1 : 0;
 	int err = enter(sim, SIM_LIST, false);
@@ -584,9 +583,10 @@ static int sim_space(struct dev *dev, uint64_t *free_bytes_out)
 
 	if (err)
 		return err;
-	*free_bytes_out = !sim->capacity	      ? (uint64_t)1 << 40 :
-			  sim->used > sim->capacity ? 0 :
-						      sim->capacity - sim->used;
+	*free_bytes_out = !sim->capacity ? (uint64_t)1 << 40
+			  : sim->used > sim->capacity
+				  ? 0
+				  : sim->capacity - sim->used;
 	return leave(sim, 0);
 }
 

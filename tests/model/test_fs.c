@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Random operations on files against a trivial model in memory: names, contents,
- * attributes, ranges, commits, aborts, checkpoints followed by a crash, clean
- * reopenings. SEED and ROUNDS may be given.
+ * Random operations on files against a trivial model in memory: names,
+ * contents, attributes, ranges, commits, aborts, checkpoints followed by a
+ * crash, clean reopenings. SEED and ROUNDS may be given.
  */
 #include "fs/fs.h"
 
@@ -58,8 +58,9 @@ static const struct fs_cred root_cred = { .fsetid = true };
 
 static const char *name_of(int i)
 {
-	static const char *const names[NAMES] = { "a",	"bb", "c c", "d\n",
-						  "\xff", "f.txt", "long-name" };
+	static const char *const names[NAMES] = { "a",	      "bb",   "c c",
+						  "d\n",      "\xff", "f.txt",
+						  "long-name" };
 	return names[i];
 }
 
@@ -536,9 +537,8 @@ static struct fs_file *file_for(struct fixture *f, int *node)
 	*node = any_file(f);
 	if (*node < 0)
 		return NULL;
-	assert_int_equal(fs_file_open(fs_working(f->fs),
-				      f->now.n[*node].ino, &file),
-			 0);
+	assert_int_equal(
+		fs_file_open(fs_working(f->fs), f->now.n[*node].ino, &file), 0);
 	return file;
 }
 
@@ -749,9 +749,8 @@ static void op_attr(struct fixture *f)
 		return;
 	}
 	memset(value, 'A' + (int)rng_below(&f->rng, 26), len);
-	assert_int_equal(fs_setxattr(fs_working(f->fs), n->ino, name, value,
-				     len, 0),
-			 0);
+	assert_int_equal(
+		fs_setxattr(fs_working(f->fs), n->ino, name, value, len, 0), 0);
 	free(n->xattr[k]);
 	n->xattr[k] = strndup(value, len);
 }
@@ -778,9 +777,8 @@ static void op_fsync(struct fixture *f)
 	int node = any_file(f);
 
 	if (node >= 0)
-		assert_int_equal(fs_fsync(fs_working(f->fs),
-					  f->now.n[node].ino),
-				 0);
+		assert_int_equal(
+			fs_fsync(fs_working(f->fs), f->now.n[node].ino), 0);
 }
 
 static void op_commit(struct fixture *f)
@@ -862,10 +860,10 @@ static void op_reopen(struct fixture *f)
 
 static void step(struct fixture *f)
 {
-	static void (*const often[])(struct fixture *f) = {
-		op_make,     op_make,  op_write, op_write,   op_write,
-		op_truncate, op_remove, op_rename, op_link,  op_attr,
-		op_handle,   op_fallocate, op_copy, op_seek, op_fsync
+	static void (*const often[])(struct fixture * f) = {
+		op_make,     op_make,	   op_write,  op_write, op_write,
+		op_truncate, op_remove,	   op_rename, op_link,	op_attr,
+		op_handle,   op_fallocate, op_copy,   op_seek,	op_fsync
 	};
 	uint64_t dice = rng_below(&f->rng, 300);
 

@@ -170,8 +170,9 @@ static void random_put(struct fixture *f, struct batch *b, struct model *m,
 	struct item it = { .key = *key, .tag = rng_next(&f->rng) };
 	uint8_t buf[TREE_VALUE_MAX];
 
-	it.len = rng_below(&f->rng, 20) ? rng_below(&f->rng, 60) :
-					  rng_below(&f->rng, TREE_VALUE_MAX + 1);
+	it.len = rng_below(&f->rng, 20)
+			 ? rng_below(&f->rng, 60)
+			 : rng_below(&f->rng, TREE_VALUE_MAX + 1);
 	fill(buf, &it);
 	assert_int_equal(batch_put(b, key, buf, it.len), 0);
 	model_put(m, &it);
@@ -214,8 +215,8 @@ static void random_op(struct fixture *f, struct batch *b, struct model *m)
 static void random_batch(struct fixture *f, struct root *root, struct model *m)
 {
 	struct batch b;
-	uint64_t n = rng_below(&f->rng, 4) ? rng_below(&f->rng, 5) :
-					     rng_below(&f->rng, 60);
+	uint64_t n = rng_below(&f->rng, 4) ? rng_below(&f->rng, 5)
+					   : rng_below(&f->rng, 60);
 
 	batch_init(&b);
 	while (n--)
@@ -231,9 +232,9 @@ static int get(struct fixture *f, struct cursor *c, const struct root *root,
 	int err;
 
 	for (;;) {
-		err = which == 0 ? tree_get(c, a, val) :
-		      which > 0	 ? tree_next(c, a, b, key, val) :
-				   tree_prev(c, a, b, key, val);
+		err = which == 0  ? tree_get(c, a, val)
+		      : which > 0 ? tree_next(c, a, b, key, val)
+				  : tree_prev(c, a, b, key, val);
 		if (err != -EAGAIN)
 			return err;
 		assert_int_equal(tree_load(c), 0);
@@ -253,8 +254,8 @@ static void assert_state(struct fixture *f, const struct root *root,
 		fail_msg("%s", why);
 	cursor_init(&c, &f->tree, root);
 	for (size_t i = 0; i < m->n; i++) {
-		assert_int_equal(
-			get(f, &c, root, 1, &from, &last, &key, &val), 0);
+		assert_int_equal(get(f, &c, root, 1, &from, &last, &key, &val),
+				 0);
 		assert_int_equal(key_cmp(&key, &m->v[i].key), 0);
 		assert_val(&val, &m->v[i]);
 		from = key;

@@ -31,7 +31,7 @@ int main(int argc, char **argv)
 			printf("ok\n");
 		} else if (!strncmp(line, "sync", 4)) {
 			printf("%s\n", msync(p, 4096, MS_SYNC) ? strerror(errno)
-								: "ok");
+							       : "ok");
 		} else {
 			break;
 		}

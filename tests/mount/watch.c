@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * watch DIR ROUNDS: does a switch look like one instant? Stages a change of
- * many kinds in the mount DIR, aborts it, again and again, while readers look by
- * open, stat, listings and missing names, and writers run through the switch.
- * Once any reader has seen the new state (head), nobody may see the old one
- * (staged). Exit status 1 with what was seen.
+ * many kinds in the mount DIR, aborts it, again and again, while readers look
+ * by open, stat, listings and missing names, and writers run through the
+ * switch. Once any reader has seen the new state (head), nobody may see the old
+ * one (staged). Exit status 1 with what was seen.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -206,8 +206,10 @@ static void *reader(void *arg)
 			seen_head = true;
 		}
 		if (s == STAGED && before && phase == p) {
-			fprintf(stderr, "watch: the old state after the new "
-					"one: kind %u, number %d\n", kind, i);
+			fprintf(stderr,
+				"watch: the old state after the new "
+				"one: kind %u, number %d\n",
+				kind, i);
 			failed = true;
 		}
 	}

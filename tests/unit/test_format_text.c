@@ -70,16 +70,14 @@ static void test_every_truncation_is_damage(void **state)
 
 static void test_numbers_out_of_range_are_damage(void **state)
 {
-	static const char big[] =
-		"txnfs-store 1\n"
-		"uuid 01234567-89ab-cdef-0123-456789abcdef\n"
-		"small_segment_bytes 18446744073709551616\n"
-		"bulk_segment_bytes 1\nreserve_bytes 1\n";
-	static const char sign[] =
-		"txnfs-store 1\n"
-		"uuid 01234567-89ab-cdef-0123-456789abcdef\n"
-		"small_segment_bytes -1\n"
-		"bulk_segment_bytes 1\nreserve_bytes 1\n";
+	static const char big[] = "txnfs-store 1\n"
+				  "uuid 01234567-89ab-cdef-0123-456789abcdef\n"
+				  "small_segment_bytes 18446744073709551616\n"
+				  "bulk_segment_bytes 1\nreserve_bytes 1\n";
+	static const char sign[] = "txnfs-store 1\n"
+				   "uuid 01234567-89ab-cdef-0123-456789abcdef\n"
+				   "small_segment_bytes -1\n"
+				   "bulk_segment_bytes 1\nreserve_bytes 1\n";
 	struct format_text f;
 
 	assert_int_equal(format_text_parse(big, sizeof(big) - 1, &f),
@@ -93,7 +91,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fields_and_unknown_keys_are_read),
 		cmocka_unit_test(test_what_is_written_is_read),
-		cmocka_unit_test(test_other_versions_are_told_apart_from_damage),
+		cmocka_unit_test(
+			test_other_versions_are_told_apart_from_damage),
 		cmocka_unit_test(test_every_truncation_is_damage),
 		cmocka_unit_test(test_numbers_out_of_range_are_damage),
 	};

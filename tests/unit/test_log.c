@@ -87,8 +87,7 @@ static void test_flushed_bytes_survive_a_power_cut(void **state)
 	assert_true(simdev_ops(f->sim) >= done + 4);
 	for (cut = done; cut <= simdev_ops(f->sim); cut++) {
 		for (int mode = 0; mode < SIM_MODES; mode++) {
-			struct simdev *img =
-				simdev_image(f->sim, cut, mode, 7);
+			struct simdev *img = simdev_image(f->sim, cut, mode, 7);
 			struct log *l = open_log(img, &f->env);
 
 			assert_bytes(l, pos, 5000, 0x5a);
@@ -128,8 +127,7 @@ static void test_a_failed_flush_stops_the_log(void **state)
 	assert_true(simdev_has_failed(f->sim));
 	/* The device works again: still nothing is retried. */
 	assert_int_equal(log_flush(f->log, LOG_SMALL, NULL), -EIO);
-	assert_int_equal(log_append(f->log, LOG_SMALL, 1, &b, 1, &other),
-			 -EIO);
+	assert_int_equal(log_append(f->log, LOG_SMALL, 1, &b, 1, &other), -EIO);
 	lbuf_put(b);
 	assert_bytes(f->log, pos, 100, 1);
 }

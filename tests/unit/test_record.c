@@ -50,9 +50,8 @@ static void test_what_is_encoded_is_decoded(void **state)
 		size_t len, need;
 		uint8_t *buf = encode(&a, &len);
 
-		assert_int_equal(record_decode(buf, len, a.pos, uuid, &b,
-					       &need),
-				 0);
+		assert_int_equal(
+			record_decode(buf, len, a.pos, uuid, &b, &need), 0);
 		assert_int_equal(a.seq, b.seq);
 		assert_int_equal(a.sum, b.sum);
 		assert_int_equal(a.time_ns, b.time_ns);
@@ -86,9 +85,8 @@ static void test_every_flipped_bit_is_found(void **state)
 
 	for (size_t bit = 0; bit < len * 8; bit++) {
 		buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		assert_int_not_equal(record_decode(buf, len, a.pos, uuid, &b,
-						   &need),
-				     0);
+		assert_int_not_equal(
+			record_decode(buf, len, a.pos, uuid, &b, &need), 0);
 		buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
 	record_release(&a);

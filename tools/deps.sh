@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# deps.sh [--check]: what building and testing needs, as Debian packages.
+# Installs what is missing when root and apt is there, otherwise names it.
+# --check only names it. Exit status 1: something is missing.
+set -u
+packages=(
+	# building
+	gcc make pkg-config libfuse3-dev fuse3 libxxhash-dev libjansson-dev
+	# tests
+	libcmocka-dev jq perl-base attr sqlite3 git e2fsprogs util-linux procps
+	openssl
+)
+extra=(
+	# make CC=clang, fuzz, format, lint
+	clang clang-format cppcheck shellcheck
+)
+[ "${1-}" != --extra ] || packages=("${extra[@]}")
+
+missing=()
+for p in "${packages[@]}"; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] ||
+		missing+=("$p")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+if ! command -v dpkg-query >/dev/null; then
+	echo "deps: not a Debian system; what is wanted, as named there:" \
+		"${packages[*]}" >&2
+	exit 0
+fi
+if [ "${1-}" = --check ] || [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	echo "deps: missing packages; install them with:" >&2
+	echo "  apt-get install ${missing[*]}" >&2
+	exit 1
+fi
+echo "deps: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 2>&1 ||
+	{
+		apt-get update -qq &&
+			apt-get install -y -qq --no-install-recommends \
+				"${missing[@]}" >/dev/null
+	}
