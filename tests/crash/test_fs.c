@@ -1,0 +1,513 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Files under power cuts and failing calls: a recorded run of file operations,
+ * commits, checkpoints, fsyncs and aborts. After a cut anywhere, head is the
+ * last acknowledged commit (or the one under way), whole; what is staged is a
+ * state that was made durable, not older than the last acknowledged; every
+ * invariant of files holds.
+ */
+#include "fs/fs.h"
+
+#include "tests/lib/simdev.h"
+#include "tests/lib/test.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+
+enum { FILES = 12, EVENTS_MAX = 400, BLOCK = 4096 };
+
+/* A moment that made a state durable, or tried to. */
+struct event {
+	size_t before, after; /* device operations */
+	uint64_t digest; /* of the working state */
+	uint64_t file_ino, file_digest; /* fsync: of this file alone */
+	bool commit, done;
+};
+
+struct fixture {
+	struct simdev *sim;
+	struct env env;
+	struct store *store;
+	struct fs *fs;
+	struct rng rng;
+	struct event ev[EVENTS_MAX];
+	size_t nev;
+};
+
+static const struct fs_cred cred = { .fsetid = true };
+
+static void quiet(struct env *env, enum env_level level, const char *text)
+{
+}
+
+static int open_on(struct fixture *f, struct simdev *sim, bool create)
+{
+	struct store_params p = { .dev = simdev_dev(sim),
+				  .env = &f->env,
+				  .cache_bytes = 64 << 10,
+				  .check_item = fs_check_item,
+				  .small_segment_bytes = 512 << 10,
+				  .bulk_segment_bytes = 512 << 10,
+				  .reserve_bytes = 512 << 10 };
+	struct fs_params fp = { .buffer_bytes = 1 << 20 };
+	struct store_error text;
+	int err;
+
+	err = create ? store_create(&p, &f->store, &text)
+		     : store_open(&p, &f->store, &text);
+	if (err) {
+		f->store = NULL;
+		return err;
+	}
+	err = fs_open(f->store, &fp, &f->fs);
+	if (err) {
+		store_abandon(f->store);
+		f->store = NULL;
+		f->fs = NULL;
+	}
+	return err;
+}
+
+static void close_all(struct fixture *f)
+{
+	if (f->fs)
+		fs_abandon(f->fs);
+	if (f->store)
+		store_abandon(f->store);
+	f->fs = NULL;
+	f->store = NULL;
+}
+
+/* --- what a state holds, as one number --- */
+
+struct digest {
+	struct fs_view *v;
+	XXH3_state_t *x;
+	int err;
+};
+
+static int file_digest(struct fs_view *v, uint64_t ino, uint64_t *out)
+{
+	static uint8_t buf[256 << 10];
+	XXH3_state_t *x = XXH3_createState();
+	struct fs_file *file;
+	uint64_t off = 0;
+	size_t got = 1;
+	int err;
+
+	assert_non_null(x);
+	XXH3_64bits_reset(x);
+	err = fs_file_open(v, ino, &file);
+	if (!err) {
+		while (!err && got) {
+			err = fs_read(file, off, buf, sizeof(buf), &got);
+			if (!err)
+				XXH3_64bits_update(x, buf, got);
+			off += got;
+		}
+		fs_file_put(file);
+	}
+	*out = XXH3_64bits_digest(x);
+	XXH3_freeState(x);
+	return err;
+}
+
+static int digest_entry(void *arg, const struct fs_dirent *e)
+{
+	struct digest *d = arg;
+	uint64_t v[4] = { e->ino, e->attr->mode, e->attr->size,
+			  e->attr->nlink };
+
+	XXH3_64bits_update(d->x, e->name, e->len);
+	XXH3_64bits_update(d->x, v, sizeof(v));
+	if (S_ISREG(e->attr->mode)) {
+		d->err = file_digest(d->v, e->ino, &v[0]);
+		XXH3_64bits_update(d->x, v, sizeof(v[0]));
+	} else if (S_ISDIR(e->attr->mode)) {
+		d->err = fs_readdir(d->v, e->ino, 0, true, digest_entry, d);
+	}
+	return d->err;
+}
+
+static int digest(struct fs_view *v, uint64_t *out)
+{
+	struct digest d = { .v = v, .x = XXH3_createState() };
+	int err;
+
+	assert_non_null(d.x);
+	XXH3_64bits_reset(d.x);
+	err = fs_readdir(v, FS_ROOT_INO, 0, true, digest_entry, &d);
+	*out = XXH3_64bits_digest(d.x);
+	XXH3_freeState(d.x);
+	return err ? err : d.err;
+}
+
+static int head_digest(struct fixture *f, uint64_t *out)
+{
+	struct root root;
+	struct fs_view *v;
+	char why[256];
+	int err;
+
+	store_head(f->store, &root, NULL);
+	err = fs_view_new(f->fs, &root, &v);
+	if (!err) {
+		err = digest(v, out);
+		if (!err && fs_check(v, true, why, sizeof(why)))
+			fail_msg("head: %s", why);
+		fs_view_put(v);
+	}
+	root_put(store_tree(f->store), &root);
+	return err;
+}
+
+/* --- the run --- */
+
+static struct event *event_begin(struct fixture *f)
+{
+	struct event *e = &f->ev[f->nev];
+
+	assert_true(f->nev < EVENTS_MAX);
+	*e = (struct event){ .before = simdev_ops(f->sim),
+			     .after = SIZE_MAX };
+	f->nev++;
+	return e;
+}
+
+static void name_of(char buf[16], uint64_t i)
+{
+	snprintf(buf, 16, "f%u", (unsigned int)i);
+}
+
+static int random_change(struct fixture *f)
+{
+	struct fs_view *w = fs_working(f->fs);
+	struct fs_new new_ = { .mode = S_IFREG | 0644 };
+	char name[16], other[16];
+	struct fs_attr attr;
+	struct fs_file *file;
+	static uint8_t buf[40 * BLOCK];
+	size_t len;
+	int err;
+
+	name_of(name, rng_below(&f->rng, FILES));
+	name_of(other, rng_below(&f->rng, FILES));
+	err = fs_lookup(w, FS_ROOT_INO, name, strlen(name), &attr);
+	if (err == -ENOENT)
+		err = fs_make(w, &cred, FS_ROOT_INO, name, strlen(name), &new_,
+			      &attr, NULL);
+	if (err)
+		return err;
+	switch (rng_below(&f->rng, 8)) {
+	case 0:
+		return fs_unlink(w, FS_ROOT_INO, name, strlen(name), NULL);
+	case 1:
+	case 2:
+		return fs_rename(w, FS_ROOT_INO, name, strlen(name),
+				 FS_ROOT_INO, other, strlen(other), 0, NULL);
+	case 3:
+		err = fs_link(w, attr.ino, FS_ROOT_INO, other, strlen(other),
+			      NULL);
+		return err == -EEXIST ? 0 : err;
+	default:
+		break;
+	}
+	err = fs_file_open(w, attr.ino, &file);
+	if (err)
+		return err;
+	len = rng_below(&f->rng, 3) ? rng_below(&f->rng, 800) + 1
+				    : rng_below(&f->rng, sizeof(buf)) + 1;
+	memset(buf, (int)rng_below(&f->rng, 256), len);
+	if (rng_below(&f->rng, 5))
+		err = fs_write(file, &cred, rng_below(&f->rng, 3 * BLOCK), buf,
+			       len, false);
+	else
+		err = fs_truncate(file, len);
+	fs_file_put(file);
+	return err;
+}
+
+static int do_checkpoint(struct fixture *f)
+{
+	struct event *e = event_begin(f);
+	int err = digest(fs_working(f->fs), &e->digest);
+
+	if (!err)
+		err = fs_checkpoint(f->fs);
+	e->after = err ? SIZE_MAX : simdev_ops(f->sim);
+	e->done = !err;
+	return err;
+}
+
+/* More than a window, so that it goes to the bulk head. */
+static int write_much(struct fixture *f, uint64_t ino)
+{
+	static uint8_t buf[70 * BLOCK];
+	struct fs_file *file;
+	int err;
+
+	memset(buf, (int)rng_below(&f->rng, 256), sizeof(buf));
+	err = fs_file_open(fs_working(f->fs), ino, &file);
+	if (err)
+		return err;
+	err = fs_write(file, &cred, 0, buf, sizeof(buf), false);
+	fs_file_put(file);
+	return err;
+}
+
+static int do_fsync(struct fixture *f)
+{
+	struct fs_view *w = fs_working(f->fs);
+	struct fs_attr attr;
+	struct event *e;
+	char name[16];
+	int err;
+
+	name_of(name, rng_below(&f->rng, FILES));
+	err = fs_lookup(w, FS_ROOT_INO, name, strlen(name), &attr);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	/* Only this file is dirty afterwards, so the state is one of ours. */
+	err = do_checkpoint(f);
+	if (!err)
+		err = write_much(f, attr.ino);
+	if (err)
+		return err;
+	e = event_begin(f);
+	err = digest(w, &e->digest);
+	e->file_ino = attr.ino;
+	if (!err)
+		err = file_digest(w, attr.ino, &e->file_digest);
+	if (!err)
+		err = fs_fsync(w, attr.ino);
+	if (!err) {
+		e->after = simdev_ops(f->sim);
+		e->done = true;
+	}
+	return err;
+}
+
+static int do_event(struct fixture *f)
+{
+	struct event *e;
+	uint64_t number;
+	int kind = (int)rng_below(&f->rng, 4), err;
+
+	if (kind == 3)
+		return do_fsync(f);
+	if (kind == 0)
+		return do_checkpoint(f);
+	e = event_begin(f);
+	e->commit = kind == 1;
+	if (kind == 2) { /* abort: head's state, staged anew */
+		err = head_digest(f, &e->digest);
+		if (!err)
+			err = fs_abort(f->fs);
+	} else {
+		err = digest(fs_working(f->fs), &e->digest);
+		if (!err)
+			err = fs_commit(f->fs, 0, NULL, 0, &number);
+	}
+	if (err < 0)
+		return err;
+	e->after = simdev_ops(f->sim);
+	e->done = true;
+	return 0;
+}
+
+static int run(struct fixture *f, unsigned int events)
+{
+	struct event *e = event_begin(f);
+	uint64_t number;
+	int err;
+
+	e->commit = true;
+	err = digest(fs_working(f->fs), &e->digest);
+	if (!err)
+		err = fs_commit(f->fs, 0, NULL, 0, &number);
+	if (err < 0)
+		return err;
+	e->after = simdev_ops(f->sim);
+	e->done = true;
+	for (unsigned int i = 0; i < events; i++) {
+		for (uint64_t n = rng_below(&f->rng, 6); n; n--) {
+			err = random_change(f);
+			if (err)
+				return err;
+		}
+		err = do_event(f);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	*state = f;
+	f->sim = simdev_new();
+	env_init_host(&f->env);
+	f->env.log = quiet;
+	assert_int_equal(open_on(f, f->sim, true), 0);
+	simdev_settle(f->sim);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	close_all(f);
+	simdev_free(f->sim);
+	free(f);
+	return 0;
+}
+
+/* --- judging --- */
+
+/* May the state be the one of event i after a cut at op? */
+static bool began(const struct event *e, size_t cut)
+{
+	return e->before <= cut;
+}
+
+static void judge(struct fixture *f, struct simdev *img, size_t cut)
+{
+	uint64_t head, now;
+	size_t acked_commit = SIZE_MAX, acked = SIZE_MAX;
+	bool head_ok = false, now_ok = false;
+	char why[256];
+	int err;
+
+	for (size_t i = 0; i < f->nev; i++) {
+		if (!f->ev[i].done || f->ev[i].after > cut)
+			continue;
+		acked = i;
+		if (f->ev[i].commit)
+			acked_commit = i;
+	}
+	err = open_on(f, img, false);
+	if (err)
+		fail_msg("cut %zu: cannot open: %s", cut, strerror(-err));
+	if (fs_check(fs_working(f->fs), true, why, sizeof(why)))
+		fail_msg("cut %zu: %s", cut, why);
+	if (acked_commit != SIZE_MAX) {
+		assert_int_equal(head_digest(f, &head), 0);
+		assert_int_equal(digest(fs_working(f->fs), &now), 0);
+		for (size_t i = acked_commit; i < f->nev; i++)
+			if (f->ev[i].commit && began(&f->ev[i], cut))
+				head_ok |= head == f->ev[i].digest;
+		for (size_t i = acked; i < f->nev; i++)
+			if (began(&f->ev[i], cut))
+				now_ok |= now == f->ev[i].digest;
+		if (!head_ok)
+			fail_msg("cut %zu: head is no commit's state", cut);
+		if (!now_ok)
+			fail_msg("cut %zu: staged state was never durable",
+				 cut);
+	}
+	if (acked != SIZE_MAX && f->ev[acked].file_ino &&
+	    (acked + 1 == f->nev || !began(&f->ev[acked + 1], cut))) {
+		uint64_t got;
+
+		assert_int_equal(file_digest(fs_working(f->fs),
+					     f->ev[acked].file_ino, &got),
+				 0);
+		assert_int_equal(got, f->ev[acked].file_digest);
+	}
+	close_all(f);
+}
+
+static void test_power_cuts(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t seed = test_seed(3);
+	size_t only = (size_t)test_param("CUT", UINT64_MAX);
+	size_t last;
+
+	f->rng.s = seed;
+	assert_int_equal(run(f, (unsigned int)test_param("EVENTS", 40)), 0);
+	last = simdev_ops(f->sim);
+	close_all(f);
+	assert_true(last > 50);
+	for (size_t cut = 0; cut <= last; cut++) {
+		if (only != SIZE_MAX && cut != only)
+			continue;
+		for (int mode = 0; mode < SIM_MODES; mode++) {
+			struct simdev *img;
+
+			img = simdev_image(f->sim, cut, (enum sim_mode)mode,
+					   seed + cut);
+			judge(f, img, cut);
+			simdev_free(img);
+		}
+	}
+}
+
+/* Each call of the device fails in turn, for ever after: nothing acknowledged
+ * is lost, and the store says that it stopped or goes on. */
+static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
+			  bool for_ever)
+{
+	uint64_t seed = test_seed(9);
+
+	for (uint64_t nth = 1;; nth++) {
+		struct simdev *img;
+		int err;
+
+		close_all(f);
+		simdev_free(f->sim);
+		f->sim = simdev_new();
+		f->nev = 0;
+		f->rng.s = seed;
+		assert_int_equal(open_on(f, f->sim, true), 0);
+		simdev_settle(f->sim);
+		simdev_fail(f->sim, mask, nth, err_no, for_ever);
+		err = run(f, 12);
+		if (!simdev_has_failed(f->sim)) {
+			assert_int_equal(err, 0);
+			assert_true(nth > 5);
+			break;
+		}
+		simdev_fail(f->sim, 0, 0, 0, false);
+		close_all(f);
+		img = simdev_image(f->sim, simdev_ops(f->sim), SIM_DROP, 1);
+		judge(f, img, simdev_ops(f->sim));
+		simdev_free(img);
+	}
+}
+
+static void test_failing_writes_and_syncs(void **state)
+{
+	failing_calls(*state, SIM_WRITE | SIM_SYNC | SIM_SYNC_DIR, EIO, true);
+}
+
+static void test_a_failure_that_does_not_last(void **state)
+{
+	failing_calls(*state, SIM_WRITE | SIM_SYNC, EIO, false);
+}
+
+static void test_no_space(void **state)
+{
+	failing_calls(*state, SIM_WRITE | SIM_ALLOCATE | SIM_CREATE, ENOSPC,
+		      true);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_power_cuts, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_failing_writes_and_syncs,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_failure_that_does_not_last, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_space, setup, teardown)
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
