@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Any bytes as an item of a file: 1 byte kind, 8 bytes off, the value. */
+#include "fs/item.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct item_attr a;
+	uint8_t buf[ATTR_BYTES];
+	struct key key;
+	struct val v;
+
+	if (size < 9)
+		return 0;
+	key = KEY(5, data[0], get_le64(data + 1));
+	v = (struct val){ .p = data + 9, .len = size - 9 };
+	if (!item_check(&key, &v) && key.kind == ITEM_KIND_ATTR) {
+		ASSERT(!item_attr_decode(&v, &a));
+		item_attr_encode(&a, buf);
+		put_le32(buf + ATTR_OFF_ZERO, get_le32(v.p + ATTR_OFF_ZERO));
+		ASSERT(!memcmp(buf, v.p, sizeof(buf)));
+	}
+	return 0;
+}

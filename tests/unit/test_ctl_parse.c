@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/ctl_parse.h"
+
+#include "tests/lib/test.h"
+
+static int check(const char *s)
+{
+	return ctl_check(s, strlen(s));
+}
+
+static void test_commands(void **state)
+{
+	struct ctl_command c;
+	const char *s = "commit  a message \nabort";
+	size_t used;
+
+	assert_int_equal(ctl_parse_line(s, strlen(s), &c, &used), 0);
+	assert_int_equal(c.verb, CTL_COMMIT);
+	assert_int_equal(c.arg_len, strlen("a message"));
+	assert_memory_equal(c.arg, "a message", c.arg_len);
+	assert_int_equal(used, 19);
+	s += used;
+	assert_int_equal(ctl_parse_line(s, strlen(s), &c, &used), 0);
+	assert_int_equal(c.verb, CTL_ABORT);
+	assert_int_equal(c.arg_len, 0);
+	assert_int_equal(used, 5);
+	assert_int_equal(check("commit"), 0);
+	assert_int_equal(check("commit\n"), 0);
+	assert_int_equal(check("abort \n"), 0);
+	assert_int_equal(check("commit gr\xc3\xb6\xc3\x9f""er\n"), 0);
+}
+
+static void test_what_is_refused(void **state)
+{
+	static const char *const bad[] = {
+		"",	       "\n",		"x\n",	    "commits\n",
+		"Commit\n",    " commit\n",	"abort x",  "commit \x01\n",
+		"commit \xff", "commit \xc0\x80", "commit\nx", "commit\n\n",
+		"commit \x7f", "commit \xed\xa0\x80"
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(check(bad[i]), -EINVAL);
+	assert_int_equal(ctl_check("commit\0", 7), -EINVAL);
+	assert_int_equal(ctl_check("commit a\0b\n", 11), -EINVAL);
+}
+
+static void test_the_longest_line(void **state)
+{
+	char line[CTL_LINE_MAX + 2];
+
+	memset(line, 'x', sizeof(line));
+	memcpy(line, "commit ", 7);
+	line[CTL_LINE_MAX] = '\n';
+	assert_int_equal(ctl_check(line, CTL_LINE_MAX + 1), 0);
+	line[CTL_LINE_MAX] = 'x';
+	line[CTL_LINE_MAX + 1] = '\n';
+	assert_int_equal(ctl_check(line, CTL_LINE_MAX + 2), -EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_what_is_refused),
+		cmocka_unit_test(test_the_longest_line)
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fs/holder.h"
+
+#include "tests/lib/test.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+struct fixture {
+	char dir[64];
+	int fd;
+	struct holder *a, *b;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	*state = f;
+	snprintf(f->dir, sizeof(f->dir), "/tmp/txnfs-holder.XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	f->fd = open(f->dir, O_RDONLY | O_DIRECTORY);
+	assert_true(f->fd >= 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	holder_release(f->a);
+	holder_release(f->b);
+	(void)unlinkat(f->fd, "lock", 0);
+	close(f->fd);
+	(void)rmdir(f->dir);
+	free(f);
+	return 0;
+}
+
+static void test_one_holder_who_is_named(void **state)
+{
+	struct fixture *f = *state;
+	struct holder_info info;
+
+	assert_int_equal(holder_probe(f->fd, &info), 1);
+	assert_int_equal(holder_take(f->fd, false, "/some where\n/x", 0,
+				     &f->a, &info),
+			 0);
+	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->b, &info),
+			 -EBUSY);
+	assert_int_equal(info.pid, getpid());
+	assert_string_equal(info.mountpoint, "/some where\n/x");
+	assert_int_equal(holder_probe(f->fd, &info), 0);
+	assert_int_equal(info.pid, getpid());
+	holder_release(f->a);
+	f->a = NULL;
+	assert_int_equal(holder_probe(f->fd, &info), 1);
+	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->b, &info), 0);
+}
+
+static void test_readers_share(void **state)
+{
+	struct fixture *f = *state;
+	struct holder_info info;
+	struct holder *w;
+
+	assert_int_equal(holder_take(f->fd, true, "", 0, &f->a, &info),
+			 -ENOENT);
+	assert_int_equal(holder_take(f->fd, false, "", 0, &w, &info), 0);
+	holder_release(w);
+	assert_int_equal(holder_take(f->fd, true, "", 0, &f->a, &info), 0);
+	assert_int_equal(holder_take(f->fd, true, "", 0, &f->b, &info), 0);
+	assert_int_equal(holder_take(f->fd, false, "", 0, &w, &info), -EBUSY);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_one_holder_who_is_named,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_readers_share, setup,
+						teardown)
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

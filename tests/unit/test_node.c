@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "txn/node.h"
+
+#include "tests/lib/test.h"
+#include "txn/cache.h"
+
+static struct node *sample(unsigned int n)
+{
+	struct node *node = node_new();
+	uint8_t value[40];
+
+	assert_non_null(node);
+	for (unsigned int i = 0; i < n; i++) {
+		struct key key = KEY(10 + i / 4, 2, i * 3);
+
+		memset(value, (int)i, sizeof(value));
+		node_insert(node, i, &key, value, i % sizeof(value), NULL);
+	}
+	return node;
+}
+
+static void test_what_is_encoded_is_decoded(void **state)
+{
+	struct node *node = sample(30), *got;
+	size_t len = node_encoded_bytes(node);
+	uint8_t buf[TREE_NODE_MAX];
+	struct ptr ptr;
+
+	node_encode(node, buf);
+	ptr = node_seal(0x8001230, buf, len);
+	assert_int_equal(ptr.pos, 0x8001230);
+	assert_int_equal(ptr.len, len);
+	assert_int_equal(node_decode(buf, len, &ptr, 0, &got), 0);
+	assert_int_equal(got->n, 30);
+	for (unsigned int i = 0; i < 30; i++) {
+		struct key a = node_key(node, i), b = node_key(got, i);
+		struct val v = node_val(got, i);
+
+		assert_int_equal(key_cmp(&a, &b), 0);
+		assert_int_equal(v.len, i % 40);
+		for (size_t k = 0; k < v.len; k++)
+			assert_int_equal(v.p[k], i);
+	}
+	clean_node_put(got);
+	node_free_memory(node);
+}
+
+static void test_every_flipped_bit_is_seen(void **state)
+{
+	struct node *node = sample(6), *got;
+	size_t len = node_encoded_bytes(node);
+	uint8_t buf[TREE_NODE_MAX];
+	struct ptr ptr;
+
+	node_encode(node, buf);
+	ptr = node_seal(0x8001230, buf, len);
+	for (size_t bit = 0; bit < len * 8; bit++) {
+		buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		assert_int_equal(node_decode(buf, len, &ptr, 0, &got),
+				 -EFSBADCRC);
+		buf[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	}
+	node_free_memory(node);
+}
+
+static void test_an_intact_node_elsewhere_or_of_another_level(void **state)
+{
+	struct node *node = sample(6), *got;
+	size_t len = node_encoded_bytes(node);
+	uint8_t buf[TREE_NODE_MAX];
+	struct ptr ptr;
+
+	node_encode(node, buf);
+	ptr = node_seal(0x8001230, buf, len);
+	assert_int_equal(node_decode(buf, len, &ptr, 1, &got), -EFSCORRUPTED);
+	ptr.pos += 8;
+	assert_int_equal(node_decode(buf, len, &ptr, 0, &got), -EFSCORRUPTED);
+	node_free_memory(node);
+}
+
+static void test_bounds_and_removal(void **state)
+{
+	struct node *node = sample(20);
+	struct key key = KEY(12, 2, 25); /* between 24 and 27 */
+
+	assert_int_equal(node_lower_bound(node, &key), 9);
+	key.off = 27;
+	assert_int_equal(node_lower_bound(node, &key), 9);
+	node_remove(node, 9);
+	assert_int_equal(node->n, 19);
+	assert_int_equal(node_key(node, 9).off, 30);
+	key = KEY(99, 0, 0);
+	assert_int_equal(node_lower_bound(node, &key), 19);
+	node_free_memory(node);
+}
+
+static void test_a_node_takes_no_more_than_fits(void **state)
+{
+	struct node *node = node_new();
+	static const uint8_t value[TREE_VALUE_MAX];
+	unsigned int n = 0;
+
+	assert_non_null(node);
+	while (node_fits(node, sizeof(value))) {
+		struct key key = KEY(1, 1, n);
+
+		node_insert(node, n++, &key, value, sizeof(value), NULL);
+	}
+	assert_true(n >= 3);
+	assert_true(node_encoded_bytes(node) <= TREE_NODE_MAX);
+	assert_true(node_encoded_bytes(node) + item_bytes(sizeof(value)) >
+		    TREE_NODE_MAX);
+	node_free_memory(node);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_is_encoded_is_decoded),
+		cmocka_unit_test(test_every_flipped_bit_is_seen),
+		cmocka_unit_test(
+			test_an_intact_node_elsewhere_or_of_another_level),
+		cmocka_unit_test(test_bounds_and_removal),
+		cmocka_unit_test(test_a_node_takes_no_more_than_fits)
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
