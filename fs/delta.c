@@ -167,7 +167,9 @@ static bool has_entry(const struct fs_delta *d, size_t ndiffer, uint64_t dir,
 	struct fs_delta_name want = { .dir = dir };
 	const struct fs_delta_name *e;
 
-	e = bsearch(&want, d->entries, ndiffer, sizeof(want), entry_cmp);
+	e = ndiffer ? bsearch(&want, d->entries, ndiffer, sizeof(want),
+			      entry_cmp)
+		    : NULL;
 	if (!e)
 		return false;
 	while (e > d->entries && e[-1].dir == dir)

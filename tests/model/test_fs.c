@@ -542,6 +542,11 @@ static struct fs_file *file_for(struct fixture *f, int *node)
 	return file;
 }
 
+static struct mnode *node_at(struct fixture *f, int node)
+{
+	return node < 0 ? NULL : &f->now.n[node];
+}
+
 static size_t random_size(struct fixture *f)
 {
 	switch (rng_below(&f->rng, 4)) {
@@ -560,7 +565,7 @@ static void op_write(struct fixture *f)
 {
 	int node;
 	struct fs_file *file = file_for(f, &node);
-	struct mnode *n = &f->now.n[node];
+	struct mnode *n = node_at(f, node);
 	size_t off, len;
 	bool append = !rng_below(&f->rng, 4);
 	uint8_t *buf;
@@ -616,7 +621,7 @@ static void op_fallocate(struct fixture *f)
 				     FALLOC_FL_INSERT_RANGE };
 	int node, mode = modes[rng_below(&f->rng, 6)], err;
 	struct fs_file *file = file_for(f, &node);
-	struct mnode *n = &f->now.n[node];
+	struct mnode *n = node_at(f, node);
 	size_t off = random_size(f), len = random_size(f) + 1;
 	bool shift = mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE);
 
@@ -659,7 +664,7 @@ static void op_seek(struct fixture *f)
 {
 	int node;
 	struct fs_file *file = file_for(f, &node);
-	struct mnode *n = &f->now.n[node];
+	struct mnode *n = node_at(f, node);
 	uint64_t off = random_size(f), data, hole;
 	int err;
 
