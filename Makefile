@@ -82,7 +82,10 @@ CFLAGS_txn = -Wconversion -Wno-sign-conversion
 $(call rel,$(MOUNT_SRC)) $(call chk,$(MOUNT_SRC)): \
 	CFLAGS_FILE = $(call pkg,--cflags,fuse3)
 
-$(B)/rel/lib%.a $(B)/chk/lib%.a:
+# Two rules: a pattern with two targets makes both at once.
+$(B)/rel/lib%.a:
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(B)/chk/lib%.a:
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(B)/rel/libtxn.a: $(call rel,$(TXN_SRC))
 $(B)/chk/libtxn.a: $(call chk,$(TXN_SRC))

@@ -63,6 +63,113 @@ static void recall_names(struct sw *s)
 	}
 }
 
+/* --- companions of databases --- */
+
+/* Count an inode as one whose contents differ, called (dir, name). */
+static int delta_add(struct fs_delta *d, uint64_t ino, uint64_t dir,
+		     const char *name, size_t len)
+{
+	struct fs_delta_inode *inodes;
+	struct fs_delta_name *entries;
+	size_t at = 0;
+	char *names;
+
+	inodes = realloc(d->inodes, (d->ninodes + 1) * sizeof(*inodes));
+	if (!inodes)
+		return -ENOMEM;
+	d->inodes = inodes;
+	entries = realloc(d->entries, (d->nentries + 1) * sizeof(*entries));
+	if (!entries)
+		return -ENOMEM;
+	d->entries = entries;
+	names = realloc(d->names, d->names_bytes + len);
+	if (!names || d->names_bytes + len > UINT32_MAX)
+		return -ENOMEM;
+	d->names = names;
+	while (at < d->ninodes && inodes[at].ino < ino)
+		at++;
+	if (at < d->ninodes && inodes[at].ino == ino) {
+		inodes[at].flags |= FS_DELTA_DATA;
+	} else {
+		memmove(inodes + at + 1, inodes + at,
+			(d->ninodes - at) * sizeof(*inodes));
+		inodes[at] = (struct fs_delta_inode){ ino, FS_DELTA_DATA };
+		d->ninodes++;
+	}
+	memcpy(names + d->names_bytes, name, len);
+	entries[d->nentries++] = (struct fs_delta_name){
+		.dir = dir,
+		.a_ino = ino,
+		.b_ino = ino,
+		.name_off = (uint32_t)d->names_bytes,
+		.name_len = (uint16_t)len
+	};
+	d->names_bytes += len;
+	return 0;
+}
+
+static const char *const companions[] = { "", "-wal", "-shm", "-journal" };
+
+/* The length of X in X-wal and so on. */
+static size_t base_len(const char *name, size_t len)
+{
+	for (size_t i = 1; i < ARRAY_LEN(companions); i++) {
+		size_t n = strlen(companions[i]);
+
+		if (len > n && !memcmp(name + len - n, companions[i], n))
+			return len - n;
+	}
+	return len;
+}
+
+static int add_companion(struct sw *s, uint64_t dir, const char *name)
+{
+	const struct fs_delta_inode *d;
+	struct fs_attr attr;
+	int err;
+
+	if (strlen(name) > FS_NAME_MAX)
+		return 0;
+	err = fs_lookup(fs_working(s->m->fs), dir, name, strlen(name), &attr);
+	if (err)
+		return err == -ENOENT || err == -ENOTDIR ? 0 : err;
+	d = fs_delta_find(s->delta, attr.ino);
+	if (!S_ISREG(attr.mode) ||
+	    (d && d->flags & (FS_DELTA_DATA | FS_DELTA_GONE)))
+		return 0;
+	return delta_add(s->delta, attr.ino, dir, name, strlen(name));
+}
+
+/*
+ * A database is several files: SQLite's X, X-wal, X-journal and X-shm. A program
+ * that has it open across the switch must not go on with some of the old ones
+ * and some of the new: it would write what it knows of the old X-wal into X.
+ * And X-shm is a shared mapping that may never have reached us. So when one of
+ * them gets other contents, all of them are other files.
+ */
+static int add_companions(struct sw *s)
+{
+	size_t n = s->delta->nentries;
+	char name[FS_NAME_MAX + 16];
+	int err = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct fs_delta_name e = s->delta->entries[i];
+		size_t len;
+
+		memcpy(name, s->delta->names + e.name_off, e.name_len);
+		len = base_len(name, e.name_len);
+		for (size_t k = 0; k < ARRAY_LEN(companions) && !err; k++) {
+			snprintf(name + len, sizeof(name) - len, "%s",
+				 companions[k]);
+			err = add_companion(s, e.dir, name);
+		}
+		if (err)
+			break;
+	}
+	return err;
+}
+
 /* A new delta from the working view as it is; what it names is recalled. */
 static int round_begin(struct sw *s)
 {
@@ -76,6 +183,8 @@ static int round_begin(struct sw *s)
 	err = fs_freeze(s->m->fs, &s->now);
 	if (!err)
 		err = fs_delta_new(s->m->fs, &s->now, &s->to, &s->delta);
+	if (!err)
+		err = add_companions(s);
 	if (err)
 		return err;
 	wait_for_replies(s->m);

@@ -102,6 +102,28 @@ got=$(answer get 6)
 [ "$got" = C ] || [ "$got" = B ] || fail "the mapping shows '$got'"
 exec 3>&-
 
+# --- a database in WAL mode with a connection across an abort: its shared
+# memory must not tell the next one about frames that are gone ---
+if command -v sqlite3 >/dev/null; then
+	sqlite3 "$D/db" "pragma journal_mode=wal; create table t(x);
+		insert into t values(1);" >/dev/null
+	commit
+	coproc SQL { sqlite3 "$D/db" 2>&1; }
+	sql_in=${SQL[1]} sql_out=${SQL[0]} sql_pid=$SQL_PID
+	echo "insert into t values(2),(3); select count(*) from t;" >&"$sql_in"
+	read -r -t 10 got <&"$sql_out"
+	same "rows staged" "$got" 3
+	abort
+	same "rows after abort" "$(sqlite3 "$D/db" 'select count(*) from t')" 1
+	sqlite3 "$D/db" "insert into t values(9)" || fail "insert after abort"
+	same "integrity" "$(sqlite3 "$D/db" 'pragma integrity_check')" ok
+	same "rows" "$(sqlite3 "$D/db" 'select sum(x) from t')" 10
+	echo ".quit" >&"$sql_in" 2>/dev/null
+	wait "$sql_pid" 2>/dev/null
+	same "rows when it ended" "$(sqlite3 "$D/db" 'select sum(x) from t')" 10
+	commit
+fi
+
 # --- commit: nothing happens to anybody ---
 exec 3<"$D/f" 4>>"$D/f"
 echo one >&4
