@@ -87,8 +87,32 @@ enum {
 	CAT_COMMIT_OFF_CHANGES = 32, /* u64 */
 	CAT_COMMIT_OFF_BYTES = 40, /* u64 */
 	CAT_COMMIT_OFF_MESSAGE_BYTES = 48, /* u32 */
-	CAT_COMMIT_BYTES = 52,
-	CAT_MESSAGE_CHUNK_BYTES = 1000
+	CAT_COMMIT_OFF_NAMES = 52, /* u32, tags that name it */
+	CAT_COMMIT_BYTES = 56,
+	CAT_MESSAGE_CHUNK_BYTES = 1000,
+
+	CAT_OBJ_NAMES = 2, /* off: hash << 16 | collision << 8 | piece */
+	CAT_OBJ_DISCARDED = 3, /* off: number << 8 | piece */
+	CAT_KIND_NAMED = 1, /* piece 0: below; further ones: the message */
+
+	CAT_NAMED_OFF_PTR_POS = 0, /* u64 */
+	CAT_NAMED_OFF_PTR_SUM = 8, /* u64 */
+	CAT_NAMED_OFF_PTR_LEN = 16, /* u32 */
+	CAT_NAMED_OFF_UID = 20, /* u32 */
+	CAT_NAMED_OFF_TIME = 24, /* i64, ns since 1970 */
+	CAT_NAMED_OFF_NUMBER = 32, /* u64, a tag's commit; else head then */
+	CAT_NAMED_OFF_MESSAGE_BYTES = 40, /* u32 */
+	CAT_NAMED_OFF_KIND = 44, /* u8: 1 snapshot, 2 tag, 3 discarded */
+	CAT_NAMED_OFF_NAME_LEN = 45, /* u8 */
+	CAT_NAMED_OFF_NAME = 46,
+
+	CAT_OBJ_SETTINGS = 4, /* off: which; value: u64 */
+	CAT_KIND_SETTING = 1,
+	CAT_SETTING_KEEP_LAST = 1,
+	CAT_SETTING_KEEP_DISCARDED = 2,
+	CAT_SETTING_PUSH_MAPS = 3,
+	CAT_SETTING_BYTES = 8,
+	CAT_SETTING_UNNAMED = 100 /* commits without a tag, counted */
 };
 
 /* --- 6. Items of files --- */

@@ -262,6 +262,8 @@ int store_create(const struct store_params *params, struct store **store_out,
 	err = open_log(s);
 	if (!err)
 		err = create_first_record(s);
+	if (!err)
+		err = catalog_load_settings(s);
 	if (err)
 		goto out;
 	what = "writing .txn/format";
@@ -397,6 +399,8 @@ int store_open(const struct store_params *params, struct store **store_out,
 		err = adopt_record(s, &rec);
 	if (!err)
 		err = load_head_info(s, err_out);
+	if (!err)
+		err = catalog_load_settings(s);
 	if (!err && !s->read_only)
 		err = start_writing(s, err_out);
 out:
@@ -516,6 +520,39 @@ int store_commit(struct store *store, struct view *view,
 	return err;
 }
 
+int store_change_catalog(struct store *store, struct view *view,
+			 const struct catalog_change *change)
+{
+	struct queue_req req = { .view = view, .change = change };
+	int err;
+
+	if (store->read_only)
+		return -EROFS;
+	if (change->message_bytes > STORE_MESSAGE_MAX)
+		return -EINVAL;
+	err = store_queue_run(store, &req);
+	if (!err && change->op == CATALOG_SET)
+		__atomic_store_n(&store->settings[change->setting],
+				 change->number, __ATOMIC_RELAXED);
+	return err;
+}
+
+int store_switch(struct store *store, struct view *view,
+		 const struct switch_req *sw, uint64_t *number_out)
+{
+	struct queue_req req = { .view = view, .sw = sw };
+	int err;
+
+	if (store->read_only || view->read_only)
+		return -EROFS;
+	if (sw->message_bytes > STORE_MESSAGE_MAX)
+		return -EINVAL;
+	err = store_queue_run(store, &req);
+	if (!err && number_out)
+		*number_out = req.number;
+	return err;
+}
+
 int store_checkpoint(struct store *store, struct view *view)
 {
 	struct queue_req req = { .view = view };
@@ -564,9 +601,9 @@ void store_get_stats(struct store *store, struct store_stats *out)
 	};
 }
 
-/* Commits are numbered without holes up to head, and the newest is head. */
+/* Commits descend from head, which is the newest. */
 struct order_check {
-	uint64_t expect;
+	uint64_t newest, last;
 	bool wrong;
 };
 
@@ -574,8 +611,9 @@ static int check_order(void *arg, const struct commit_info *info)
 {
 	struct order_check *o = arg;
 
-	o->wrong = info->number != o->expect;
-	o->expect--;
+	o->wrong = o->last ? info->number >= o->last
+			   : info->number != o->newest;
+	o->last = info->number;
 	return o->wrong;
 }
 
@@ -591,13 +629,13 @@ static int check_catalog(struct store *store, char *why, size_t why_bytes)
 		return -ENOMEM;
 	store_head(store, &head, info);
 	root_put(&store->tree, &head);
-	o.expect = info->number;
+	o.newest = info->number;
 	free(info);
-	err = store_each_commit(store, o.expect, check_order, &o);
-	if (!err && (o.wrong || o.expect)) {
+	err = store_each_commit(store, UINT64_MAX, check_order, &o);
+	if (!err && (o.wrong || (o.newest && !o.last))) {
 		(void)snprintf(why, why_bytes,
-			       "catalog: commit @%llu is missing",
-			       (unsigned long long)(o.expect + o.wrong));
+			       "catalog: the newest commit is not head, @%llu",
+			       (unsigned long long)o.newest);
 		err = -EFSCORRUPTED;
 	}
 	return err;

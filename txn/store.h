@@ -19,6 +19,7 @@
 
 enum {
 	STORE_MESSAGE_MAX = 3900, /* bytes of a commit message */
+	STORE_NAME_MAX = 64,
 	STORE_FORMAT_VERSION = 1
 };
 
@@ -104,6 +105,7 @@ struct commit_info {
 	uint32_t uid;
 	uint64_t changes; /* as the committer counted, for log and status */
 	uint64_t bytes;
+	uint32_t names; /* tags that name it */
 	struct ptr root;
 	size_t message_bytes;
 	char message[STORE_MESSAGE_MAX + 1]; /* NUL-terminated; any bytes */
@@ -134,6 +136,96 @@ struct commit_req {
  */
 int store_commit(struct store *store, struct view *view,
 		 const struct commit_req *req, uint64_t *number_out);
+
+/* --- names: snapshots, tags, discarded states --- */
+
+enum store_name_kind {
+	STORE_SNAPSHOT = 1, /* a state of a view, staged changes included */
+	STORE_TAG, /* of a commit, which is then never dropped */
+	STORE_DISCARDED /* what a switch replaced: "@discarded-N" */
+};
+
+struct name_info {
+	enum store_name_kind kind;
+	struct ptr root;
+	uint64_t number; /* a tag's commit; else what head was */
+	int64_t time_ns;
+	uint32_t uid;
+	size_t message_bytes;
+	char name[STORE_NAME_MAX + 1];
+	char message[STORE_MESSAGE_MAX + 1]; /* NUL-terminated */
+};
+
+/* [A-Za-z0-9][A-Za-z0-9._-]{0,63}, not head, staged or working. */
+bool store_name_is_valid(const char *name);
+
+/* 1: no such name. "@discarded-N" is one too. */
+int store_get_name(struct store *store, const char *name,
+		   struct name_info *out);
+/* Names in no order, then discarded states from the oldest on; fn's other than
+ * 0 ends it. */
+int store_each_name(struct store *store,
+		    int (*fn)(void *arg, const struct name_info *info),
+		    void *arg);
+
+/* Settings of the store, kept in it. */
+enum store_setting {
+	STORE_KEEP_LAST = 1, /* unnamed commits that are kept; 0: all */
+	STORE_KEEP_DISCARDED, /* the same of discarded states */
+	STORE_PUSH_MAPS, /* before a commit; 0: do not */
+	STORE_SETTINGS
+};
+
+enum { STORE_KEEP_LAST_DEFAULT = 10, STORE_KEEP_DISCARDED_DEFAULT = 3 };
+
+uint64_t store_get_setting(struct store *store, enum store_setting which);
+
+/* A change of the catalog, durable on return. */
+struct catalog_change {
+	enum {
+		CATALOG_SNAPSHOT, /* name := what view shows now */
+		CATALOG_TAG, /* name := commit number */
+		CATALOG_DELETE, /* name goes; also "@discarded-N" */
+		CATALOG_SET /* setting := number */
+	} op;
+	const char *name;
+	uint64_t number;
+	enum store_setting setting;
+	uint32_t uid;
+	const char *message;
+	size_t message_bytes;
+	/* SNAPSHOT: as in commit_req. */
+	view_fn enter;
+	view_done_fn entered;
+	void *arg;
+};
+
+/* -EEXIST, -ENOENT (name or commit), -EINVAL (not a name), and as
+ * store_commit. */
+int store_change_catalog(struct store *store, struct view *view,
+			 const struct catalog_change *change);
+
+/*
+ * Give a view another state, durable on return. flip() does it in memory, as
+ * the leader of the queue (no record is made meanwhile): view_flip(), *old_out
+ * becomes the state before. What it returns other than 0 is returned, and
+ * nothing happened. discard: keep the state before as a discarded one (left out
+ * when there is no memory or space for it). to: when not NULL, that state (a
+ * written one) also becomes head, as a new commit, by the same record.
+ */
+struct switch_req {
+	int (*flip)(void *arg, struct root *old_out);
+	void *arg;
+	bool discard;
+	const struct root *to;
+	uint32_t uid;
+	const char *message;
+	size_t message_bytes;
+	uint64_t changes, bytes; /* of that commit */
+};
+
+int store_switch(struct store *store, struct view *view,
+		 const struct switch_req *req, uint64_t *number_out);
 
 /* Durable on return: all that was entered in the view before the call,
  * staged. -EIO: the store has stopped. */

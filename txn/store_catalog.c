@@ -29,6 +29,7 @@ static void encode_commit(const struct commit_info *info,
 	put_le64(buf + CAT_COMMIT_OFF_BYTES, info->bytes);
 	put_le32(buf + CAT_COMMIT_OFF_MESSAGE_BYTES,
 		 (uint32_t)info->message_bytes);
+	put_le32(buf + CAT_COMMIT_OFF_NAMES, info->names);
 }
 
 static int decode_commit(const struct val *val, struct commit_info *info)
@@ -49,19 +50,26 @@ static int decode_commit(const struct val *val, struct commit_info *info)
 	info->changes = get_le64(p + CAT_COMMIT_OFF_CHANGES);
 	info->bytes = get_le64(p + CAT_COMMIT_OFF_BYTES);
 	info->message_bytes = message_bytes;
+	info->names = get_le32(p + CAT_COMMIT_OFF_NAMES);
 	return 0;
 }
 
-static int insert_fn(struct vtx *tx, void *arg)
+int tx_put_commit_item(struct vtx *tx, const struct commit_info *info)
 {
-	const struct commit_info *info = arg;
 	struct key key = commit_key(info->number);
 	uint8_t buf[CAT_COMMIT_BYTES];
+
+	encode_commit(info, buf);
+	return vtx_put(tx, &key, buf, sizeof(buf));
+}
+
+int tx_put_commit(struct vtx *tx, const struct commit_info *info)
+{
+	struct key key;
 	size_t done = 0;
 	int err;
 
-	encode_commit(info, buf);
-	err = vtx_put(tx, &key, buf, sizeof(buf));
+	err = tx_put_commit_item(tx, info);
 	for (size_t i = 0; !err && done < info->message_bytes; i++) {
 		size_t n = min_u64(info->message_bytes - done,
 				   CAT_MESSAGE_CHUNK_BYTES);
@@ -73,12 +81,30 @@ static int insert_fn(struct vtx *tx, void *arg)
 	return err;
 }
 
-int catalog_insert(struct store *store, const struct commit_info *info)
+int tx_del_commit(struct vtx *tx, uint64_t number)
 {
-	struct commit_info copy = *info;
+	struct key key = commit_key(number);
+	struct key from = message_key(number, 0);
+	struct key to = message_key(number, 0xff);
+	int err;
 
-	return view_update(store->catalog, VIEW_PRIVILEGED, insert_fn, NULL,
-			   &copy);
+	err = vtx_del(tx, &key);
+	return err ? err : vtx_del_range(tx, &from, &to);
+}
+
+int tx_next_commit(struct vtx *tx, uint64_t from_number,
+		   struct commit_info *info)
+{
+	struct key from = commit_key(from_number);
+	struct key to = commit_key(UINT64_MAX), key;
+	struct val val;
+	int err;
+
+	err = vtx_next(tx, &from, &to, &key, &val);
+	if (err)
+		return err;
+	info->number = key.off;
+	return decode_commit(&val, info);
 }
 
 struct get_arg {

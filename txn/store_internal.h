@@ -45,7 +45,10 @@ struct view {
 struct queue_req {
 	struct queue_req *next;
 	struct view *view;
-	const struct commit_req *commit; /* NULL: a checkpoint */
+	/* One of these, or none: a checkpoint. */
+	const struct commit_req *commit;
+	const struct catalog_change *change;
+	const struct switch_req *sw;
 	bool closing; /* a closing record, even when nothing changed */
 	int result;
 	uint64_t number;
@@ -86,6 +89,10 @@ struct store {
 	struct root head;
 	struct commit_info head_info;
 
+	/* atomic: states dropped from the catalog since the last sweep */
+	uint64_t n_dropped;
+	uint64_t settings[STORE_SETTINGS]; /* atomic */
+
 	/* atomic, for statistics */
 	uint64_t n_commits, n_checkpoints, last_commit_ns, last_commit_bytes;
 };
@@ -93,8 +100,30 @@ struct store {
 /* store_queue.c */
 int store_queue_run(struct store *store, struct queue_req *req);
 
-/* store_catalog.c */
-int catalog_insert(struct store *store, const struct commit_info *info);
+/* store_catalog.c: commits in the catalog; in view_fns */
+int tx_put_commit(struct vtx *tx, const struct commit_info *info);
+int tx_put_commit_item(struct vtx *tx, const struct commit_info *info);
+int tx_del_commit(struct vtx *tx, uint64_t number);
+/* The first at or after from_number (without its message); 1: none. */
+int tx_next_commit(struct vtx *tx, uint64_t from_number,
+		   struct commit_info *info);
+
+/* store_names.c: everything that one turn changes in the catalog, in one
+ * update. Fields that do not apply are NULL. */
+struct catalog_update {
+	struct store *store;
+	const struct commit_info *commit; /* a new one; may drop old ones */
+	const struct catalog_change *change;
+	const struct ptr *state; /* SNAPSHOT: the root */
+	const struct ptr *discarded; /* keep that state */
+	uint32_t uid; /* who discarded it */
+	uint64_t head_number; /* as it will be */
+	int64_t time_ns;
+	bool dropped; /* out: something is not reachable any more */
+};
+
+int catalog_update(struct store *store, struct catalog_update *u);
+int catalog_load_settings(struct store *store);
 
 /* store_recover.c: choose the record (*rec_out is filled) and say why not. */
 int store_recover(struct store *store, struct record *rec_out,

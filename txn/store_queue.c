@@ -26,7 +26,8 @@ enum {
 /* What one turn works on. */
 struct turn {
 	struct queue_req *reqs; /* list */
-	struct queue_req *commit; /* the one among them; may be NULL */
+	/* The one among them that is more than a checkpoint; may be NULL. */
+	struct queue_req *commit;
 	int commit_err; /* refused, or 1: nothing was staged */
 	struct frozen {
 		struct view *view;
@@ -35,8 +36,10 @@ struct turn {
 	} * frozen;
 	size_t nfrozen;
 	struct commit_info *info; /* of the commit */
+	struct root old_state; /* what a switch replaced */
+	bool switched;
 	struct root old_catalog;
-	bool catalog_changed;
+	bool catalog_changed, dropped;
 	struct record rec;
 };
 
@@ -64,20 +67,26 @@ struct freeze_arg {
 
 static int freeze_fn(struct vtx *tx, void *arg)
 {
-	struct freeze_arg *a = arg;
-	const struct commit_req *c = a->req ? a->req->commit : NULL;
+	const struct freeze_arg *a = arg;
+	const struct queue_req *r = a->req;
 
-	return c && c->enter ? c->enter(tx, c->arg) : 0;
+	if (r && r->commit && r->commit->enter)
+		return r->commit->enter(tx, r->commit->arg);
+	if (r && r->change && r->change->enter)
+		return r->change->enter(tx, r->change->arg);
+	return 0;
 }
 
 static void freeze_done(void *arg)
 {
-	struct freeze_arg *a = arg;
-	const struct commit_req *c = a->req ? a->req->commit : NULL;
+	const struct freeze_arg *a = arg;
+	const struct queue_req *r = a->req;
 
 	a->f->version = a->f->view->version;
-	if (c && c->entered)
-		c->entered(c->arg);
+	if (r && r->commit && r->commit->entered)
+		r->commit->entered(r->commit->arg);
+	if (r && r->change && r->change->entered)
+		r->change->entered(r->change->arg);
 }
 
 static int turn_freeze(struct turn *t, struct view *v,
@@ -105,7 +114,12 @@ static int turn_freeze_all(struct store *store, struct turn *t)
 	t->frozen = calloc(n, sizeof(*t->frozen));
 	if (!t->frozen)
 		return -ENOMEM;
-	if (t->commit)
+	if (t->commit && t->commit->sw) {
+		t->commit_err = t->commit->sw->flip(t->commit->sw->arg,
+						    &t->old_state);
+		t->switched = !t->commit_err;
+	}
+	if (t->commit && !t->commit_err)
 		t->commit_err = turn_freeze(t, t->commit->view, t->commit);
 	for (struct queue_req *r = t->reqs; r && !err; r = r->next)
 		if (r->view && !turn_find(t, r->view))
@@ -136,6 +150,39 @@ static int turn_compare_head(struct store *store, struct turn *t,
 	return err ? 0 : 1;
 }
 
+static void fill_info(struct commit_info *info, uint32_t uid,
+		      const char *message, size_t message_bytes)
+{
+	info->number++;
+	info->uid = uid;
+	info->names = 0;
+	info->changes = 0;
+	info->bytes = 0;
+	info->message_bytes = message_bytes;
+	if (message_bytes)
+		memcpy(info->message, message, message_bytes);
+	info->message[message_bytes] = '\0';
+}
+
+/* A switch that commits the state it goes to. */
+static int turn_prepare_switch(struct store *store, struct turn *t)
+{
+	const struct switch_req *sw = t->commit->sw;
+	struct root head;
+
+	if (!sw->to)
+		return 0;
+	t->info = calloc(1, sizeof(*t->info));
+	if (!t->info)
+		return -ENOMEM;
+	store_head(store, &head, t->info);
+	root_put(&store->tree, &head);
+	fill_info(t->info, sw->uid, sw->message, sw->message_bytes);
+	t->info->changes = sw->changes;
+	t->info->bytes = sw->bytes;
+	return 0;
+}
+
 /* The commit's part before anything is appended. 1: nothing is staged. */
 static int turn_inspect(struct store *store, struct turn *t)
 {
@@ -149,24 +196,65 @@ static int turn_inspect(struct store *store, struct turn *t)
 		return -ENOMEM;
 	t->info = info;
 	store_head(store, &head, info);
-	info->number++;
+	fill_info(info, c->uid, c->message, c->message_bytes);
 	if (info->number > 1)
 		err = turn_compare_head(store, t, &head);
 	else
 		err = 0; /* the first commit may be of the empty tree */
-	info->uid = c->uid;
-	info->changes = 0;
-	info->bytes = 0;
-	info->message_bytes = c->message_bytes;
-	if (c->message_bytes)
-		memcpy(info->message, c->message, c->message_bytes);
-	info->message[c->message_bytes] = '\0';
 	if (!err && c->inspect)
 		err = c->inspect(c->arg, &head, &t->frozen[0].root, info);
 	root_put(&store->tree, &head);
 	if (err < 0 || err == 1)
 		return err;
 	return err ? -ECANCELED : 0;
+}
+
+/* The state that a switch replaced. Without memory or space for it the switch
+ * happens all the same. */
+static bool turn_keep_discarded(struct store *store, struct turn *t)
+{
+	if (!t->switched || !t->commit->sw->discard)
+		return false;
+	return !tree_write_out(&store->tree, &t->old_state, NULL);
+}
+
+static int turn_change_catalog(struct store *store, struct turn *t)
+{
+	const struct queue_req *r = t->commit;
+	struct catalog_update u = {
+		.commit = t->info,
+		.change = r && !t->commit_err ? r->change : NULL,
+		.head_number = t->info ? t->info->number
+				       : store->last.head_number,
+		.time_ns = store->env->now_ns(store->env)
+	};
+	int err;
+
+	if (u.change)
+		u.state = &t->frozen[0].root.ptr;
+	if (turn_keep_discarded(store, t)) {
+		u.discarded = &t->old_state.ptr;
+		u.uid = r->sw->uid;
+	}
+	if (!u.commit && !u.change && !u.discarded)
+		return 0;
+	view_freeze(store->catalog, &t->old_catalog);
+	err = catalog_update(store, &u);
+	if (err && u.change) {
+		/* Refused: what waits beside it goes on. */
+		t->commit_err = err;
+		root_put(&store->tree, &t->old_catalog);
+		return 0;
+	}
+	if (err)
+		return err;
+	t->catalog_changed = true;
+	t->dropped = u.dropped;
+	view_freeze(store->catalog, &t->frozen[t->nfrozen].root);
+	t->frozen[t->nfrozen].view = store->catalog;
+	t->nfrozen++;
+	return tree_write_out(&store->tree, &t->frozen[t->nfrozen - 1].root,
+			      NULL);
 }
 
 static int turn_write_trees(struct store *store, struct turn *t)
@@ -178,20 +266,12 @@ static int turn_write_trees(struct store *store, struct turn *t)
 		if (err)
 			return err;
 	}
-	if (!t->info)
-		return 0;
-	t->info->root = t->frozen[0].root.ptr;
-	t->info->time_ns = store->env->now_ns(store->env);
-	view_freeze(store->catalog, &t->old_catalog);
-	err = catalog_insert(store, t->info);
-	if (err)
-		return err;
-	t->catalog_changed = true;
-	view_freeze(store->catalog, &t->frozen[t->nfrozen].root);
-	t->frozen[t->nfrozen].view = store->catalog;
-	t->nfrozen++;
-	return tree_write_out(&store->tree, &t->frozen[t->nfrozen - 1].root,
-			      NULL);
+	if (t->info) {
+		t->info->root = t->switched ? t->commit->sw->to->ptr
+					    : t->frozen[0].root.ptr;
+		t->info->time_ns = store->env->now_ns(store->env);
+	}
+	return turn_change_catalog(store, t);
 }
 
 /* Roots of the record before, replaced by what was frozen. */
@@ -314,6 +394,8 @@ static void turn_publish(struct store *store, struct turn *t)
 		f->view->recorded_version = f->version;
 		view_settle(f->view, &f->root);
 	}
+	if (t->dropped)
+		__atomic_add_fetch(&store->n_dropped, 1, __ATOMIC_RELAXED);
 	if (!t->info) {
 		__atomic_add_fetch(&store->n_checkpoints, 1, __ATOMIC_RELAXED);
 		return;
@@ -330,7 +412,9 @@ static void turn_publish(struct store *store, struct turn *t)
 /* Is there anything that the newest record does not say? */
 static bool turn_has_work(struct store *store, struct turn *t)
 {
-	if (t->info)
+	if (t->info || t->switched)
+		return true;
+	if (t->commit && t->commit->change && !t->commit_err)
 		return true;
 	for (struct queue_req *r = t->reqs; r; r = r->next)
 		if (r->closing && !(store->last.flags & REC_FLAG_CLOSING))
@@ -384,8 +468,12 @@ static int turn_run(struct store *store, struct turn *t)
 	err = turn_freeze_all(store, t);
 	if (err)
 		return err;
-	if (t->commit && !t->commit_err)
+	if (t->commit && !t->commit_err && t->commit->commit)
 		t->commit_err = turn_inspect(store, t);
+	if (t->switched)
+		err = turn_prepare_switch(store, t);
+	if (err)
+		return err;
 	if (t->commit_err)
 		turn_drop_commit(t);
 	return turn_make_durable(store, t);
@@ -398,6 +486,7 @@ static void turn_release(struct store *store, struct turn *t)
 	free(t->frozen);
 	free(t->info);
 	root_put(&store->tree, &t->old_catalog);
+	root_put(&store->tree, &t->old_state);
 	record_release(&t->rec);
 }
 
@@ -426,7 +515,7 @@ static void lead(struct store *store, struct turn *t)
 		r->result = err;
 	if (t->commit && !err) {
 		t->commit->result = t->commit_err;
-		if (!t->commit_err) {
+		if (!t->commit_err && t->info) {
 			t->commit->number = t->info->number;
 			note_commit(store, start, st.appended_bytes[LOG_SMALL]);
 		}
@@ -442,11 +531,13 @@ static void take_turn(struct store *store, struct turn *t)
 	while (*p) {
 		struct queue_req *r = *p;
 
-		if (r->commit && t->commit) {
+		bool special = r->commit || r->change || r->sw;
+
+		if (special && t->commit) {
 			p = &r->next;
 			continue;
 		}
-		if (r->commit)
+		if (special)
 			t->commit = r;
 		*p = r->next;
 		r->next = NULL;
