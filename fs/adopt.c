@@ -454,6 +454,9 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 				   .env = a->params->env,
 				   .check_item = fs_check_item };
 	static const char message[] = "init";
+	struct catalog_change shown = { .op = CATALOG_SET,
+					.setting = STORE_PLAIN_SHOWN,
+					.number = 1 };
 	struct stat st;
 	uint64_t number;
 	int err;
@@ -467,10 +470,11 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 	if (!err)
 		err = fill_object(a, dirfd, FS_ROOT_INO, &st);
 	if (!err)
-		err = plain_record_shown(a->fs, 1);
-	if (!err)
 		err = fs_commit(a->fs, getuid(), message, strlen(message),
 				&number);
+	if (!err)
+		err = store_change_catalog(a->store, store_working(a->store),
+					   &shown);
 	if (err) {
 		const char *why = NULL;
 

@@ -153,6 +153,32 @@ int fs_commit(struct fs *fs, uint32_t uid, const char *message,
 	return err;
 }
 
+int fs_snapshot(struct fs *fs, const char *name, uint32_t uid,
+		const char *message, size_t message_bytes)
+{
+	struct enter_op e;
+	struct catalog_change c = { .op = CATALOG_SNAPSHOT,
+				    .name = name,
+				    .uid = uid,
+				    .message = message,
+				    .message_bytes = message_bytes,
+				    .enter = op_run,
+				    .entered = op_finish,
+				    .arg = &e.op };
+	uint64_t flushed;
+	int err;
+
+	if (store_is_read_only(fs->store))
+		return -EROFS;
+	err = fv_enter_all(fs->working, false);
+	if (!err)
+		err = log_flush(fs->log, LOG_BULK, &flushed);
+	if (err)
+		return err;
+	enter_init(fs, &e);
+	return store_change_catalog(fs->store, fs->working->view, &c);
+}
+
 void fs_get_staged(struct fs *fs, struct fs_staged *out)
 {
 	out->any = __atomic_load_n(&fs->clock, __ATOMIC_SEQ_CST) !=

@@ -164,6 +164,7 @@ static void flip_done(void *arg)
 	fv_each_file(f->op.fv, flip_file, f);
 	now = __atomic_add_fetch(&fs->clock, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&fs->op_clock, now, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&fs->flip_clock, now, __ATOMIC_SEQ_CST);
 	if (f->to_head) {
 		__atomic_store_n(&fs->same_clock, now, __ATOMIC_SEQ_CST);
 		__atomic_store_n(&fs->new_bytes, 0, __ATOMIC_SEQ_CST);
@@ -184,7 +185,8 @@ static bool is_head(struct fs *fs, const struct root *r)
 }
 
 int fs_flip(struct fs *fs, const struct root *to, const struct fs_delta *delta,
-	    uint64_t version, bool force, fs_flip_fn at, void *arg)
+	    uint64_t version, bool force, fs_flip_fn at, void *arg,
+	    struct root *old_out)
 {
 	struct root old_root = ROOT_EMPTY, none = ROOT_EMPTY;
 	struct flip_op f = {
@@ -211,18 +213,55 @@ int fs_flip(struct fs *fs, const struct root *to, const struct fs_delta *delta,
 			&old_root);
 	if (err != FLIP_CHANGED)
 		track_stop(fs);
-	root_put(store_tree(fs->store), &old_root);
+	if (err)
+		root_put(store_tree(fs->store), &old_root);
+	else
+		*old_out = old_root;
 	fs_view_put(f.old);
 	return err == FLIP_CHANGED ? -EAGAIN : err;
 }
 
+void fs_flip_is_head(struct fs *fs)
+{
+	uint64_t at = __atomic_load_n(&fs->flip_clock, __ATOMIC_SEQ_CST);
+
+	__atomic_store_n(&fs->same_clock, at, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&fs->new_bytes, 0, __ATOMIC_SEQ_CST);
+}
+
+struct abort_arg {
+	struct fs *fs;
+	const struct root *head;
+};
+
+static int abort_flip(void *arg, struct root *old_out)
+{
+	struct abort_arg *a = arg;
+	struct root now = ROOT_EMPTY;
+	struct fs_delta *delta = NULL;
+	uint64_t version = fs_version(a->fs);
+	int err;
+
+	err = fs_freeze(a->fs, &now);
+	if (!err)
+		err = fs_delta_new(a->fs, &now, a->head, &delta);
+	if (!err)
+		err = fs_flip(a->fs, a->head, delta, version, true, NULL, NULL,
+			      old_out);
+	track_stop(a->fs);
+	fs_delta_free(delta);
+	root_put(store_tree(a->fs->store), &now);
+	return err;
+}
+
 int fs_abort(struct fs *fs)
 {
-	struct root head = ROOT_EMPTY, now = ROOT_EMPTY;
-	const struct tree *tree = store_tree(fs->store);
-	struct fs_delta *delta = NULL;
+	struct root head = ROOT_EMPTY;
+	struct abort_arg a = { fs, &head };
+	struct switch_req req = { .flip = abort_flip,
+				  .arg = &a,
+				  .discard = true };
 	struct commit_info *info;
-	uint64_t version;
 	int err;
 
 	info = malloc(sizeof(*info));
@@ -231,18 +270,8 @@ int fs_abort(struct fs *fs)
 	store_head(fs->store, &head, info);
 	err = info->number ? 0 : -EINVAL;
 	free(info);
-	version = fs_version(fs);
 	if (!err)
-		err = fs_freeze(fs, &now);
-	if (!err)
-		err = fs_delta_new(fs, &now, &head, &delta);
-	if (!err)
-		err = fs_flip(fs, &head, delta, version, true, NULL, NULL);
-	if (!err)
-		err = store_checkpoint(fs->store, fs->working->view);
-	track_stop(fs);
-	fs_delta_free(delta);
-	root_put(tree, &now);
-	root_put(tree, &head);
+		err = store_switch(fs->store, fs->working->view, &req, NULL);
+	root_put(store_tree(fs->store), &head);
 	return err;
 }

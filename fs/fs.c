@@ -149,12 +149,13 @@ static int fv_new(struct fs *fs, struct view *view, bool working,
 	return 0;
 }
 
-int fs_view_new(struct fs *fs, const struct root *root, struct fs_view **out)
+static int new_view(struct fs *fs, const struct root *root, bool read_only,
+		    struct fs_view **out)
 {
 	struct view *view = NULL;
 	int err;
 
-	err = view_new(fs->store, store_new_view_id(fs->store), root, true,
+	err = view_new(fs->store, store_new_view_id(fs->store), root, read_only,
 		       &view);
 	if (err)
 		return err;
@@ -162,6 +163,16 @@ int fs_view_new(struct fs *fs, const struct root *root, struct fs_view **out)
 	if (err)
 		view_free(view);
 	return err;
+}
+
+int fs_view_new(struct fs *fs, const struct root *root, struct fs_view **out)
+{
+	return new_view(fs, root, true, out);
+}
+
+int fv_new_private(struct fs *fs, const struct root *root, struct fs_view **out)
+{
+	return new_view(fs, root, false, out);
 }
 
 struct fs_view *fs_view_get(struct fs_view *fv)

@@ -338,23 +338,41 @@ const struct fs_delta_inode *fs_delta_find(const struct fs_delta *d,
  * delta's freeze and not in it. at must not call fs functions but
  * fs_view_get.
  *
- * Not durable yet: the caller follows with store_checkpoint before it
- * acknowledges (a later record never shows the old staged state again).
+ * Not durable yet: it is called from store_switch(), which makes it so.
+ * *old_out (the caller puts it) is the state before.
  */
 uint64_t fs_version(struct fs *fs);
 typedef void (*fs_flip_fn)(void *arg, struct fs_view *old, const uint64_t *late,
 			   size_t nlate);
 int fs_flip(struct fs *fs, const struct root *to, const struct fs_delta *delta,
-	    uint64_t version, bool force, fs_flip_fn at, void *arg);
+	    uint64_t version, bool force, fs_flip_fn at, void *arg,
+	    struct root *old_out);
+/* The state that the last flip went to is head now: nothing is staged, unless
+ * something changed since. */
+void fs_flip_is_head(struct fs *fs);
 
 /* Until unparked nobody changes contents: returns when those under way are
  * done (they may wait for a read of the device), later ones wait. Counted. */
 void fs_park_writes(struct fs *fs);
 void fs_unpark_writes(struct fs *fs);
 
-/* Abort without kernel caches in the way (tests, the unmounted tool): flip to
+/* Abort without kernel caches in the way (tests, before a mount): flip to
  * head, record. */
 int fs_abort(struct fs *fs);
+
+/* Snapshot of the working view, staged changes included. */
+int fs_snapshot(struct fs *fs, const char *name, uint32_t uid,
+		const char *message, size_t message_bytes);
+
+/*
+ * Graft a path of a frozen state into another state: *to_out becomes `now` with
+ * the path (and its parents, where they are missing) as it is in `from`.
+ * Contents are shared. An object keeps its inode number unless that lives on
+ * elsewhere in `now`. -ENOENT: not in from; -ENOTDIR: a file is in the way of a
+ * directory. path "" is everything. Durable when to_out is.
+ */
+int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
+	     const char *path, struct root *to_out);
 
 /* --- the difference of two states, by path: what people read --- */
 

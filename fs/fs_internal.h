@@ -86,6 +86,7 @@ struct fs {
 	uint64_t clock; /* counts changes of the working view */
 	uint64_t op_clock; /* of the last that was not buffered contents */
 	uint64_t same_clock; /* when working was last known to be head */
+	uint64_t flip_clock; /* of the last flip */
 
 	pthread_mutex_t track_lock; /* guards the next five */
 	bool tracking; /* between fs_version() and the end of a flip */
@@ -173,6 +174,10 @@ struct fs_op {
 	unsigned int ntouched;
 	uint64_t touched[OP_TOUCHED_MAX];
 };
+
+/* A view of fs that can be changed, over a root; put it. */
+int fv_new_private(struct fs *fs, const struct root *root,
+		   struct fs_view **out);
 
 int fv_read(struct fs_view *fv, struct fs_op *op);
 int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op);

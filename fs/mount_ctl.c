@@ -83,7 +83,8 @@ static int do_abort(struct mount *m, struct ctl_result *r)
 	fs_get_staged(m->fs, &st);
 	r->nothing = !st.any;
 	if (st.any)
-		err = switch_to(m, &head);
+		err = switch_to(m, &(struct switch_target){ .root = &head },
+				NULL);
 	root_put(store_tree(m->store), &head);
 	return err;
 }

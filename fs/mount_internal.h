@@ -249,8 +249,21 @@ void mount_note_error(struct mount *m, long pid, const char *command, int err,
 
 /* --- mount_switch.c --- */
 
-/* The working view becomes *to: durable on return. */
-int switch_to(struct mount *m, const struct root *to);
+/* Where a switch goes. */
+struct switch_target {
+	const struct root *root; /* a state */
+	const char *path; /* only this path of it, grafted; NULL: all */
+	bool commit; /* and it becomes head (not with a path) */
+	uint32_t uid;
+	const char *message;
+	size_t message_bytes;
+	uint64_t changes, bytes; /* of that commit */
+};
+
+/* The working view goes there: durable on return. What it showed is kept as
+ * @discarded-N. -EAGAIN: too many changes beside it. */
+int switch_to(struct mount *m, const struct switch_target *target,
+	      uint64_t *number_out);
 /* Push what programs wrote through shared mappings; best effort. */
 void push_maps(struct mount *m);
 

@@ -16,10 +16,12 @@ enum {
 
 struct sw {
 	struct mount *m;
+	const struct switch_target *target;
 	struct root now; /* the state that delta was made from */
 	struct root to;
 	struct fs_delta *delta;
 	uint64_t version;
+	bool force;
 };
 
 /* Those who may keep what they are told are done after this. */
@@ -97,13 +99,12 @@ static int delta_add(struct fs_delta *d, uint64_t ino, uint64_t dir,
 		d->ninodes++;
 	}
 	memcpy(names + d->names_bytes, name, len);
-	entries[d->nentries++] = (struct fs_delta_name){
-		.dir = dir,
-		.a_ino = ino,
-		.b_ino = ino,
-		.name_off = (uint32_t)d->names_bytes,
-		.name_len = (uint16_t)len
-	};
+	entries[d->nentries++] =
+		(struct fs_delta_name){ .dir = dir,
+					.a_ino = ino,
+					.b_ino = ino,
+					.name_off = (uint32_t)d->names_bytes,
+					.name_len = (uint16_t)len };
 	d->names_bytes += len;
 	return 0;
 }
@@ -141,11 +142,11 @@ static int add_companion(struct sw *s, uint64_t dir, const char *name)
 }
 
 /*
- * A database is several files: SQLite's X, X-wal, X-journal and X-shm. A program
- * that has it open across the switch must not go on with some of the old ones
- * and some of the new: it would write what it knows of the old X-wal into X.
- * And X-shm is a shared mapping that may never have reached us. So when one of
- * them gets other contents, all of them are other files.
+ * A database is several files: SQLite's X, X-wal, X-journal and X-shm. A
+ * program that has it open across the switch must not go on with some of the
+ * old ones and some of the new: it would write what it knows of the old X-wal
+ * into X. And X-shm is a shared mapping that may never have reached us. So when
+ * one of them gets other contents, all of them are other files.
  */
 static int add_companions(struct sw *s)
 {
@@ -170,6 +171,18 @@ static int add_companions(struct sw *s)
 	return err;
 }
 
+/* The state to go to, when the view shows `now`. */
+static int make_target(struct sw *s, const struct root *now)
+{
+	root_put(store_tree(s->m->store), &s->to);
+	if (!s->target->path) {
+		s->to = root_get(s->target->root);
+		return 0;
+	}
+	return fs_graft(s->m->fs, now, s->target->root, s->target->path,
+			&s->to);
+}
+
 /* A new delta from the working view as it is; what it names is recalled. */
 static int round_begin(struct sw *s)
 {
@@ -181,6 +194,8 @@ static int round_begin(struct sw *s)
 	root_put(tree, &s->now);
 	s->version = fs_version(s->m->fs);
 	err = fs_freeze(s->m->fs, &s->now);
+	if (!err)
+		err = make_target(s, &s->now);
 	if (!err)
 		err = fs_delta_new(s->m->fs, &s->now, &s->to, &s->delta);
 	if (!err)
@@ -213,6 +228,43 @@ static bool is_harmless(const struct sw *s, const struct fs_delta *since)
 	return true;
 }
 
+/*
+ * What changed since the recall (`since`) is elsewhere than what the switch
+ * changes: then a target made from the present state differs from it by what
+ * was recalled. Sets the new target and delta.
+ */
+static int rebase(struct sw *s, const struct root *last,
+		  const struct fs_delta *since)
+{
+	struct fs_delta *delta = NULL;
+	int err;
+
+	if (!s->target->path)
+		return -EAGAIN;
+	err = make_target(s, last);
+	if (!err)
+		err = fs_delta_new(s->m->fs, last, &s->to, &delta);
+	for (size_t i = 0; !err && i < delta->ninodes; i++) {
+		const struct fs_delta_inode *d = &delta->inodes[i];
+		const struct fs_delta_inode *r, *c;
+
+		r = fs_delta_find(s->delta, d->ino);
+		c = fs_delta_find(since, d->ino);
+		if (!r || (d->flags & ~r->flags) ||
+		    (c &&
+		     c->flags & ~(unsigned int)(FS_DELTA_DATA | FS_DELTA_ATTR |
+						FS_DELTA_MTIME)))
+			err = -EAGAIN;
+	}
+	if (err) {
+		fs_delta_free(delta);
+		return err;
+	}
+	fs_delta_free(s->delta);
+	s->delta = delta;
+	return 0;
+}
+
 static void flip_at(void *arg, struct fs_view *old, const uint64_t *late,
 		    size_t nlate)
 {
@@ -232,9 +284,10 @@ static void flip_at(void *arg, struct fs_view *old, const uint64_t *late,
 }
 
 /* With writers held back: is all that changed since the recall harmless? Then
- * flip. -EAGAIN: another round. */
-static int try_flip(struct sw *s, bool force)
+ * flip. -EAGAIN: another round. Called as the leader of the store's queue. */
+static int flip(void *arg, struct root *old_out)
 {
+	struct sw *s = arg;
 	const struct tree *tree = store_tree(s->m->store);
 	struct fs_delta *since = NULL;
 	struct root last = ROOT_EMPTY;
@@ -243,17 +296,18 @@ static int try_flip(struct sw *s, bool force)
 
 	fs_park_writes(s->m->fs);
 	version = s->version;
-	if (!force) {
+	if (!s->force) {
 		version = fs_version(s->m->fs);
 		err = fs_freeze(s->m->fs, &last);
 		if (!err)
 			err = fs_delta_new(s->m->fs, &s->now, &last, &since);
 		if (!err && !is_harmless(s, since))
-			err = -EAGAIN;
+			err = rebase(s, &last, since);
 		if (err)
 			goto out;
 	}
-	err = fs_flip(s->m->fs, &s->to, s->delta, version, force, flip_at, s);
+	err = fs_flip(s->m->fs, &s->to, s->delta, version, s->force, flip_at, s,
+		      old_out);
 out:
 	fs_unpark_writes(s->m->fs);
 	fs_delta_free(since);
@@ -261,35 +315,59 @@ out:
 	return err;
 }
 
-int switch_to(struct mount *m, const struct root *to)
+static int run_rounds(struct sw *s, struct switch_req *req,
+		      uint64_t *number_out)
 {
-	const struct tree *tree = store_tree(m->store);
-	struct sw s = { .m = m, .to = *to };
+	struct mount *m = s->m;
 	int err = -EAGAIN;
 
-	__atomic_store_n(&m->recall, true, __ATOMIC_SEQ_CST);
-	for (unsigned int i = 0; i < ROUNDS_MAX && err == -EAGAIN; i++) {
-		err = round_begin(&s);
+	for (unsigned int i = 0; i <= ROUNDS_MAX && err == -EAGAIN; i++) {
+		/* Grafted onto an older state, others' changes would be lost.
+		 */
+		s->force = i == ROUNDS_MAX;
+		if (s->force && s->target->path)
+			break;
+		err = round_begin(s);
 		if (!err)
-			err = try_flip(&s, false);
+			err = store_switch(m->store, store_working(m->store),
+					   req, number_out);
 	}
-	if (err == -EAGAIN) {
-		err = round_begin(&s);
-		if (!err)
-			err = try_flip(&s, true);
+	if (s->force && !err) {
 		pthread_mutex_lock(&m->errors_lock);
 		m->switch_not_atomic = true;
 		pthread_mutex_unlock(&m->errors_lock);
-		recall_names(&s);
+		recall_names(s);
 	}
+	return err;
+}
+
+int switch_to(struct mount *m, const struct switch_target *target,
+	      uint64_t *number_out)
+{
+	const struct tree *tree = store_tree(m->store);
+	struct sw s = { .m = m, .target = target };
+	struct switch_req req = { .flip = flip,
+				  .arg = &s,
+				  .discard = true,
+				  .to = target->commit ? target->root : NULL,
+				  .uid = target->uid,
+				  .message = target->message,
+				  .message_bytes = target->message_bytes,
+				  .changes = target->changes,
+				  .bytes = target->bytes };
+	int err;
+
+	__atomic_store_n(&m->recall, true, __ATOMIC_SEQ_CST);
+	err = run_rounds(&s, &req, number_out);
 	__atomic_store_n(&m->recall, false, __ATOMIC_SEQ_CST);
+	if (!err && target->commit)
+		fs_flip_is_head(m->fs);
 	/* Directories may have been listed into the page cache meanwhile. */
-	if (!err) {
+	if (!err)
 		recall_inodes(&s);
-		err = store_checkpoint(m->store, store_working(m->store));
-	}
 	fs_delta_free(s.delta);
 	root_put(tree, &s.now);
+	root_put(tree, &s.to);
 	return err;
 }
 

@@ -88,15 +88,6 @@ int plain_record(struct fs *fs, uint64_t ino, const struct stat *st)
 	return view_update(store_plain(fs->store), 0, record_fn, NULL, &r);
 }
 
-int plain_record_shown(struct fs *fs, uint64_t number)
-{
-	struct record_op r = { .key = KEY(PLAIN_OBJ_SHOWN, PLAIN_KIND_SHOWN, 0),
-			       .len = PLAIN_SHOWN_BYTES };
-
-	put_le64(r.buf, number);
-	return view_update(store_plain(fs->store), 0, record_fn, NULL, &r);
-}
-
 struct get_op {
 	struct key key;
 	uint8_t buf[PLAIN_STAT_BYTES];
@@ -137,18 +128,6 @@ static int get_stat(struct fs *fs, uint64_t ino, struct plain_stat *out)
 		.nlink = get_le32(g.buf + PLAIN_OFF_NLINK)
 	};
 	return 0;
-}
-
-static int get_shown(struct fs *fs, uint64_t *number)
-{
-	struct get_op g = { .key = KEY(PLAIN_OBJ_SHOWN, PLAIN_KIND_SHOWN, 0),
-			    .len = PLAIN_SHOWN_BYTES };
-	int err;
-
-	err = view_read(store_plain(fs->store), get_fn, &g);
-	if (!err)
-		*number = get_le64(g.buf);
-	return err == 1 ? -EFSCORRUPTED : err;
 }
 
 /* --- comparing --- */
@@ -397,14 +376,13 @@ static int shown_view(struct fs *fs, struct fs_view **out)
 {
 	struct commit_info *info = malloc(sizeof(*info));
 	struct root root = ROOT_EMPTY;
-	uint64_t number;
 	int err;
 
 	if (!info)
 		return -ENOMEM;
-	err = get_shown(fs, &number);
-	if (!err)
-		err = store_get_commit(fs->store, number, info);
+	err = store_get_commit(fs->store,
+			       store_get_setting(fs->store, STORE_PLAIN_SHOWN),
+			       info);
 	if (err == 1)
 		err = -EFSCORRUPTED;
 	if (!err) {

@@ -14,9 +14,6 @@
 /* Note that the plain object of inode ino looks like st. Durable with the next
  * commit or checkpoint. */
 int plain_record(struct fs *fs, uint64_t ino, const struct stat *st);
-/* The plain files show this commit. */
-int plain_record_shown(struct fs *fs, uint64_t number);
-
 enum plain_difference { PLAIN_CHANGED, PLAIN_ADDED, PLAIN_REMOVED };
 
 /* path: relative to DIR, NUL-terminated. Other than 0 ends the comparison. */
@@ -25,7 +22,8 @@ typedef int (*plain_fn)(void *arg, enum plain_difference what,
 
 /*
  * Call fn for everything in the directory dirfd (the store's own folder and
- * other mounts left out) that is not as it was recorded. What only stat tells
+ * other mounts left out) that is not as it was recorded for the commit that the
+ * setting STORE_PLAIN_SHOWN names. What only stat tells
  * apart (a copy of the whole directory, an extra hard link) is compared byte
  * for byte. 0, fn's result, -errno.
  */

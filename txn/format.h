@@ -111,6 +111,7 @@ enum {
 	CAT_SETTING_KEEP_LAST = 1,
 	CAT_SETTING_KEEP_DISCARDED = 2,
 	CAT_SETTING_PUSH_MAPS = 3,
+	CAT_SETTING_PLAIN_SHOWN = 4,
 	CAT_SETTING_BYTES = 8,
 	CAT_SETTING_UNNAMED = 100 /* commits without a tag, counted */
 };
@@ -184,8 +185,6 @@ enum {
 
 enum {
 	PLAIN_KIND_STAT = 1, /* obj: the inode, off 0 */
-	PLAIN_KIND_SHOWN = 2, /* of object PLAIN_OBJ_SHOWN, off 0 */
-	PLAIN_OBJ_SHOWN = 0,
 
 	PLAIN_OFF_HOST_INO = 0, /* u64 */
 	PLAIN_OFF_SIZE = 8, /* u64, of directories 0 */
@@ -195,9 +194,7 @@ enum {
 	PLAIN_OFF_UID = 36, /* u32 */
 	PLAIN_OFF_GID = 40, /* u32 */
 	PLAIN_OFF_NLINK = 44, /* u32 */
-	PLAIN_STAT_BYTES = 48,
-
-	PLAIN_SHOWN_BYTES = 8 /* u64, a commit's number */
+	PLAIN_STAT_BYTES = 48
 };
 
 #endif

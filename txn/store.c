@@ -611,8 +611,8 @@ static int check_order(void *arg, const struct commit_info *info)
 {
 	struct order_check *o = arg;
 
-	o->wrong = o->last ? info->number >= o->last
-			   : info->number != o->newest;
+	o->wrong =
+		o->last ? info->number >= o->last : info->number != o->newest;
 	o->last = info->number;
 	return o->wrong;
 }

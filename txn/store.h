@@ -173,6 +173,7 @@ enum store_setting {
 	STORE_KEEP_LAST = 1, /* unnamed commits that are kept; 0: all */
 	STORE_KEEP_DISCARDED, /* the same of discarded states */
 	STORE_PUSH_MAPS, /* before a commit; 0: do not */
+	STORE_PLAIN_SHOWN, /* the commit that plain files show; not dropped */
 	STORE_SETTINGS
 };
 
@@ -241,6 +242,9 @@ void store_head(struct store *store, struct root *root_out,
 /* 1: no such commit (never made, or dropped). */
 int store_get_commit(struct store *store, uint64_t number,
 		     struct commit_info *info_out);
+/* The first at or after `from`, in ascending order; 1: none. */
+int store_next_commit(struct store *store, uint64_t from,
+		      struct commit_info *info_out);
 /* Newest first, from number downwards; fn's other than 0 ends it. */
 int store_each_commit(struct store *store, uint64_t from,
 		      int (*fn)(void *arg, const struct commit_info *info),

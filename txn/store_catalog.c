@@ -159,6 +159,22 @@ int store_get_commit(struct store *store, uint64_t number,
 	return view_read(store->catalog, get_fn, &g);
 }
 
+static int next_fn(struct vtx *tx, void *arg)
+{
+	struct get_arg *g = arg;
+	int err = tx_next_commit(tx, g->number, g->info);
+
+	return err ? err : read_message(tx, g->info);
+}
+
+int store_next_commit(struct store *store, uint64_t from,
+		      struct commit_info *info_out)
+{
+	struct get_arg g = { .number = from, .info = info_out };
+
+	return view_read(store->catalog, next_fn, &g);
+}
+
 int store_each_commit(struct store *store, uint64_t from,
 		      int (*fn)(void *arg, const struct commit_info *info),
 		      void *arg)

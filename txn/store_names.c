@@ -61,8 +61,7 @@ static size_t encode_named(const struct name_info *i, bool with_name,
 	put_le32(buf + CAT_NAMED_OFF_UID, i->uid);
 	put_le64(buf + CAT_NAMED_OFF_TIME, (uint64_t)i->time_ns);
 	put_le64(buf + CAT_NAMED_OFF_NUMBER, i->number);
-	put_le32(buf + CAT_NAMED_OFF_MESSAGE_BYTES,
-		 (uint32_t)i->message_bytes);
+	put_le32(buf + CAT_NAMED_OFF_MESSAGE_BYTES, (uint32_t)i->message_bytes);
 	buf[CAT_NAMED_OFF_KIND] = (uint8_t)i->kind;
 	buf[CAT_NAMED_OFF_NAME_LEN] = (uint8_t)len;
 	memcpy(buf + CAT_NAMED_OFF_NAME, i->name, len);
@@ -105,8 +104,8 @@ static int find_named(struct vtx *tx, const char *name, uint64_t *off_out,
 {
 	uint64_t first = XXH3_64bits(name, strlen(name)) << 16;
 	struct key from = KEY(CAT_OBJ_NAMES, CAT_KIND_NAMED, first);
-	struct key to = KEY(CAT_OBJ_NAMES, CAT_KIND_NAMED,
-			    first + NAME_SPAN - 1);
+	struct key to =
+		KEY(CAT_OBJ_NAMES, CAT_KIND_NAMED, first + NAME_SPAN - 1);
 
 	*off_out = first;
 	for (;;) {
@@ -298,6 +297,7 @@ static int load_settings_fn(struct vtx *tx, void *arg)
 	l->v[STORE_KEEP_LAST] = STORE_KEEP_LAST_DEFAULT;
 	l->v[STORE_KEEP_DISCARDED] = STORE_KEEP_DISCARDED_DEFAULT;
 	l->v[STORE_PUSH_MAPS] = 1;
+	l->v[STORE_PLAIN_SHOWN] = 0;
 	for (uint64_t i = 1; i < STORE_SETTINGS; i++) {
 		int err = tx_get_setting(tx, i, &l->v[i]);
 
@@ -313,8 +313,7 @@ int catalog_load_settings(struct store *store)
 	int err = view_read(store->catalog, load_settings_fn, &l);
 
 	for (size_t i = 1; !err && i < STORE_SETTINGS; i++)
-		__atomic_store_n(&store->settings[i], l.v[i],
-				 __ATOMIC_RELAXED);
+		__atomic_store_n(&store->settings[i], l.v[i], __ATOMIC_RELAXED);
 	return err;
 }
 
@@ -455,6 +454,7 @@ static int add_discarded(struct vtx *tx, struct update_arg *a)
 static int drop_commits(struct vtx *tx, struct update_arg *a, uint64_t newest)
 {
 	uint64_t keep = store_get_setting(a->u->store, STORE_KEEP_LAST);
+	uint64_t plain = store_get_setting(a->u->store, STORE_PLAIN_SHOWN);
 	uint64_t from = 1;
 	int err = 0;
 
@@ -463,7 +463,7 @@ static int drop_commits(struct vtx *tx, struct update_arg *a, uint64_t newest)
 		if (err || a->info->number >= newest)
 			break;
 		from = a->info->number + 1;
-		if (a->info->names)
+		if (a->info->names || a->info->number == plain)
 			continue;
 		err = tx_del_commit(tx, a->info->number);
 		a->unnamed--;

@@ -115,8 +115,8 @@ static int turn_freeze_all(struct store *store, struct turn *t)
 	if (!t->frozen)
 		return -ENOMEM;
 	if (t->commit && t->commit->sw) {
-		t->commit_err = t->commit->sw->flip(t->commit->sw->arg,
-						    &t->old_state);
+		t->commit_err =
+			t->commit->sw->flip(t->commit->sw->arg, &t->old_state);
 		t->switched = !t->commit_err;
 	}
 	if (t->commit && !t->commit_err)
@@ -224,8 +224,8 @@ static int turn_change_catalog(struct store *store, struct turn *t)
 	struct catalog_update u = {
 		.commit = t->info,
 		.change = r && !t->commit_err ? r->change : NULL,
-		.head_number = t->info ? t->info->number
-				       : store->last.head_number,
+		.head_number =
+			t->info ? t->info->number : store->last.head_number,
 		.time_ns = store->env->now_ns(store->env)
 	};
 	int err;

@@ -169,8 +169,7 @@ static struct event *event_begin(struct fixture *f)
 	struct event *e = &f->ev[f->nev];
 
 	assert_true(f->nev < EVENTS_MAX);
-	*e = (struct event){ .before = simdev_ops(f->sim),
-			     .after = SIZE_MAX };
+	*e = (struct event){ .before = simdev_ops(f->sim), .after = SIZE_MAX };
 	f->nev++;
 	return e;
 }

@@ -42,12 +42,10 @@ static uint64_t make(struct fixture *f, const char *path, uint32_t mode,
 				 strlen(name), &w, &attr, NULL),
 			 0);
 	if (S_ISREG(mode) && data) {
-		assert_int_equal(fs_file_open(fs_working(f->fs), attr.ino,
-					      &file),
-				 0);
-		assert_int_equal(fs_write(file, &cred, 0, data, strlen(data),
-					  false),
-				 0);
+		assert_int_equal(
+			fs_file_open(fs_working(f->fs), attr.ino, &file), 0);
+		assert_int_equal(
+			fs_write(file, &cred, 0, data, strlen(data), false), 0);
 		fs_file_put(file);
 	}
 	return attr.ino;
@@ -295,8 +293,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_added_modified_deleted,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_renames, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_replaced, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exchanged_and_linked,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_totals, setup, teardown),

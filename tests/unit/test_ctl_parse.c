@@ -27,17 +27,27 @@ static void test_commands(void **state)
 	assert_int_equal(check("commit"), 0);
 	assert_int_equal(check("commit\n"), 0);
 	assert_int_equal(check("abort \n"), 0);
-	assert_int_equal(check("commit gr\xc3\xb6\xc3\x9f""er\n"), 0);
+	assert_int_equal(check("commit gr\xc3\xb6\xc3\x9f"
+			       "er\n"),
+			 0);
 }
 
 static void test_what_is_refused(void **state)
 {
-	static const char *const bad[] = {
-		"",	       "\n",		"x\n",	    "commits\n",
-		"Commit\n",    " commit\n",	"abort x",  "commit \x01\n",
-		"commit \xff", "commit \xc0\x80", "commit\nx", "commit\n\n",
-		"commit \x7f", "commit \xed\xa0\x80"
-	};
+	static const char *const bad[] = { "",
+					   "\n",
+					   "x\n",
+					   "commits\n",
+					   "Commit\n",
+					   " commit\n",
+					   "abort x",
+					   "commit \x01\n",
+					   "commit \xff",
+					   "commit \xc0\x80",
+					   "commit\nx",
+					   "commit\n\n",
+					   "commit \x7f",
+					   "commit \xed\xa0\x80" };
 
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		assert_int_equal(check(bad[i]), -EINVAL);

@@ -44,8 +44,8 @@ static void test_one_holder_who_is_named(void **state)
 	struct holder_info info;
 
 	assert_int_equal(holder_probe(f->fd, &info), 1);
-	assert_int_equal(holder_take(f->fd, false, "/some where\n/x", 0,
-				     &f->a, &info),
+	assert_int_equal(holder_take(f->fd, false, "/some where\n/x", 0, &f->a,
+				     &info),
 			 0);
 	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->b, &info),
 			 -EBUSY);
