@@ -664,8 +664,8 @@ static int append_run(struct fs_file *f, struct fs_window *w, unsigned int i,
 
 	for (unsigned int k = 0; k < n; k++)
 		sums[k] = item_block_sum(w->blk[i + k]->data);
-	err = log_append(fs->log, head, head == LOG_BULK ? FS_BLOCK_BYTES : 8,
-			 w->blk + i, n, &pos);
+	/* In whole pages, so that each can be given back alone. */
+	err = log_append(fs->log, head, FS_BLOCK_BYTES, w->blk + i, n, &pos);
 	if (err)
 		return err;
 	for (unsigned int k = 0; k < n; k++) {

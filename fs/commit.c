@@ -11,7 +11,7 @@
 
 #include <time.h>
 
-enum { COMMIT_ROUNDS = 2 };
+enum { COMMIT_ROUNDS = 2, SWEEP_SECONDS = 2 };
 
 struct enter_op {
 	struct fs_op op;
@@ -241,6 +241,32 @@ static void *background(void *arg)
 	return NULL;
 }
 
+/* Every few seconds: is there space to give back? In a thread of its own, so
+ * that checkpoints do not wait for a sweep. */
+static void *sweeper(void *arg)
+{
+	struct fs *fs = arg;
+	struct timespec until;
+
+	pthread_mutex_lock(&fs->thread_lock);
+	while (!fs->stop) {
+		int err = 0;
+
+		add_seconds(&until, SWEEP_SECONDS);
+		while (!fs->stop && err != ETIMEDOUT)
+			err = pthread_cond_timedwait(&fs->sweep_cond,
+						     &fs->thread_lock, &until);
+		if (fs->stop)
+			break;
+		pthread_mutex_unlock(&fs->thread_lock);
+		if (!store_failed(fs->store, NULL) && fs_wants_sweep(fs))
+			fs_sweep(fs);
+		pthread_mutex_lock(&fs->thread_lock);
+	}
+	pthread_mutex_unlock(&fs->thread_lock);
+	return NULL;
+}
+
 void fs_thread_init(struct fs *fs)
 {
 	pthread_condattr_t attr;
@@ -248,6 +274,7 @@ void fs_thread_init(struct fs *fs)
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&fs->thread_cond, &attr);
+	pthread_cond_init(&fs->sweep_cond, &attr);
 	pthread_condattr_destroy(&attr);
 }
 
@@ -256,6 +283,10 @@ int fs_thread_start(struct fs *fs)
 	int err = pthread_create(&fs->thread, NULL, background, fs);
 
 	fs->has_thread = !err;
+	if (!err) {
+		err = pthread_create(&fs->sweeper, NULL, sweeper, fs);
+		fs->has_sweeper = !err;
+	}
 	return -err;
 }
 
@@ -276,7 +307,12 @@ void fs_thread_stop(struct fs *fs)
 	pthread_mutex_lock(&fs->thread_lock);
 	fs->stop = true;
 	pthread_cond_signal(&fs->thread_cond);
+	pthread_cond_signal(&fs->sweep_cond);
 	pthread_mutex_unlock(&fs->thread_lock);
+	store_gc_stop(fs->store);
 	pthread_join(fs->thread, NULL);
 	fs->has_thread = false;
+	if (fs->has_sweeper)
+		pthread_join(fs->sweeper, NULL);
+	fs->has_sweeper = false;
 }

@@ -11,19 +11,32 @@
 
 enum { CTL_LINE_MAX = 4000, CTL_WORD_MAX = 16 };
 
-enum ctl_verb { CTL_COMMIT, CTL_ABORT };
+enum ctl_verb {
+	CTL_COMMIT,
+	CTL_ABORT,
+	CTL_SNAPSHOT,
+	CTL_TAG,
+	CTL_DELETE,
+	CTL_RESTORE,
+	CTL_ROLLBACK,
+	CTL_UNDO,
+	CTL_GC,
+	CTL_SET
+};
 
 struct ctl_command {
 	enum ctl_verb verb;
-	const char *arg; /* into the input, not NUL-terminated */
-	size_t arg_len; /* 0: none */
+	/* Into the input, not NUL-terminated. word: the first of two arguments;
+	 * arg: the rest, or the only one. Lengths 0: none. */
+	const char *word, *arg;
+	size_t word_len, arg_len;
 };
 
 /*
  * The command of the line that starts at buf (len > 0): 0, *used_out is what it
  * takes of the input, its newline included. -EINVAL: unknown, empty, too long,
- * not text (control bytes but tab, invalid UTF-8), an argument where there is
- * none.
+ * not text (control bytes but tab, invalid UTF-8), too many or too few
+ * arguments.
  */
 int ctl_parse_line(const char *buf, size_t len, struct ctl_command *out,
 		   size_t *used_out);

@@ -198,20 +198,30 @@ static uint64_t want_bits(uint32_t from, uint32_t to)
 	return below_end & ~(((uint64_t)1 << first) - 1);
 }
 
+static struct store *file_store(struct fs_file *f)
+{
+	return __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs->store;
+}
+
 /* At most to the end of a window. */
 static int read_part(struct read_op *r, uint64_t off, uint8_t *buf, size_t len,
 		     size_t *got_out)
 {
 	uint8_t bounce[2 * FS_BLOCK_BYTES];
 	uint32_t from = (uint32_t)(off % WINDOW_BYTES), to;
+	struct store *store = file_store(r->f);
+	unsigned int pin;
 	int err;
 
 	r->widx = off / WINDOW_BYTES;
 	to = (uint32_t)min_u64(from + len, WINDOW_BYTES);
 	r->want = want_bits(from, to);
+	pin = store_pin(store);
 	err = read_gather(r);
-	if (err)
+	if (err) {
+		store_unpin(store, pin);
 		return err;
+	}
 	if (off >= r->size)
 		to = from;
 	else
@@ -222,6 +232,7 @@ static int read_part(struct read_op *r, uint64_t off, uint8_t *buf, size_t len,
 		if (!err)
 			read_copy(r, from, to, buf, bounce);
 	}
+	store_unpin(store, pin);
 	read_forget(r);
 	*got_out = to - from;
 	return err;
@@ -254,32 +265,39 @@ int fs_read(struct fs_file *f, uint64_t off, void *buf, size_t len,
 	return 0;
 }
 
+static int load_gathered(struct read_op *r, uint32_t from, struct lbuf **out)
+{
+	struct lbuf *b = lbuf_new(FS_BLOCK_BYTES);
+	int err;
+
+	if (!b)
+		return -ENOMEM;
+	err = read_fetch(r, from, from + FS_BLOCK_BYTES, b->data, NULL);
+	if (err) {
+		lbuf_put(b);
+		return err;
+	}
+	read_copy(r, from, from + FS_BLOCK_BYTES, b->data, NULL);
+	*out = b;
+	return 0;
+}
+
 int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out)
 {
 	struct read_op r = { .op = { .fn = read_fn, .ino = f->ino }, .f = f };
 	uint32_t from = (uint32_t)(blk % WINDOW_BLOCKS) * FS_BLOCK_BYTES;
-	struct lbuf *b;
+	struct store *store = file_store(f);
+	unsigned int pin = store_pin(store);
 	int err;
 
 	*out = NULL;
 	r.widx = blk / WINDOW_BLOCKS;
 	r.want = want_bits(from, from + FS_BLOCK_BYTES);
 	err = read_gather(&r);
-	if (err || !(r.in_mem | r.in_log | r.is_inline))
-		return err;
-	b = lbuf_new(FS_BLOCK_BYTES);
-	if (!b)
-		err = -ENOMEM;
-	if (!err)
-		err = read_fetch(&r, from, from + FS_BLOCK_BYTES, b->data,
-				 NULL);
-	if (!err)
-		read_copy(&r, from, from + FS_BLOCK_BYTES, b->data, NULL);
+	if (!err && (r.in_mem | r.in_log | r.is_inline))
+		err = load_gathered(&r, from, out);
+	store_unpin(store, pin);
 	read_forget(&r);
-	if (err)
-		lbuf_put(b);
-	else
-		*out = b;
 	return err;
 }
 

@@ -374,6 +374,14 @@ int fs_snapshot(struct fs *fs, const char *name, uint32_t uid,
 int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 	     const char *path, struct root *to_out);
 
+/*
+ * A state by its name: "head", "head~2" (two commits before), "@12", "staged"
+ * (what the working view shows), a snapshot's or a tag's name, "@discarded-3".
+ * The caller puts the root. -ENOENT: no such state; -EINVAL: no such name can
+ * be.
+ */
+int fs_resolve(struct fs *fs, const char *name, struct root *out);
+
 /* --- the difference of two states, by path: what people read --- */
 
 struct fs_change {
@@ -406,6 +414,14 @@ int fs_change_totals(struct fs *fs, const struct root *a, const struct root *b,
  * escapes when it holds quotes, backslashes, control bytes or invalid UTF-8.
  * Returns the length that it would have (as snprintf). */
 size_t fs_quote_path(const char *path, char *out, size_t size);
+/* Undo that in place; what does not begin with a quote goes to the next tab,
+ * newline or the end. Returns the first byte behind it. */
+char *fs_unquote_path(char *s);
+
+/* --- space --- */
+
+/* Give back what no state reaches any more (store_gc). stats may be NULL. */
+int fs_gc(struct fs *fs, struct gc_stats *stats);
 
 /* --- checks --- */
 

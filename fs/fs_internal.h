@@ -25,6 +25,7 @@
  *
  * Lock order; each may be taken while those above it are held:
  *
+ *	0. fs->copy_lock	shared by copies and grafts
  *	1. file->write_lock	one writer of contents at a time; held over
  *				reads of the device. Of one file at a time.
  *	2. view->lock		of one view (txn/view.h). Never asked for
@@ -98,14 +99,21 @@ struct fs {
 	pthread_cond_t park_cond;
 	unsigned int parked, writers; /* atomic */
 
+	/* Shared: places of blocks are taken from one file and put into
+	 * another. Exclusive: a sweep takes the state that it marks. Above a
+	 * file's write_lock. */
+	pthread_rwlock_t copy_lock;
+	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
+	uint64_t live_bytes; /* atomic: that it found */
+
 	pthread_mutex_t told_lock; /* guards the next two */
 	uint64_t told[TOLD_MAX];
 	unsigned int ntold;
 
 	pthread_mutex_t thread_lock; /* guards stop and kick */
-	pthread_cond_t thread_cond;
-	pthread_t thread;
-	bool has_thread, stop, kick;
+	pthread_cond_t thread_cond, sweep_cond;
+	pthread_t thread, sweeper;
+	bool has_thread, has_sweeper, stop, kick;
 };
 
 struct fs_view {
@@ -204,6 +212,13 @@ void fs_thread_init(struct fs *fs);
 int fs_thread_start(struct fs *fs);
 void fs_thread_stop(struct fs *fs);
 void fs_thread_kick(struct fs *fs);
+
+/* --- space.c --- */
+
+/* Enough was dropped and written for a sweep to be worth it. */
+bool fs_wants_sweep(struct fs *fs);
+/* In the background; tells what went wrong. */
+void fs_sweep(struct fs *fs);
 
 /* --- inode.c: under a view's lock --- */
 

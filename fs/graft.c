@@ -376,6 +376,7 @@ int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 	struct graft g = { .fs = fs };
 	int err;
 
+	pthread_rwlock_rdlock(&fs->copy_lock);
 	err = fs_view_new(fs, from, &g.from);
 	if (!err)
 		err = fv_new_private(fs, now, &g.to);
@@ -386,5 +387,6 @@ int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 	fs_view_put(g.from);
 	fs_view_put(g.to);
 	free(g.map);
+	pthread_rwlock_unlock(&fs->copy_lock);
 	return err;
 }

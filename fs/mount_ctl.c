@@ -57,6 +57,12 @@ static void note_result(struct mount *m, const char *command,
 
 /* --- the commands --- */
 
+/* A part of the line as a string; free(). */
+static char *dup_arg(const char *s, size_t len)
+{
+	return strndup(s, len);
+}
+
 static int do_commit(struct mount *m, uid_t uid, const struct ctl_command *c,
 		     struct ctl_result *r)
 {
@@ -68,25 +74,249 @@ static int do_commit(struct mount *m, uid_t uid, const struct ctl_command *c,
 	return err == 1 ? 0 : err;
 }
 
-static int do_abort(struct mount *m, struct ctl_result *r)
+static int do_abort(struct mount *m, uid_t uid, struct ctl_result *r)
 {
-	struct commit_info *info = malloc(sizeof(*info));
+	struct switch_target t = { .uid = uid };
 	struct fs_staged st;
 	struct root head;
 	int err = 0;
 
-	if (!info)
-		return -ENOMEM;
-	store_head(m->store, &head, info);
-	r->number = info->number;
-	free(info);
+	store_head(m->store, &head, NULL);
 	fs_get_staged(m->fs, &st);
 	r->nothing = !st.any;
+	t.root = &head;
 	if (st.any)
-		err = switch_to(m, &(struct switch_target){ .root = &head },
-				NULL);
+		err = switch_to(m, &t, NULL);
 	root_put(store_tree(m->store), &head);
 	return err;
+}
+
+static int do_snapshot(struct mount *m, uid_t uid, const struct ctl_command *c)
+{
+	char *name = dup_arg(c->word, c->word_len);
+	int err = -ENOMEM;
+
+	if (name && !store_name_is_valid(name)) {
+		err = -EINVAL;
+	} else if (name) {
+		push_maps(m);
+		err = fs_snapshot(m->fs, name, uid, c->arg, c->arg_len);
+	}
+	free(name);
+	return err;
+}
+
+static int change_name(struct mount *m, const char *s, size_t len,
+		       struct catalog_change *c)
+{
+	char *name = dup_arg(s, len);
+	int err;
+
+	if (!name)
+		return -ENOMEM;
+	c->name = name;
+	err = store_change_catalog(m->store, store_working(m->store), c);
+	free(name);
+	return err;
+}
+
+static int parse_u64(const char *s, size_t len, uint64_t *out)
+{
+	*out = 0;
+	if (!len || len > 18)
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		if (s[i] < '0' || s[i] > '9')
+			return -EINVAL;
+		*out = *out * 10 + (uint64_t)(s[i] - '0');
+	}
+	return 0;
+}
+
+/* tag NAME @N */
+static int do_tag(struct mount *m, uid_t uid, const struct ctl_command *c)
+{
+	struct catalog_change change = { .op = CATALOG_TAG, .uid = uid };
+	int err;
+
+	if (c->arg[0] != '@')
+		return -EINVAL;
+	err = parse_u64(c->arg + 1, c->arg_len - 1, &change.number);
+	return err ? err : change_name(m, c->word, c->word_len, &change);
+}
+
+static int do_delete(struct mount *m, const struct ctl_command *c)
+{
+	struct catalog_change change = { .op = CATALOG_DELETE };
+
+	return change_name(m, c->arg, c->arg_len, &change);
+}
+
+/* To a state by name; path NULL: all of it. */
+static int go_to(struct mount *m, const char *name, struct switch_target *t,
+		 uint64_t *number)
+{
+	struct root root = ROOT_EMPTY;
+	int err;
+
+	err = fs_resolve(m->fs, name, &root);
+	if (err)
+		return err;
+	t->root = &root;
+	err = switch_to(m, t, number);
+	root_put(store_tree(m->store), &root);
+	return err;
+}
+
+static int do_restore(struct mount *m, uid_t uid, const struct ctl_command *c)
+{
+	struct switch_target t = { .uid = uid };
+	char *name = dup_arg(c->word, c->word_len);
+	char *path = c->arg_len ? dup_arg(c->arg, c->arg_len) : NULL;
+	int err = -ENOMEM;
+
+	if (name && (path || !c->arg_len)) {
+		if (path)
+			(void)fs_unquote_path(path);
+		t.path = path;
+		err = go_to(m, name, &t, NULL);
+	}
+	free(name);
+	free(path);
+	return err;
+}
+
+/* For the history: what the rollback changes against head. */
+static int count_rollback(struct mount *m, const char *name,
+			  struct switch_target *t)
+{
+	struct root head = ROOT_EMPTY, to = ROOT_EMPTY;
+	struct fs_change_totals n = { 0 };
+	int err;
+
+	err = fs_resolve(m->fs, name, &to);
+	store_head(m->store, &head, NULL);
+	if (!err)
+		err = fs_change_totals(m->fs, &head, &to, &n);
+	root_put(store_tree(m->store), &head);
+	root_put(store_tree(m->store), &to);
+	t->changes = n.added + n.modified + n.deleted + n.renamed + n.retyped;
+	t->bytes = n.bytes;
+	return err;
+}
+
+static int do_rollback(struct mount *m, uid_t uid, const struct ctl_command *c,
+		       struct ctl_result *r)
+{
+	struct switch_target t = { .uid = uid, .commit = true };
+	char *name = dup_arg(c->arg, c->arg_len), message[128];
+	int err;
+
+	if (!name)
+		return -ENOMEM;
+	/* A state that may still change cannot be one of the history. */
+	err = !strcmp(name, "staged") || !strcmp(name, "working") ? -EINVAL : 0;
+	snprintf(message, sizeof(message), "rollback to %s", name);
+	t.message = message;
+	t.message_bytes = strlen(message);
+	if (!err)
+		err = count_rollback(m, name, &t);
+	if (!err)
+		err = go_to(m, name, &t, &r->number);
+	free(name);
+	return err;
+}
+
+static int last_discarded(void *arg, const struct name_info *info)
+{
+	if (info->kind == STORE_DISCARDED)
+		snprintf(arg, STORE_NAME_MAX + 1, "%s", info->name);
+	return 0;
+}
+
+static int do_undo(struct mount *m, uid_t uid)
+{
+	struct switch_target t = { .uid = uid };
+	char name[STORE_NAME_MAX + 1] = "";
+	int err;
+
+	err = store_each_name(m->store, last_discarded, name);
+	if (!err && !*name)
+		err = -ENOENT;
+	return err ? err : go_to(m, name, &t, NULL);
+}
+
+static int do_set(struct mount *m, const struct ctl_command *c)
+{
+	static const struct {
+		const char *name;
+		enum store_setting which;
+		bool is_switch; /* on, off */
+	} keys[] = { { "keep.last", STORE_KEEP_LAST, false },
+		     { "keep.discarded", STORE_KEEP_DISCARDED, false },
+		     { "push-maps", STORE_PUSH_MAPS, true } };
+	struct catalog_change change = { .op = CATALOG_SET };
+	int err = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+		if (strlen(keys[i].name) != c->word_len ||
+		    memcmp(keys[i].name, c->word, c->word_len) != 0)
+			continue;
+		change.setting = keys[i].which;
+		if (!keys[i].is_switch)
+			err = parse_u64(c->arg, c->arg_len, &change.number);
+		else if (c->arg_len == 2 && !memcmp(c->arg, "on", 2))
+			change.number = 1;
+		else if (c->arg_len != 3 || memcmp(c->arg, "off", 3) != 0)
+			err = -EINVAL;
+		return err ? err
+			   : store_change_catalog(m->store,
+						  store_working(m->store),
+						  &change);
+	}
+	return -EINVAL;
+}
+
+static int do_command(struct mount *m, uid_t uid, const struct ctl_command *c,
+		      struct ctl_result *r)
+{
+	switch (c->verb) {
+	case CTL_COMMIT:
+		return do_commit(m, uid, c, r);
+	case CTL_ABORT:
+		return do_abort(m, uid, r);
+	case CTL_SNAPSHOT:
+		return do_snapshot(m, uid, c);
+	case CTL_TAG:
+		return do_tag(m, uid, c);
+	case CTL_DELETE:
+		return do_delete(m, c);
+	case CTL_RESTORE:
+		return do_restore(m, uid, c);
+	case CTL_ROLLBACK:
+		return do_rollback(m, uid, c, r);
+	case CTL_UNDO:
+		return do_undo(m, uid);
+	case CTL_SET:
+		return do_set(m, c);
+	default:
+		return -EINVAL;
+	}
+}
+
+static uint64_t head_number(struct mount *m)
+{
+	struct commit_info *info = malloc(sizeof(*info));
+	struct root head;
+	uint64_t n = 0;
+
+	if (info) {
+		store_head(m->store, &head, info);
+		root_put(store_tree(m->store), &head);
+		n = info->number;
+	}
+	free(info);
+	return n;
 }
 
 static void explain(struct mount *m, int err, struct ctl_result *r)
@@ -98,7 +328,17 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 			 "the store has stopped: %s", reason);
 	else if (err == -EINVAL)
 		snprintf(r->reason, sizeof(r->reason),
-			 "not a command; there are: commit [MESSAGE], abort");
+			 "not a command, a name or a value; see txnfs(8)");
+	else if (err == -ENOENT)
+		snprintf(r->reason, sizeof(r->reason),
+			 "there is no such state, or path in it");
+	else if (err == -ENOTDIR)
+		snprintf(r->reason, sizeof(r->reason),
+			 "a file is in the way of a directory above the path; "
+			 "move it away");
+	else if (err == -EEXIST)
+		snprintf(r->reason, sizeof(r->reason),
+			 "the name is taken; delete it first");
 	else if (err == -ENOSPC)
 		snprintf(r->reason, sizeof(r->reason),
 			 "%s is full: free space there, then try again",
@@ -121,10 +361,16 @@ static int run_command(struct mount *m, struct ctl_job *job,
 		err = -EROFS;
 	else if (fuse_req_interrupted(job->req))
 		err = -EINTR;
-	else if (c->verb == CTL_COMMIT)
-		err = do_commit(m, job->uid, c, &r);
-	else
-		err = do_abort(m, &r);
+	else if (c->verb == CTL_GC)
+		err = fs_gc(m->fs, NULL); /* it waits for those who pin */
+	else {
+		unsigned int pin = store_pin(m->store);
+
+		err = do_command(m, job->uid, c, &r);
+		store_unpin(m->store, pin);
+	}
+	if (!err && !r.number)
+		r.number = head_number(m);
 	if (err) {
 		explain(m, err, &r);
 		mount_note_error(m, job->pid, ctl_verb_name(c->verb), err,

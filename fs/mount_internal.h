@@ -27,7 +27,8 @@
 enum {
 	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */
 	MOUNT_ERRORS_MAX = 16, /* last failures kept for .txn/error */
-	SNAPSHOT_NAME_MAX = 21 /* '@' and a number */
+	SNAP_ID_BITS = 22, /* of st_ino, above those of the inode number */
+	SNAP_ID_SHIFT = 40
 };
 
 /* Kinds of nodes; all but NODE_OBJECT are virtual. */
@@ -44,9 +45,10 @@ enum knode_kind {
 	NODE_KINDS
 };
 
-/* A commit that somebody looks at; shared by its nodes. */
+/* A frozen state that somebody looks at; shared by its nodes. */
 struct snap {
-	uint64_t number;
+	struct ptr root;
+	uint64_t id; /* for st_ino */
 	struct fs_view *fv;
 	unsigned int nodes; /* nodes_lock */
 	struct snap *next;
@@ -174,8 +176,8 @@ void knode_add_writer(struct mount *m, struct knode *n);
 void knode_del_writer(struct mount *m, struct knode *n);
 /* Inodes of working files that are open for reading and writing; free(). */
 int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out);
-/* The view of a commit, held until knode_put_snap() or by a node made of it. */
-int knode_get_snap(struct mount *m, uint64_t number, struct snap **out);
+/* The view of a state, held until knode_put_snap() or by a node made of it. */
+int knode_get_snap(struct mount *m, const struct ptr *root, struct snap **out);
 void knode_put_snap(struct mount *m, struct snap *s);
 
 static inline struct fs_view *knode_view(const struct knode *n)

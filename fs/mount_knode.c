@@ -261,53 +261,51 @@ int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out)
 
 /* --- commits that are looked at --- */
 
-static struct snap *find_snap(struct mount *m, uint64_t number)
+static struct snap *find_snap(struct mount *m, const struct ptr *root)
 {
 	struct snap *s = m->snaps;
 
-	while (s && s->number != number)
+	while (s && !ptr_eq(&s->root, root))
 		s = s->next;
 	if (s)
 		s->nodes++;
 	return s;
 }
 
-static int make_snap(struct mount *m, uint64_t number, struct snap **out)
+static int make_snap(struct mount *m, const struct ptr *ptr, struct snap **out)
 {
-	struct commit_info *info = malloc(sizeof(*info));
+	struct root root = { .ptr = *ptr };
 	struct snap *s = calloc(1, sizeof(*s));
-	struct root root = ROOT_EMPTY;
 	int err;
 
-	err = info && s ? store_get_commit(m->store, number, info) : -ENOMEM;
-	if (!err) {
-		root.ptr = info->root;
-		s->number = number;
-		s->nodes = 1;
-		err = fs_view_new(m->fs, &root, &s->fv);
-	}
-	free(info);
+	if (!s)
+		return -ENOMEM;
+	s->root = *ptr;
+	s->id = XXH3_64bits(&ptr->pos, sizeof(ptr->pos)) >>
+		(64 - SNAP_ID_BITS);
+	s->nodes = 1;
+	err = fs_view_new(m->fs, &root, &s->fv);
 	if (err)
 		free(s);
 	else
 		*out = s;
-	return err == 1 ? -ENOENT : err;
+	return err;
 }
 
-int knode_get_snap(struct mount *m, uint64_t number, struct snap **out)
+int knode_get_snap(struct mount *m, const struct ptr *root, struct snap **out)
 {
 	struct snap *made = NULL, *s;
 	int err;
 
 	pthread_mutex_lock(&m->nodes_lock);
-	s = find_snap(m, number);
+	s = find_snap(m, root);
 	pthread_mutex_unlock(&m->nodes_lock);
 	if (!s) {
-		err = make_snap(m, number, &made);
+		err = make_snap(m, root, &made);
 		if (err)
 			return err;
 		pthread_mutex_lock(&m->nodes_lock);
-		s = find_snap(m, number);
+		s = find_snap(m, root);
 		if (!s) {
 			s = made;
 			made = NULL;

@@ -74,7 +74,9 @@ static int64_t ts_to_ns(const struct timespec *ts)
  * take two versions of a file for one. */
 static uint64_t shown_ino(const struct knode *n, uint64_t ino)
 {
-	return n->snap ? ino | n->snap->number << 40 | (uint64_t)1 << 63 : ino;
+	if (!n->snap)
+		return ino;
+	return ino | n->snap->id << SNAP_ID_SHIFT | (uint64_t)1 << 63;
 }
 
 void attr_to_stat(const struct knode *n, const struct fs_attr *a,

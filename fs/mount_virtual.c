@@ -11,9 +11,10 @@
 
 enum {
 	LOG_CHUNK_BYTES = 64 << 10,
-	VIRT_INO_FIRST = 1, /* added to the top of the number space */
 	STATUS_FORMAT = 1
 };
+
+#define COMMIT_COOKIES ((uint64_t)1 << 40)
 
 static const struct {
 	const char *name;
@@ -61,29 +62,31 @@ void virtual_stat(struct mount *m, const struct knode *n, struct stat *st)
 
 /* --- names --- */
 
-/* "@12" */
-static int parse_commit_name(const char *name, uint64_t *number)
+/* Names of states that are directories here. */
+static int lookup_snapshot(struct mount *m, const char *name,
+			   struct snap **snap)
 {
-	char *end;
+	struct root root = ROOT_EMPTY;
+	unsigned int pin;
+	int err;
 
-	if (name[0] != '@' || name[1] < '1' || name[1] > '9' ||
-	    strlen(name) >= SNAPSHOT_NAME_MAX)
+	/* Not the moving ones. "@01" would be a second name. */
+	if (!strncmp(name, "head", 4) || !strcmp(name, "staged") ||
+	    !strcmp(name, "working") || (name[0] == '@' && name[1] == '0'))
 		return -ENOENT;
-	errno = 0;
-	*number = strtoull(name + 1, &end, 10);
-	return *end || errno ? -ENOENT : 0;
+	pin = store_pin(m->store);
+	err = fs_resolve(m->fs, name, &root);
+	if (!err)
+		err = knode_get_snap(m, &root.ptr, snap);
+	store_unpin(m->store, pin);
+	return err == -EINVAL ? -ENOENT : err;
 }
 
 int virtual_lookup(struct mount *m, const struct knode *dir, const char *name,
 		   struct knode **out, struct snap **snap)
 {
-	uint64_t number;
-	int err;
-
-	if (dir->kind == NODE_SNAPSHOTS) {
-		err = parse_commit_name(name, &number);
-		return err ? err : knode_get_snap(m, number, snap);
-	}
+	if (dir->kind == NODE_SNAPSHOTS)
+		return lookup_snapshot(m, name, snap);
 	if (dir->kind != NODE_TXN)
 		return -ENOTDIR;
 	for (int k = NODE_CTL; k < NODE_KINDS; k++) {
@@ -119,31 +122,54 @@ int virtual_readlink(struct mount *m, char *buf, size_t size)
 	return err;
 }
 
+struct listing_names {
+	virtual_entry_fn fn;
+	void *arg;
+	const struct stat *st;
+	uint64_t cookie; /* of the name that comes */
+	uint64_t from;
+};
+
+static int list_name(void *arg, const struct name_info *info)
+{
+	struct listing_names *l = arg;
+	uint64_t cookie = l->cookie++;
+
+	if (cookie <= l->from)
+		return 0;
+	return l->fn(l->arg, info->name, cookie, l->st) ? 0 : 2;
+}
+
+/* Names first, then commits: their cookies are above all of names. */
 static int list_snapshots(struct mount *m, uint64_t cookie, virtual_entry_fn fn,
 			  void *arg)
 {
 	struct commit_info *info = malloc(sizeof(*info));
 	struct stat st;
-	uint64_t head, n;
-	int err;
+	struct listing_names l = { .fn = fn,
+				   .arg = arg,
+				   .st = &st,
+				   .cookie = FS_COOKIE_FIRST,
+				   .from = cookie };
+	uint64_t n = cookie < COMMIT_COOKIES ? 1 : cookie - COMMIT_COOKIES + 1;
+	int err = info ? 0 : -ENOMEM;
 
-	err = info ? head_number(m, &head, info) : -ENOMEM;
 	virtual_stat(m, &m->virt[NODE_SNAPSHOTS], &st);
-	n = cookie < FS_COOKIE_FIRST ? 1 : cookie - FS_COOKIE_FIRST + 1;
-	for (; !err && n <= head; n++) {
-		char name[SNAPSHOT_NAME_MAX + 1];
+	if (!err && cookie < COMMIT_COOKIES)
+		err = store_each_name(m->store, list_name, &l);
+	while (!err) {
+		char name[32];
 
-		err = store_get_commit(m->store, n, info);
-		if (err == 1) {
-			err = 0; /* dropped */
-			continue;
-		}
-		snprintf(name, sizeof(name), "@%" PRIu64, n);
-		if (!err && !fn(arg, name, n + FS_COOKIE_FIRST, &st))
+		err = store_next_commit(m->store, n, info);
+		if (err)
 			break;
+		snprintf(name, sizeof(name), "@%" PRIu64, info->number);
+		if (!fn(arg, name, COMMIT_COOKIES + info->number, &st))
+			break;
+		n = info->number + 1;
 	}
 	free(info);
-	return err;
+	return err > 0 ? 0 : err;
 }
 
 int virtual_list(struct mount *m, const struct knode *dir, uint64_t cookie,
@@ -451,10 +477,12 @@ static int seek_text(struct mount *m, struct handle *h, uint64_t off)
 void virtual_read(struct mount *m, fuse_req_t req, struct handle *h,
 		  uint64_t off, size_t size)
 {
+	unsigned int pin = store_pin(m->store);
 	int err;
 
 	pthread_mutex_lock(&h->lock);
 	err = seek_text(m, h, off);
+	store_unpin(m->store, pin);
 	if (err)
 		reply_err(req, err);
 	else if (off < h->text_off || off - h->text_off >= h->text_len)

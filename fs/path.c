@@ -182,3 +182,35 @@ size_t fs_quote_path(const char *path, char *out, size_t size)
 		out[q.len < size ? q.len : size - 1] = '\0';
 	return q.len;
 }
+
+char *fs_unquote_path(char *s)
+{
+	static const char from[] = "abfnrtv", to[] = "\a\b\f\n\r\t\v";
+	char *out = s, *in = s + 1;
+	const char *p;
+
+	if (*s != '"')
+		return s + strcspn(s, "\t\n");
+	while (*in && *in != '"') {
+		if (*in != '\\') {
+			*out++ = *in++;
+			continue;
+		}
+		in++;
+		p = *in ? strchr(from, *in) : NULL;
+		if (p) {
+			*out++ = to[p - from];
+			in++;
+		} else if (*in >= '0' && *in <= '7') {
+			unsigned int v = 0;
+
+			for (int i = 0; i < 3 && *in >= '0' && *in <= '7'; i++)
+				v = v * 8 + (unsigned int)(*in++ - '0');
+			*out++ = (char)v;
+		} else if (*in) {
+			*out++ = *in++;
+		}
+	}
+	*out = '\0';
+	return *in ? in + 1 : in;
+}

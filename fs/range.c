@@ -535,6 +535,7 @@ static int copy_step(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
 int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
 		  uint64_t dst_off, size_t len, size_t *copied_out)
 {
+	struct fs *fs = __atomic_load_n(&dst->fv, __ATOMIC_ACQUIRE)->fs;
 	struct fs_attr attr;
 	size_t done = 0;
 	int err;
@@ -556,8 +557,10 @@ int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
 	while (!err && done < len) {
 		size_t n = 0;
 
+		pthread_rwlock_rdlock(&fs->copy_lock);
 		err = copy_step(src, src_off + done, dst, dst_off + done,
 				len - done, &n);
+		pthread_rwlock_unlock(&fs->copy_lock);
 		if (!err)
 			done += n;
 	}

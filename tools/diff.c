@@ -168,39 +168,6 @@ static int finish(struct out *o)
 
 /* --- from the mount: .txn/changes tells the paths, stat the rest --- */
 
-/* Undo fs_quote_path() in place; returns the end of the input. */
-static char *unquote(char *s)
-{
-	static const char from[] = "abfnrtv", to[] = "\a\b\f\n\r\t\v";
-	char *out = s, *in = s + 1;
-	const char *p;
-
-	if (*s != '"')
-		return s + strcspn(s, "\t\n");
-	while (*in && *in != '"') {
-		if (*in != '\\') {
-			*out++ = *in++;
-			continue;
-		}
-		in++;
-		p = *in ? strchr(from, *in) : NULL;
-		if (p) {
-			*out++ = to[p - from];
-			in++;
-		} else if (*in >= '0' && *in <= '7') {
-			unsigned int v = 0;
-
-			for (int i = 0; i < 3 && *in >= '0' && *in <= '7'; i++)
-				v = v * 8 + (unsigned int)(*in++ - '0');
-			*out++ = (char)v;
-		} else if (*in) {
-			*out++ = *in++;
-		}
-	}
-	*out = '\0';
-	return *in ? in + 1 : in;
-}
-
 static int stat_side(const char *root, const char *path, uint32_t *mode,
 		     uint64_t *size)
 {
@@ -228,14 +195,14 @@ static int show_line(struct out *o, const struct place *p, const char *head,
 		     char *line)
 {
 	struct fs_change c = { .op = line[0], .path = line + 2 };
-	char *end = unquote(line + 2);
+	char *end = fs_unquote_path(line + 2);
 	int err = 0;
 
 	if (*end == '\t') {
 		*end = '\0';
 		c.from = line + 2;
 		c.path = end + 1;
-		end = unquote(end + 1);
+		end = fs_unquote_path(end + 1);
 	}
 	*end = '\0';
 	if (c.op != 'A')

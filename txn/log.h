@@ -166,6 +166,14 @@ struct log_segment {
 int log_list_segments(struct log *log, struct log_segment **segs_out,
 		      size_t *n_out); /* free() *segs_out */
 
+/* Give a range of whole pages of one segment back to the host: its bytes are
+ * undefined from here on. Where the host cannot, nothing happens. *freed is
+ * raised by what was not given back before. One thread at a time. */
+int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed);
+/* Remove a segment that nobody reads and nothing is appended to. -EBUSY:
+ * somebody does. */
+int log_drop_segment(struct log *log, uint64_t number);
+
 /*
  * For recovery. sync_old: fdatasync the segments that existed at log_open and
  * hold positions at or above the limits, and the folder, so that what was read

@@ -29,6 +29,7 @@ struct seg {
 	unsigned int pins;
 	uint64_t used; /* clock of the last use */
 	struct seg *next_prepared; /* head->lock */
+	uint64_t *punched; /* bit for each page given back; the sweep's */
 };
 
 /* Bytes appended and still in memory. */

@@ -107,6 +107,7 @@ void log_remove_seg(struct log *log, struct seg *s)
 		(log->nsegs - i - 1) * sizeof(*log->segs));
 	log->nsegs--;
 	pthread_mutex_unlock(&log->seg_lock);
+	free(s->punched);
 	free(s);
 }
 
@@ -114,6 +115,7 @@ void log_free_segs(struct log *log)
 {
 	for (size_t i = 0; i < log->nsegs; i++) {
 		close_file(log, log->segs[i]);
+		free(log->segs[i]->punched);
 		free(log->segs[i]);
 	}
 	free(log->segs);
@@ -319,6 +321,90 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
 	}
 	pthread_mutex_unlock(&log->seg_lock);
 	return v ? 0 : -ENOMEM;
+}
+
+/* --- giving back --- */
+
+static bool is_punched(const struct seg *s, uint64_t page)
+{
+	return s->punched && s->punched[page / 64] >> (page % 64) & 1;
+}
+
+/* Pages [page, end) as far as they were not given back, in runs. */
+static int punch_pages(struct log *log, struct seg *s, struct dev_file *f,
+		       uint64_t page, uint64_t end, uint64_t *freed)
+{
+	int err = 0;
+
+	while (page < end && !err) {
+		uint64_t n = 0;
+
+		if (is_punched(s, page)) {
+			page++;
+			continue;
+		}
+		while (page + n < end && !is_punched(s, page + n))
+			n++;
+		err = log->p.dev->ops->punch(f, page * LOG_PAGE_BYTES,
+					     n * LOG_PAGE_BYTES);
+		if (err)
+			break;
+		*freed += n * LOG_PAGE_BYTES;
+		for (uint64_t i = page; i < page + n; i++)
+			s->punched[i / 64] |= (uint64_t)1 << (i % 64);
+		page += n;
+	}
+	return err;
+}
+
+int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed)
+{
+	struct seg *s = log_find_seg(log, pos);
+	uint64_t page = seg_offset(pos) / LOG_PAGE_BYTES;
+	struct dev_file *f;
+	int err;
+
+	if (!s)
+		return -ENXIO;
+	if (!s->punched)
+		s->punched = calloc(s->bytes / LOG_PAGE_BYTES / 64 + 1, 8);
+	if (!s->punched)
+		return -ENOMEM;
+	err = log_pin(log, s, &f);
+	if (err)
+		return err;
+	err = punch_pages(log, s, f, page, page + len / LOG_PAGE_BYTES, freed);
+	log_unpin(log, s);
+	return err == -EOPNOTSUPP || err == -ENOSYS ? 0 : err;
+}
+
+int log_drop_segment(struct log *log, uint64_t number)
+{
+	struct seg *s = log_find_seg(log, number << LOG_SEG_SHIFT);
+	char name[DEV_NAME_MAX];
+	bool busy;
+	int err;
+
+	if (!s)
+		return 0;
+	pthread_mutex_lock(&log->seg_lock);
+	busy = s->pins;
+	pthread_mutex_unlock(&log->seg_lock);
+	for (int id = 0; id < LOG_HEADS && !busy; id++) {
+		pthread_mutex_lock(&log->heads[id].write_lock);
+		busy = s->unsynced;
+		pthread_mutex_unlock(&log->heads[id].write_lock);
+		pthread_mutex_lock(&log->heads[id].lock);
+		busy |= log->heads[id].cur == s;
+		pthread_mutex_unlock(&log->heads[id].lock);
+	}
+	if (busy)
+		return -EBUSY;
+	log_seg_name(s, name);
+	err = log->p.dev->ops->remove(log->p.dev, name);
+	if (!err)
+		log_remove_seg(log, s);
+	return err;
 }
 
 /* --- recovery --- */

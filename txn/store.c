@@ -54,6 +54,8 @@ static int store_new(const struct store_params *p, struct store **out)
 	pthread_mutex_init(&s->queue_lock, NULL);
 	pthread_cond_init(&s->queue_cond, NULL);
 	pthread_mutex_init(&s->head_lock, NULL);
+	pthread_mutex_init(&s->views_lock, NULL);
+	pthread_mutex_init(&s->gc_lock, NULL);
 	err = cache_new(p->cache_bytes ? p->cache_bytes : CACHE_DEFAULT_BYTES,
 			&s->cache);
 	if (err) {
@@ -77,6 +79,8 @@ static void store_free(struct store *s, bool tidy)
 	cache_free(s->cache);
 	tree_release(&s->tree);
 	log_close(s->log, tidy);
+	pthread_mutex_destroy(&s->gc_lock);
+	pthread_mutex_destroy(&s->views_lock);
 	pthread_mutex_destroy(&s->head_lock);
 	pthread_cond_destroy(&s->queue_cond);
 	pthread_mutex_destroy(&s->queue_lock);
@@ -576,6 +580,22 @@ void store_head(struct store *store, struct root *root_out,
 	if (info_out)
 		*info_out = store->head_info;
 	pthread_mutex_unlock(&store->head_lock);
+}
+
+int store_last_record(struct store *store, struct record *out)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&store->head_lock);
+	*out = store->last;
+	out->roots = calloc(out->nroots + 1, sizeof(*out->roots));
+	if (out->roots)
+		memcpy(out->roots, store->last.roots,
+		       out->nroots * sizeof(*out->roots));
+	else
+		err = -ENOMEM;
+	pthread_mutex_unlock(&store->head_lock);
+	return err;
 }
 
 /* --- statistics and checks --- */

@@ -250,6 +250,44 @@ int store_each_commit(struct store *store, uint64_t from,
 		      int (*fn)(void *arg, const struct commit_info *info),
 		      void *arg);
 
+/* --- space --- */
+
+struct gc_params {
+	/* What an item of a tree of files refers to in the log. */
+	int (*mark_item)(void *arg, const struct key *key,
+			 const struct val *val,
+			 int (*mark)(void *ctx, uint64_t pos, uint64_t len),
+			 void *ctx);
+	/* The working view, with all that was appended for it entered. */
+	int (*freeze)(void *arg, struct root *root_out);
+	void *arg;
+	bool hurry; /* somebody waits: do not rest */
+};
+
+struct gc_stats {
+	uint64_t freed_bytes; /* given back by this sweep */
+	uint64_t live_bytes; /* of the pages that it looked at */
+};
+
+/*
+ * Give back to the host what no state reaches any more. Reads every node that
+ * is reached, once; nobody waits for it. A crash in it leaves less to give back.
+ * -ECANCELED: store_gc_stop(). Damage ends it before anything is given back.
+ */
+int store_gc(struct store *store, const struct gc_params *params,
+	     struct gc_stats *out);
+void store_gc_stop(struct store *store);
+/* Turns of the queue that dropped states since the last sweep. */
+uint64_t store_dropped(struct store *store);
+
+/*
+ * Whoever holds a position or a root that is not a view's, and goes on to read
+ * it, does so between these: a sweep waits for those who were there before it
+ * ended marking. Counted, any thread; not around store_gc().
+ */
+unsigned int store_pin(struct store *store);
+void store_unpin(struct store *store, unsigned int pin);
+
 /* --- plain directory: what DIR's own files looked like when last in step,
  * as items of a tree of its own (fs/plain.c). Written with the next commit or
  * checkpoint of the store. --- */

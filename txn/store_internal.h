@@ -39,6 +39,8 @@ struct view {
 	/* Guarded by being the leader of the commit queue. */
 	uint64_t recorded_version; /* durable as of this version */
 	struct ptr recorded; /* root in the last durable record */
+	/* store->views_lock; read-only ones are listed: their roots stay. */
+	struct view *prev, *next;
 };
 
 /* One caller waiting for the queue; lives on its stack. */
@@ -85,7 +87,14 @@ struct store {
 	uint64_t small_flushed, bulk_flushed;
 	uint64_t lineage;
 
-	pthread_mutex_t head_lock; /* guards the next two */
+	pthread_mutex_t views_lock; /* guards views */
+	struct view *views;
+	pthread_mutex_t gc_lock; /* one sweep at a time */
+	/* atomic */
+	bool gc_stop;
+	uint64_t pin_epoch, pins[2]; /* see store_pin() */
+
+	pthread_mutex_t head_lock; /* guards the next two, and replacing last */
 	struct root head;
 	struct commit_info head_info;
 
@@ -128,6 +137,9 @@ int catalog_load_settings(struct store *store);
 /* store_recover.c: choose the record (*rec_out is filled) and say why not. */
 int store_recover(struct store *store, struct record *rec_out,
 		  struct store_error *err);
+
+/* A copy of the newest durable record; record_release() it. */
+int store_last_record(struct store *store, struct record *out);
 
 /* view.c, for the leader of the queue */
 /* The state was written out: hold it by pointer from now on, if the view

@@ -384,8 +384,10 @@ static void turn_publish(struct store *store, struct turn *t)
 {
 	struct root old_head = ROOT_EMPTY;
 
+	pthread_mutex_lock(&store->head_lock);
 	record_release(&store->last);
 	store->last = t->rec;
+	pthread_mutex_unlock(&store->head_lock);
 	t->rec = (struct record){ 0 };
 	for (size_t i = 0; i < t->nfrozen; i++) {
 		struct frozen *f = &t->frozen[i];
@@ -506,6 +508,7 @@ static void note_commit(struct store *store, uint64_t start_ns,
 static void lead(struct store *store, struct turn *t)
 {
 	uint64_t start = monotonic_ns();
+	unsigned int pin = store_pin(store);
 	struct log_stats st;
 	int err;
 
@@ -521,6 +524,7 @@ static void lead(struct store *store, struct turn *t)
 		}
 	}
 	turn_release(store, t);
+	store_unpin(store, pin);
 }
 
 /* Take from the queue all checkpoints and the first commit. Under the lock. */

@@ -48,6 +48,14 @@ int view_new(struct store *store, uint64_t id, const struct root *root,
 	v->root = root_get(root);
 	v->gen = __atomic_add_fetch(&store->next_gen, 1, __ATOMIC_RELAXED);
 	v->recorded = root->ptr;
+	if (read_only) {
+		pthread_mutex_lock(&store->views_lock);
+		v->next = store->views;
+		if (v->next)
+			v->next->prev = v;
+		store->views = v;
+		pthread_mutex_unlock(&store->views_lock);
+	}
 	*view_out = v;
 	return 0;
 }
@@ -56,6 +64,16 @@ void view_free(struct view *v)
 {
 	if (!v)
 		return;
+	if (v->read_only) {
+		pthread_mutex_lock(&v->store->views_lock);
+		if (v->prev)
+			v->prev->next = v->next;
+		else
+			v->store->views = v->next;
+		if (v->next)
+			v->next->prev = v->prev;
+		pthread_mutex_unlock(&v->store->views_lock);
+	}
 	root_put(&v->store->tree, &v->root);
 	pthread_rwlock_destroy(&v->lock);
 	free(v);
@@ -125,7 +143,9 @@ void view_unlock_exclusive(struct view *v)
 void view_adopt(struct view *v, const struct root *root)
 {
 	ASSERT(!v->root.node && !v->root.ptr.pos);
+	pthread_mutex_lock(&v->store->views_lock);
 	v->root = root_get(root);
+	pthread_mutex_unlock(&v->store->views_lock);
 }
 
 int vtx_get(struct vtx *tx, const struct key *key, struct val *val_out)
@@ -172,6 +192,7 @@ static bool is_miss(const struct vtx *tx, int err)
 int view_read(struct view *v, view_fn fn, void *arg)
 {
 	struct vtx tx = { .update = false };
+	unsigned int pin = store_pin(v->store);
 	int err;
 
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
@@ -187,6 +208,7 @@ int view_read(struct view *v, view_fn fn, void *arg)
 			break;
 	}
 	cursor_release(&tx.cursor);
+	store_unpin(v->store, pin);
 	return err;
 }
 
@@ -239,6 +261,7 @@ static int update_try(struct view *v, struct vtx *tx, const struct update *u)
 static int update_run(struct view *v, const struct update *u)
 {
 	struct vtx tx = { .update = true };
+	unsigned int pin = store_pin(v->store);
 	int err;
 
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
@@ -255,6 +278,7 @@ static int update_run(struct view *v, const struct update *u)
 	}
 	batch_release(&tx.batch);
 	cursor_release(&tx.cursor);
+	store_unpin(v->store, pin);
 	return err;
 }
 

@@ -863,6 +863,17 @@ static void op_reopen(struct fixture *f)
 	compare_head(f);
 }
 
+/* Give space back, forget what is in memory, look at everything. */
+static void op_gc(struct fixture *f)
+{
+	struct gc_stats st;
+
+	assert_int_equal(fs_gc(f->fs, &st), 0);
+	compare(f, fs_working(f->fs), &f->now);
+	compare_head(f);
+	op_reopen(f);
+}
+
 static void step(struct fixture *f)
 {
 	static void (*const often[])(struct fixture * f) = {
@@ -876,6 +887,8 @@ static void step(struct fixture *f)
 		(rng_below(&f->rng, 2) ? op_commit : op_abort)(f);
 	else if (dice < 5)
 		op_reopen(f);
+	else if (dice < 7)
+		op_gc(f);
 	else
 		often[rng_below(&f->rng, 15)](f);
 }

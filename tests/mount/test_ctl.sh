@@ -73,8 +73,14 @@ wrong 'commit a\0b\n'
 wrong '\0\0\0\0'
 wrong "commit $(printf 'x%.0s' {1..4100})\n"
 wrong 'commit fine\nbogus\n'
-wrong 'snapshot x\n'
-wrong 'rollback @1\n'
+wrong 'snapshot\n'
+wrong 'rollback @1 @2\n'
+wrong 'begin x\n'
+wrong 'set keep.last\n'
+wrong 'tag x 1\n'
+wrong 'set keep.last x\n'
+wrong 'snapshot head\n'
+wrong 'snapshot a/b\n'
 err=$({ head -c 300000 /dev/zero >"$C"; } 2>&1) && fail "accepted zeros"
 same "after zeros" "$(head_number)" "$n"
 grep -q 'not a command' "$D/.txn/error" || fail "error says nothing"

@@ -32,6 +32,30 @@ static void test_commands(void **state)
 			 0);
 }
 
+static void test_arguments(void **state)
+{
+	struct ctl_command c;
+	const char *s = "restore  before   dir/a file ";
+	size_t used;
+
+	assert_int_equal(ctl_parse_line(s, strlen(s), &c, &used), 0);
+	assert_int_equal(c.verb, CTL_RESTORE);
+	assert_int_equal(c.word_len, 6);
+	assert_memory_equal(c.word, "before", 6);
+	assert_int_equal(c.arg_len, strlen("dir/a file"));
+	assert_memory_equal(c.arg, "dir/a file", c.arg_len);
+	assert_int_equal(check("restore before"), 0);
+	assert_int_equal(check("restore"), -EINVAL);
+	assert_int_equal(check("tag a @1"), 0);
+	assert_int_equal(check("tag a"), -EINVAL);
+	assert_int_equal(check("tag a @1 x"), -EINVAL);
+	assert_int_equal(check("delete a"), 0);
+	assert_int_equal(check("delete a b"), -EINVAL);
+	assert_int_equal(check("delete"), -EINVAL);
+	assert_int_equal(check("undo"), 0);
+	assert_int_equal(check("undo 1"), -EINVAL);
+}
+
 static void test_what_is_refused(void **state)
 {
 	static const char *const bad[] = { "",
@@ -72,6 +96,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_what_is_refused),
 		cmocka_unit_test(test_the_longest_line)
 	};

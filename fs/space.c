@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* space.c - what a sweep has to know of files, and when one is worth it. */
+#include "fs/fs_internal.h"
+
+enum { SWEEP_BYTES = 32 << 20, SWEEP_PART = 8 };
+
+static int mark_item(void *arg, const struct key *key, const struct val *val,
+		     int (*mark)(void *ctx, uint64_t pos, uint64_t len),
+		     void *ctx)
+{
+	struct item_extent e;
+	int err;
+
+	if (key->kind != ITEM_KIND_EXTENT || key->obj == ITEM_OBJ_ORPHANS)
+		return 0;
+	err = item_extent_decode(val, key->off, &e);
+	if (err)
+		return err;
+	return mark(ctx, e.pos, (uint64_t)e.nblocks * FS_BLOCK_BYTES);
+}
+
+/* No copy is between taking a place and putting it somewhere: what is entered
+ * here has all of them. */
+static int freeze(void *arg, struct root *root_out)
+{
+	struct fs *fs = arg;
+	int err;
+
+	pthread_rwlock_wrlock(&fs->copy_lock);
+	err = fs_freeze(fs, root_out);
+	pthread_rwlock_unlock(&fs->copy_lock);
+	return err;
+}
+
+static uint64_t appended(struct fs *fs)
+{
+	struct log_stats ls;
+
+	log_get_stats(fs->log, &ls);
+	return ls.appended_bytes[LOG_SMALL] + ls.appended_bytes[LOG_BULK];
+}
+
+static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
+{
+	struct gc_params p = { .mark_item = mark_item,
+			       .freeze = freeze,
+			       .arg = fs,
+			       .hurry = hurry };
+	struct gc_stats st = { 0 };
+	int err;
+
+	err = store_gc(fs->store, &p, &st);
+	if (!err) {
+		__atomic_store_n(&fs->swept_at, appended(fs),
+				 __ATOMIC_RELAXED);
+		__atomic_store_n(&fs->live_bytes, st.live_bytes,
+				 __ATOMIC_RELAXED);
+	}
+	if (stats)
+		*stats = st;
+	return err;
+}
+
+int fs_gc(struct fs *fs, struct gc_stats *stats)
+{
+	int err = fs_checkpoint(fs);
+
+	return err ? err : sweep(fs, true, stats);
+}
+
+bool fs_wants_sweep(struct fs *fs)
+{
+	uint64_t since = appended(fs) -
+			 __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
+	uint64_t live = __atomic_load_n(&fs->live_bytes, __ATOMIC_RELAXED);
+
+	return store_dropped(fs->store) &&
+	       since >= max_u64(SWEEP_BYTES, live / SWEEP_PART);
+}
+
+void fs_sweep(struct fs *fs)
+{
+	int err = sweep(fs, false, NULL);
+
+	if (err && err != -ECANCELED && err != -EIO)
+		env_logf(fs->env, ENV_WARNING, "giving space back: %s",
+			 strerror(-err));
+}

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * gc.c - giving space back. A sweep marks everything that can be reached from
+ * the pins, waits for those who may hold something older, and punches what is
+ * not marked, below what was durable when it began. DESIGN.md 7.
+ *
+ * Pages (4 KiB) are given back when nothing in them is marked. Subtrees that
+ * states share are walked once: a node is at least 35 bytes, so at most one
+ * begins in each 32 bytes of a small segment, and a bit for each of those says
+ * that it was met.
+ */
+#include "txn/store_internal.h"
+
+#include <time.h>
+
+#include "txn/format.h"
+#include "txn/node.h"
+
+enum { NODE_CELL = 32, PAGE = LOG_PAGE_BYTES, NODES_BETWEEN_RESTS = 512 };
+
+struct gcseg {
+	uint64_t number, bytes;
+	uint64_t *live; /* bit for each page */
+	uint64_t *met; /* small: bit for each cell */
+};
+
+struct gc {
+	struct store *store;
+	const struct gc_params *p;
+	uint64_t limit[LOG_HEADS]; /* nothing at or above is touched */
+	struct gcseg *segs; /* ascending by number */
+	size_t nsegs;
+	uint64_t nodes; /* read, for resting */
+	struct gc_stats stats;
+};
+
+static void set_bit(uint64_t *bits, uint64_t i)
+{
+	bits[i / 64] |= (uint64_t)1 << (i % 64);
+}
+
+static bool get_bit(const uint64_t *bits, uint64_t i)
+{
+	return bits[i / 64] >> (i % 64) & 1;
+}
+
+/* --- readers that may hold what is gone --- */
+
+unsigned int store_pin(struct store *store)
+{
+	for (;;) {
+		uint64_t e = __atomic_load_n(&store->pin_epoch,
+					     __ATOMIC_SEQ_CST);
+
+		__atomic_add_fetch(&store->pins[e & 1], 1, __ATOMIC_SEQ_CST);
+		if (__atomic_load_n(&store->pin_epoch, __ATOMIC_SEQ_CST) == e)
+			return e & 1;
+		store_unpin(store, e & 1);
+	}
+}
+
+void store_unpin(struct store *store, unsigned int pin)
+{
+	__atomic_sub_fetch(&store->pins[pin], 1, __ATOMIC_SEQ_CST);
+}
+
+/* Those who were there before are gone after this; nobody is kept waiting by
+ * it. */
+static void wait_for_pins(struct store *store)
+{
+	const struct timespec tick = { .tv_nsec = 1000000 };
+	uint64_t old = __atomic_fetch_add(&store->pin_epoch, 1,
+					  __ATOMIC_SEQ_CST);
+
+	while (__atomic_load_n(&store->pins[old & 1], __ATOMIC_SEQ_CST))
+		nanosleep(&tick, NULL);
+}
+
+/* --- marking --- */
+
+static struct gcseg *find_seg(struct gc *g, uint64_t number)
+{
+	size_t lo = 0, hi = g->nsegs;
+
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (g->segs[mid].number < number)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < g->nsegs && g->segs[lo].number == number ? &g->segs[lo]
+							     : NULL;
+}
+
+static int mark_range(void *arg, uint64_t pos, uint64_t len)
+{
+	struct gc *g = arg;
+	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+	struct gcseg *s = find_seg(g, pos >> LOG_SEG_SHIFT);
+
+	if (!s)
+		return 0; /* above the limit */
+	if (!len || off >= s->bytes || len > s->bytes - off)
+		return -EFSCORRUPTED;
+	for (uint64_t p = off / PAGE; p <= (off + len - 1) / PAGE; p++)
+		set_bit(s->live, p);
+	return 0;
+}
+
+/* 1: it was met before. */
+static int meet(struct gc *g, const struct ptr *ptr)
+{
+	uint64_t off = ptr->pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+	struct gcseg *s = find_seg(g, ptr->pos >> LOG_SEG_SHIFT);
+
+	if (!s)
+		return 0;
+	if (!s->met || off >= s->bytes)
+		return -EFSCORRUPTED;
+	if (get_bit(s->met, off / NODE_CELL))
+		return 1;
+	set_bit(s->met, off / NODE_CELL);
+	return mark_range(g, ptr->pos, ptr->len);
+}
+
+/* What the items of a tree refer to. */
+enum tree_kind { TREE_FILES, TREE_CATALOG, TREE_OTHER };
+
+static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
+		    enum tree_kind kind);
+
+static int mark_catalog_item(struct gc *g, const struct key *key,
+			     const struct val *val)
+{
+	/* Commits and names begin with the pointer to their root. */
+	bool commit = key->obj == CAT_OBJ_COMMITS &&
+		      key->kind == CAT_KIND_COMMIT;
+	bool name = (key->obj == CAT_OBJ_NAMES ||
+		     key->obj == CAT_OBJ_DISCARDED) &&
+		    !(key->off & 0xff);
+	struct ptr ptr;
+
+	if (!commit && !name)
+		return 0;
+	if (val->len < PTR_BYTES)
+		return -EFSCORRUPTED;
+	ptr = ptr_decode(val->p);
+	return ptr.pos ? mark_ptr(g, &ptr, -1, TREE_FILES) : 0;
+}
+
+/* Let others have the device now and then. */
+static int rest(struct gc *g)
+{
+	const struct timespec ts = { .tv_nsec = 1000000 };
+
+	if (++g->nodes % NODES_BETWEEN_RESTS)
+		return 0;
+	if (!g->p->hurry)
+		nanosleep(&ts, NULL);
+	return __atomic_load_n(&g->store->gc_stop, __ATOMIC_RELAXED)
+		       ? -ECANCELED
+		       : 0;
+}
+
+static int mark_node(struct gc *g, const struct node *node,
+		     enum tree_kind kind)
+{
+	int err = 0;
+
+	for (unsigned int i = 0; i < node->n && !err; i++) {
+		struct key key = node_key(node, i);
+		struct val val = node_val(node, i);
+
+		if (node->level && node->child && node->child[i]) {
+			const struct node *child = node->child[i];
+
+			if (node_is_written(child))
+				err = meet(g, &child->ptr);
+			if (!err)
+				err = mark_node(g, child, kind);
+			if (err == 1)
+				err = 0;
+		} else if (node->level) {
+			struct ptr ptr = node_ptr(node, i);
+
+			err = mark_ptr(g, &ptr, node->level - 1, kind);
+		} else if (kind == TREE_FILES) {
+			err = g->p->mark_item(g->p->arg, &key, &val,
+					      mark_range, g);
+		} else if (kind == TREE_CATALOG) {
+			err = mark_catalog_item(g, &key, &val);
+		}
+	}
+	return err;
+}
+
+/* Not through the cache: a sweep looks at everything once. */
+static int load(struct gc *g, const struct ptr *ptr, int level,
+		struct node **out)
+{
+	uint8_t buf[TREE_NODE_MAX];
+	int err;
+
+	*out = cache_find(g->store->cache, ptr);
+	if (*out)
+		return 0;
+	if (ptr->len < NODE_HEADER_BYTES || ptr->len > TREE_NODE_MAX)
+		return -EFSCORRUPTED;
+	err = log_read(g->store->log, ptr->pos, buf, ptr->len);
+	if (err)
+		return err == -ENXIO ? -EFSCORRUPTED : err;
+	return node_decode(buf, ptr->len, ptr, level, out);
+}
+
+static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
+		    enum tree_kind kind)
+{
+	struct node *node;
+	int err;
+
+	err = meet(g, ptr);
+	if (err)
+		return err == 1 ? 0 : err;
+	err = rest(g);
+	if (!err)
+		err = load(g, ptr, level, &node);
+	if (err)
+		return err;
+	err = mark_node(g, node, kind);
+	clean_node_put(node);
+	return err;
+}
+
+static int mark_root(struct gc *g, const struct root *r, enum tree_kind kind)
+{
+	int err = 0;
+
+	if (!r->node)
+		return r->ptr.pos ? mark_ptr(g, &r->ptr, -1, kind) : 0;
+	if (node_is_written(r->node))
+		err = meet(g, &r->node->ptr);
+	if (!err)
+		err = mark_node(g, r->node, kind);
+	return err == 1 ? 0 : err;
+}
+
+/* --- the pins --- */
+
+static int mark_record(struct gc *g, const struct record *rec)
+{
+	int err = mark_range(g, rec->pos, record_bytes(rec));
+
+	/* The one before it is found by it; its place stays readable. */
+	if (!err && rec->prev_pos)
+		(void)mark_range(g, rec->prev_pos, PAGE);
+	for (size_t i = 0; i < rec->nroots && !err; i++) {
+		const struct record_root *r = &rec->roots[i];
+		enum tree_kind kind = r->kind == ROOT_CATALOG ? TREE_CATALOG
+				      : r->kind == ROOT_PLAIN ? TREE_OTHER
+							      : TREE_FILES;
+
+		if (r->ptr.pos)
+			err = mark_ptr(g, &r->ptr, -1, kind);
+	}
+	return err;
+}
+
+static int mark_view(struct gc *g, struct view *v, enum tree_kind kind)
+{
+	struct root root;
+	int err;
+
+	view_freeze(v, &root);
+	err = mark_root(g, &root, kind);
+	root_put(&g->store->tree, &root);
+	return err;
+}
+
+/* Read-only views that somebody has: their roots never change. */
+static int mark_open_views(struct gc *g)
+{
+	struct root *roots = NULL;
+	size_t n = 0;
+	int err = 0;
+
+	pthread_mutex_lock(&g->store->views_lock);
+	for (const struct view *v = g->store->views; v; v = v->next)
+		n++;
+	roots = calloc(n + 1, sizeof(*roots));
+	n = 0;
+	for (struct view *v = g->store->views; v && roots; v = v->next)
+		roots[n++] = root_get(&v->root);
+	pthread_mutex_unlock(&g->store->views_lock);
+	if (!roots)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		if (!err)
+			err = mark_root(g, &roots[i], TREE_FILES);
+		root_put(&g->store->tree, &roots[i]);
+	}
+	free(roots);
+	return err;
+}
+
+static int mark_all(struct gc *g, const struct record *rec,
+		    const struct root *working)
+{
+	struct store *s = g->store;
+	int err;
+
+	err = mark_record(g, rec);
+	if (!err)
+		err = mark_root(g, working, TREE_FILES);
+	if (!err)
+		err = mark_view(g, s->catalog, TREE_CATALOG);
+	if (!err)
+		err = mark_view(g, s->plain, TREE_OTHER);
+	if (!err)
+		err = mark_open_views(g);
+	if (err)
+		return err;
+	/* Whoever took a root before the marking and has made it a view since
+	 * is there now. */
+	wait_for_pins(s);
+	return mark_open_views(g);
+}
+
+/* --- giving back --- */
+
+static int sweep_seg(struct gc *g, const struct gcseg *s)
+{
+	enum log_head head = s->number & 1 ? LOG_BULK : LOG_SMALL;
+	uint64_t start = s->number << LOG_SEG_SHIFT;
+	uint64_t end = min_u64(s->bytes, g->limit[head] - start);
+	uint64_t pages = end / PAGE, live = 0;
+	int err = 0;
+
+	for (uint64_t p = 0; p < pages; p++)
+		live += get_bit(s->live, p);
+	g->stats.live_bytes += live * PAGE;
+	if (!live && end == s->bytes) {
+		err = log_drop_segment(g->store->log, s->number);
+		if (!err)
+			g->stats.freed_bytes += s->bytes;
+		return err == -EBUSY ? 0 : err;
+	}
+	for (uint64_t p = 0; p < pages && !err;) {
+		uint64_t n = 0;
+
+		while (p + n < pages && !get_bit(s->live, p + n))
+			n++;
+		if (n)
+			err = log_punch(g->store->log, start + p * PAGE,
+					n * PAGE, &g->stats.freed_bytes);
+		p += n + 1;
+	}
+	return err;
+}
+
+/* Segments that lie below the limit at least in part. */
+static int list_segs(struct gc *g)
+{
+	struct log_segment *v;
+	size_t n;
+	int err;
+
+	err = log_list_segments(g->store->log, &v, &n);
+	if (err)
+		return err;
+	g->segs = calloc(n + 1, sizeof(*g->segs));
+	if (!g->segs)
+		err = -ENOMEM;
+	for (size_t i = 0; i < n && !err; i++) {
+		struct gcseg *s = &g->segs[g->nsegs];
+
+		if (v[i].number << LOG_SEG_SHIFT >= g->limit[v[i].head])
+			continue;
+		s->number = v[i].number;
+		s->bytes = v[i].bytes;
+		s->live = calloc(s->bytes / PAGE / 64 + 1, 8);
+		if (v[i].head == LOG_SMALL)
+			s->met = calloc(s->bytes / NODE_CELL / 64 + 1, 8);
+		g->nsegs++;
+		if (!s->live || (v[i].head == LOG_SMALL && !s->met))
+			err = -ENOMEM;
+	}
+	free(v);
+	return err;
+}
+
+static int run(struct gc *g)
+{
+	struct store *s = g->store;
+	struct root working = ROOT_EMPTY;
+	struct record rec = { 0 };
+	uint64_t before = __atomic_load_n(&s->n_dropped, __ATOMIC_RELAXED);
+	int err;
+
+	/* The record first: what is frozen after it has everything that it
+	 * reaches, or is reached by it. */
+	err = store_last_record(s, &rec);
+	g->limit[LOG_SMALL] = rec.small_flushed;
+	g->limit[LOG_BULK] = rec.bulk_flushed;
+	if (!err)
+		err = list_segs(g);
+	if (!err)
+		err = g->p->freeze(g->p->arg, &working);
+	if (!err)
+		err = mark_all(g, &rec, &working);
+	root_put(&s->tree, &working);
+	record_release(&rec);
+	for (size_t i = 0; i < g->nsegs && !err; i++) {
+		if (store_failed(s, NULL))
+			err = -EIO;
+		else
+			err = sweep_seg(g, &g->segs[i]);
+		if (!err && __atomic_load_n(&s->gc_stop, __ATOMIC_RELAXED))
+			err = -ECANCELED;
+	}
+	if (!err)
+		__atomic_sub_fetch(&s->n_dropped, before, __ATOMIC_RELAXED);
+	return err;
+}
+
+int store_gc(struct store *store, const struct gc_params *p,
+	     struct gc_stats *out)
+{
+	struct gc g = { .store = store, .p = p };
+	int err;
+
+	if (store->read_only)
+		return -EROFS;
+	if (store_failed(store, NULL))
+		return -EIO;
+	pthread_mutex_lock(&store->gc_lock);
+	err = run(&g);
+	pthread_mutex_unlock(&store->gc_lock);
+	for (size_t i = 0; i < g.nsegs; i++) {
+		free(g.segs[i].live);
+		free(g.segs[i].met);
+	}
+	free(g.segs);
+	if (!err && out)
+		*out = g.stats;
+	return err;
+}
+
+void store_gc_stop(struct store *store)
+{
+	__atomic_store_n(&store->gc_stop, true, __ATOMIC_RELAXED);
+}
+
+uint64_t store_dropped(struct store *store)
+{
+	return __atomic_load_n(&store->n_dropped, __ATOMIC_RELAXED);
+}
