@@ -33,6 +33,7 @@ struct adopter {
 	struct store *store;
 	struct fs *fs;
 	uint8_t *buf; /* READ_BYTES */
+	struct plain_hash *hash;
 	char *list; /* LIST_BYTES */
 	char *path;
 	size_t len, cap;
@@ -200,6 +201,7 @@ static int copy_range(struct adopter *a, int fd, struct fs_file *f, off_t off,
 			       false);
 		if (err)
 			return err;
+		plain_hash_feed(a->hash, (uint64_t)off, a->buf, (size_t)n);
 		a->p.bytes += (uint64_t)n;
 		off += n;
 		if (a->params->progress &&
@@ -224,6 +226,11 @@ static int copy_contents(struct adopter *a, int fd, struct fs_file *f,
 		if (data < 0)
 			data = off; /* it cannot tell */
 		hole = lseek(fd, data, SEEK_HOLE);
+		/* Whole blocks, whatever the host's are. */
+		data -= data % FS_BLOCK_BYTES;
+		if (hole >= 0)
+			hole = (off_t)round_up_u64((uint64_t)hole,
+						   FS_BLOCK_BYTES);
 		if (hole < 0 || hole > size)
 			hole = size;
 		err = copy_range(a, fd, f, data, hole);
@@ -250,6 +257,7 @@ static int adopt_contents(struct adopter *a, int fd, uint64_t ino,
 	if (err)
 		return err;
 	for (unsigned int i = 0;; i++) {
+		plain_hash_reset(a->hash);
 		err = copy_contents(a, fd, f, st->st_size);
 		if (!err && fstat(fd, &after))
 			err = -errno;
@@ -277,7 +285,7 @@ static int adopt_dir(struct adopter *a, int fd, uint64_t dir);
 
 static int make_object(struct adopter *a, uint64_t dir, int dirfd,
 		       const char *name, const struct stat *st,
-		       uint64_t *ino_out)
+		       uint64_t *ino_out, uint64_t *hash)
 {
 	struct fs_cred cred = { .uid = st->st_uid, .gid = st->st_gid };
 	char target[FS_SYMLINK_MAX + 1];
@@ -292,29 +300,35 @@ static int make_object(struct adopter *a, uint64_t dir, int dirfd,
 			return -errno;
 		w.target = target;
 		w.target_len = (size_t)n;
+		*hash = plain_hash_target(target, (size_t)n);
 	}
 	err = fs_make(fs_working(a->fs), &cred, dir, name, strlen(name), &w,
 		      &attr, NULL);
+	if (!err)
+		err = plain_record_name(a->fs, dir, name, strlen(name),
+					attr.ino, attr.mode);
 	if (!err)
 		*ino_out = attr.ino;
 	return err;
 }
 
 /* An object for the descriptor (O_PATH for what is not a file or directory). */
-static int fill_object(struct adopter *a, int fd, uint64_t ino, struct stat *st)
+static int fill_object(struct adopter *a, int fd, uint64_t ino, struct stat *st,
+		       uint64_t *hash)
 {
 	int err = 0;
 
-	if (S_ISREG(st->st_mode))
+	if (S_ISREG(st->st_mode)) {
 		err = adopt_contents(a, fd, ino, st);
-	else if (S_ISDIR(st->st_mode))
+		*hash = plain_hash_get(a->hash);
+	} else if (S_ISDIR(st->st_mode))
 		err = adopt_dir(a, fd, ino);
 	if (!err)
 		err = copy_xattrs(a, fd, ino);
 	if (!err)
 		err = set_attr(a, ino, st);
 	if (!err)
-		err = plain_record(a->fs, ino, st);
+		err = plain_record(a->fs, ino, st, *hash);
 	return err;
 }
 
@@ -337,27 +351,33 @@ static int adopt_mount_point(struct adopter *a, uint64_t dir, int dirfd,
 			     const char *name, const struct stat *st)
 {
 	struct stat as = *st;
-	uint64_t ino;
+	uint64_t ino, hash = 0;
+	int err;
 
 	a->p.mounts++;
 	if (!S_ISDIR(as.st_mode))
 		as.st_mode = S_IFREG | (as.st_mode & 07777);
-	return make_object(a, dir, dirfd, name, &as, &ino);
+	err = make_object(a, dir, dirfd, name, &as, &ino, &hash);
+	return err ? err : plain_record(a->fs, ino, &as, 0);
 }
 
 static int adopt_name(struct adopter *a, uint64_t dir, int dirfd,
 		      const char *name)
 {
 	struct stat st;
-	uint64_t ino;
+	uint64_t ino, hash = 0;
 	int err, fd;
 
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return errno == ENOENT ? 0 : -errno; /* it went meanwhile */
 	ino = link_find(a, &st);
-	if (ino)
-		return fs_link(fs_working(a->fs), ino, dir, name, strlen(name),
-			       NULL);
+	if (ino) {
+		err = fs_link(fs_working(a->fs), ino, dir, name, strlen(name),
+			      NULL);
+		return err ? err
+			   : plain_record_name(a->fs, dir, name, strlen(name),
+					       ino, st.st_mode);
+	}
 	fd = open_object(dirfd, name, &st);
 	if (fd == -EXDEV)
 		return adopt_mount_point(a, dir, dirfd, name, &st);
@@ -367,9 +387,9 @@ static int adopt_name(struct adopter *a, uint64_t dir, int dirfd,
 		err = -errno;
 		goto out;
 	}
-	err = make_object(a, dir, dirfd, name, &st, &ino);
+	err = make_object(a, dir, dirfd, name, &st, &ino, &hash);
 	if (!err)
-		err = fill_object(a, fd, ino, &st);
+		err = fill_object(a, fd, ino, &st, &hash);
 	if (!err && !S_ISDIR(st.st_mode) && st.st_nlink > 1)
 		err = link_add(a, &st, ino);
 out:
@@ -454,11 +474,8 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 				   .env = a->params->env,
 				   .check_item = fs_check_item };
 	static const char message[] = "init";
-	struct catalog_change shown = { .op = CATALOG_SET,
-					.setting = STORE_PLAIN_SHOWN,
-					.number = 1 };
 	struct stat st;
-	uint64_t number;
+	uint64_t number, hash = 0;
 	int err;
 
 	err = store_create(&sp, &a->store, a->err);
@@ -468,13 +485,10 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 	if (!err && fstat(dirfd, &st))
 		err = -errno;
 	if (!err)
-		err = fill_object(a, dirfd, FS_ROOT_INO, &st);
+		err = fill_object(a, dirfd, FS_ROOT_INO, &st, &hash);
 	if (!err)
 		err = fs_commit(a->fs, getuid(), message, strlen(message),
 				&number);
-	if (!err)
-		err = store_change_catalog(a->store, store_working(a->store),
-					   &shown);
 	if (err) {
 		const char *why = NULL;
 
@@ -563,7 +577,8 @@ int adopt(const struct adopt_params *params, struct adopt_progress *out,
 		return failed(&a, -errno, "cannot open %s", params->dir);
 	a.buf = malloc(READ_BYTES);
 	a.list = malloc(LIST_BYTES);
-	err = a.buf && a.list ? make_folder(&a, dirfd, &holder, &storefd)
+	a.hash = plain_hash_new();
+	err = a.buf && a.list && a.hash ? make_folder(&a, dirfd, &holder, &storefd)
 			      : -ENOMEM;
 	if (!err) {
 		err = adopt_locked(&a, dirfd, storefd);
@@ -578,6 +593,7 @@ int adopt(const struct adopt_params *params, struct adopt_progress *out,
 	close(dirfd);
 	free(a.buf);
 	free(a.list);
+	plain_hash_free(a.hash);
 	free(a.path);
 	free(a.links);
 	*out = a.p;

@@ -192,8 +192,8 @@ static int add_fn(struct vtx *tx, void *arg)
 		dir.nlink++;
 	dir.mtime_ns = a->op.now_ns;
 	dir.ctime_ns = a->op.now_ns;
-	err = tx_put_entry(tx, a->op.ino, slot.cookie, a->ino, in.mode,
-			   a->name, a->len);
+	err = tx_put_entry(tx, a->op.ino, slot.cookie, a->ino, in.mode, a->name,
+			   a->len);
 	if (!err)
 		err = tx_put_attr(tx, &a->op, a->ino, &in);
 	return err ? err : tx_put_attr(tx, &a->op, a->op.ino, &dir);
@@ -207,8 +207,7 @@ static int set_times(struct graft *g, uint64_t ino, const struct item_attr *a)
 			     .ctime_ns = a->ctime_ns };
 
 	return fs_setattr(g->to, ino,
-			  FS_SET_MTIME | FS_SET_ATIME | FS_SET_CTIME, &t,
-			  NULL);
+			  FS_SET_MTIME | FS_SET_ATIME | FS_SET_CTIME, &t, NULL);
 }
 
 static int graft_object(struct graft *g, uint64_t from_ino, uint64_t dir,

@@ -281,8 +281,7 @@ static int make_snap(struct mount *m, const struct ptr *ptr, struct snap **out)
 	if (!s)
 		return -ENOMEM;
 	s->root = *ptr;
-	s->id = XXH3_64bits(&ptr->pos, sizeof(ptr->pos)) >>
-		(64 - SNAP_ID_BITS);
+	s->id = XXH3_64bits(&ptr->pos, sizeof(ptr->pos)) >> (64 - SNAP_ID_BITS);
 	s->nodes = 1;
 	err = fs_view_new(m->fs, &root, &s->fv);
 	if (err)

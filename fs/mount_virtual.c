@@ -9,10 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-	LOG_CHUNK_BYTES = 64 << 10,
-	STATUS_FORMAT = 1
-};
+enum { LOG_CHUNK_BYTES = 64 << 10, STATUS_FORMAT = 1 };
 
 #define COMMIT_COOKIES ((uint64_t)1 << 40)
 

@@ -5,6 +5,7 @@
 #include "fs/fs_internal.h"
 
 #include <dirent.h>
+#include <xxhash.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
@@ -31,10 +32,72 @@ int plain_open(int dirfd, const char *name, int flags)
 	return fd < 0 ? -errno : (int)fd;
 }
 
+/* --- hashes --- */
+
+struct plain_hash {
+	XXH3_state_t *x;
+};
+
+struct plain_hash *plain_hash_new(void)
+{
+	struct plain_hash *h = malloc(sizeof(*h));
+
+	if (!h)
+		return NULL;
+	h->x = XXH3_createState();
+	if (!h->x) {
+		free(h);
+		return NULL;
+	}
+	plain_hash_reset(h);
+	return h;
+}
+
+void plain_hash_free(struct plain_hash *h)
+{
+	if (!h)
+		return;
+	XXH3_freeState(h->x);
+	free(h);
+}
+
+void plain_hash_reset(struct plain_hash *h)
+{
+	XXH3_64bits_reset(h->x);
+}
+
+void plain_hash_feed(struct plain_hash *h, uint64_t off, const uint8_t *buf,
+		     size_t len)
+{
+	static const uint8_t zeros[FS_BLOCK_BYTES];
+
+	for (size_t at = 0; at < len; at += FS_BLOCK_BYTES) {
+		size_t n = min_u64(len - at, FS_BLOCK_BYTES);
+		uint8_t number[8];
+
+		if (!memcmp(buf + at, zeros, n))
+			continue;
+		put_le64(number, (off + at) / FS_BLOCK_BYTES);
+		XXH3_64bits_update(h->x, number, sizeof(number));
+		XXH3_64bits_update(h->x, buf + at, n);
+		XXH3_64bits_update(h->x, zeros, FS_BLOCK_BYTES - n);
+	}
+}
+
+uint64_t plain_hash_get(const struct plain_hash *h)
+{
+	return XXH3_64bits_digest(h->x);
+}
+
+uint64_t plain_hash_target(const char *target, size_t len)
+{
+	return XXH3_64bits(target, len);
+}
+
 /* --- items --- */
 
 struct plain_stat {
-	uint64_t host_ino, size;
+	uint64_t host_ino, size, hash;
 	int64_t mtime_ns, ctime_ns;
 	uint32_t mode, uid, gid, nlink;
 };
@@ -71,7 +134,8 @@ static int record_fn(struct vtx *tx, void *arg)
 	return vtx_put(tx, &r->key, r->buf, r->len);
 }
 
-int plain_record(struct fs *fs, uint64_t ino, const struct stat *st)
+int plain_record(struct fs *fs, uint64_t ino, const struct stat *st,
+		 uint64_t hash)
 {
 	struct plain_stat p = from_stat(st);
 	struct record_op r = { .key = KEY(ino, PLAIN_KIND_STAT, 0),
@@ -85,7 +149,92 @@ int plain_record(struct fs *fs, uint64_t ino, const struct stat *st)
 	put_le32(r.buf + PLAIN_OFF_UID, p.uid);
 	put_le32(r.buf + PLAIN_OFF_GID, p.gid);
 	put_le32(r.buf + PLAIN_OFF_NLINK, p.nlink);
+	put_le64(r.buf + PLAIN_OFF_HASH, hash);
 	return view_update(store_plain(fs->store), 0, record_fn, NULL, &r);
+}
+
+struct name_op {
+	const struct fs *fs;
+	uint64_t dir, ino;
+	uint32_t type;
+	const char *name;
+	size_t len;
+};
+
+static int record_name_fn(struct vtx *tx, void *arg)
+{
+	const struct name_op *n = arg;
+	struct dir_slot slot;
+	int err;
+
+	err = tx_find(tx, n->fs, n->dir, n->name, n->len, &slot);
+	if (!err && !slot.cookie)
+		err = -ENOSPC;
+	return err ? err
+		   : tx_put_entry(tx, n->dir, slot.cookie, n->ino, n->type,
+				  n->name, n->len);
+}
+
+int plain_record_name(struct fs *fs, uint64_t dir, const char *name, size_t len,
+		      uint64_t ino, uint32_t type)
+{
+	struct name_op n = { fs, dir, ino, type, name, len };
+
+	return view_update(store_plain(fs->store), 0, record_name_fn, NULL, &n);
+}
+
+static int find_name_fn(struct vtx *tx, void *arg)
+{
+	struct name_op *n = arg;
+	struct dir_slot slot;
+	int err;
+
+	err = tx_find(tx, n->fs, n->dir, n->name, n->len, &slot);
+	n->ino = slot.ino;
+	n->type = slot.type;
+	return err;
+}
+
+/* *ino_out 0: no such name. */
+static int find_name(struct fs *fs, uint64_t dir, const char *name,
+		     uint64_t *ino_out, uint32_t *type_out)
+{
+	struct name_op n = {
+		.fs = fs, .dir = dir, .name = name, .len = strlen(name)
+	};
+	int err;
+
+	if (n.len > FS_NAME_MAX)
+		return -ENAMETOOLONG;
+	err = view_read(store_plain(fs->store), find_name_fn, &n);
+	*ino_out = n.ino;
+	*type_out = n.type;
+	return err;
+}
+
+struct next_op {
+	uint64_t dir, cookie;
+	char name[FS_NAME_MAX + 1];
+};
+
+static int next_name_fn(struct vtx *tx, void *arg)
+{
+	struct next_op *n = arg;
+	struct key from = KEY(n->dir, PLAIN_KIND_ENTRY, n->cookie);
+	struct key to = KEY(n->dir, PLAIN_KIND_ENTRY, UINT64_MAX), at;
+	struct item_entry e;
+	struct val val;
+	int err;
+
+	err = vtx_next(tx, &from, &to, &at, &val);
+	if (!err)
+		err = item_entry_decode(&val, &e);
+	if (err)
+		return err;
+	memcpy(n->name, e.name, e.len);
+	n->name[e.len] = '\0';
+	n->cookie = at.off + 1;
+	return 0;
 }
 
 struct get_op {
@@ -120,6 +269,7 @@ static int get_stat(struct fs *fs, uint64_t ino, struct plain_stat *out)
 	*out = (struct plain_stat){
 		.host_ino = get_le64(g.buf + PLAIN_OFF_HOST_INO),
 		.size = get_le64(g.buf + PLAIN_OFF_SIZE),
+		.hash = get_le64(g.buf + PLAIN_OFF_HASH),
 		.mtime_ns = (int64_t)get_le64(g.buf + PLAIN_OFF_MTIME),
 		.ctime_ns = (int64_t)get_le64(g.buf + PLAIN_OFF_CTIME),
 		.mode = get_le32(g.buf + PLAIN_OFF_MODE),
@@ -134,12 +284,12 @@ static int get_stat(struct fs *fs, uint64_t ino, struct plain_stat *out)
 
 struct compare {
 	struct fs *fs;
-	struct fs_view *v; /* the commit that the plain files show */
 	plain_fn fn;
 	void *arg;
 	char *path; /* of the directory, with a '/' unless empty */
 	size_t len, cap;
-	uint8_t *a, *b; /* READ_BYTES each */
+	uint8_t *buf; /* READ_BYTES */
+	struct plain_hash *hash;
 };
 
 static int path_push(struct compare *c, const char *name, size_t *mark)
@@ -169,71 +319,54 @@ static void path_pop(struct compare *c, size_t mark)
 	c->path[mark] = '\0';
 }
 
-static int same_bytes(struct compare *c, struct fs_file *f, int fd, bool *same)
+static int hash_file(struct compare *c, int fd, uint64_t *out)
 {
-	uint64_t off = 0;
+	off_t off = 0;
 
+	plain_hash_reset(c->hash);
 	for (;;) {
-		size_t got;
-		ssize_t n = pread(fd, c->a, READ_BYTES, (off_t)off);
-		int err;
+		off_t data = lseek(fd, off, SEEK_DATA);
+		ssize_t n;
 
+		if (data < 0 && errno == ENXIO)
+			break;
+		if (data > off)
+			off = data / FS_BLOCK_BYTES * FS_BLOCK_BYTES;
+		n = pread(fd, c->buf, READ_BYTES, off);
 		if (n < 0)
 			return -errno;
-		err = fs_read(f, off, c->b,
-			      (size_t)n + 1 > READ_BYTES ? READ_BYTES
-							 : (size_t)n + 1,
-			      &got);
-		if (err)
-			return err;
-		*same = got == (size_t)n && (!n || !memcmp(c->a, c->b, got));
-		if (!n || !*same)
-			return 0;
-		off += (uint64_t)n;
+		if (!n)
+			break;
+		plain_hash_feed(c->hash, (uint64_t)off, c->buf, (size_t)n);
+		off += n;
 	}
+	*out = plain_hash_get(c->hash);
+	return 0;
 }
 
-static int same_file(struct compare *c, int dirfd, const char *name,
-		     uint64_t ino, bool *same)
+static int hash_object(struct compare *c, int dirfd, const char *name,
+		       uint32_t mode, uint64_t *out)
 {
-	struct fs_file *f;
+	char buf[FS_SYMLINK_MAX + 1];
+	ssize_t n;
 	int err, fd;
 
-	*same = false;
+	*out = 0;
+	if (S_ISLNK(mode)) {
+		n = readlinkat(dirfd, name, buf, sizeof(buf));
+		if (n < 0)
+			return -errno;
+		*out = plain_hash_target(buf, (size_t)n);
+		return 0;
+	}
+	if (!S_ISREG(mode))
+		return 0;
 	fd = plain_open(dirfd, name, O_RDONLY);
 	if (fd < 0)
 		return fd;
-	err = fs_file_open(c->v, ino, &f);
-	if (!err) {
-		err = same_bytes(c, f, fd, same);
-		fs_file_put(f);
-	}
+	err = hash_file(c, fd, out);
 	close(fd);
-	/* Damage in the store was told. Size and time say that it is the
-	 * same, and the plain file may be the only good copy. */
-	if (err == -EFSBADCRC || err == -EFSCORRUPTED) {
-		*same = true;
-		err = 0;
-	}
 	return err;
-}
-
-static int same_link(struct compare *c, int dirfd, const char *name,
-		     uint64_t ino, bool *same)
-{
-	char buf[FS_SYMLINK_MAX + 1], *target;
-	size_t len;
-	ssize_t n = readlinkat(dirfd, name, buf, sizeof(buf));
-	int err;
-
-	if (n < 0)
-		return -errno;
-	err = fs_readlink(c->v, ino, &target, &len);
-	if (err)
-		return err;
-	*same = len == (size_t)n && !memcmp(target, buf, len);
-	free(target);
-	return 0;
 }
 
 static int same_object(struct compare *c, int dirfd, const char *name,
@@ -257,19 +390,16 @@ static int same_object(struct compare *c, int dirfd, const char *name,
 	*same = now.host_ino == was.host_ino && now.ctime_ns == was.ctime_ns;
 	if (*same)
 		return 0;
-	if (S_ISREG(now.mode))
-		return same_file(c, dirfd, name, ino, same);
-	if (S_ISLNK(now.mode))
-		return same_link(c, dirfd, name, ino, same);
-	*same = true;
-	return 0;
+	err = hash_object(c, dirfd, name, now.mode, &now.hash);
+	*same = now.hash == was.hash;
+	return err;
 }
 
 static int compare_dir(struct compare *c, int fd, uint64_t dir);
 
 /* A name that is in both. */
 static int compare_name(struct compare *c, int dirfd, const char *name,
-			const struct fs_attr *attr)
+			uint64_t ino, uint32_t type)
 {
 	struct stat st;
 	bool same;
@@ -277,21 +407,21 @@ static int compare_name(struct compare *c, int dirfd, const char *name,
 
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return -errno;
-	if (S_ISDIR(st.st_mode) && S_ISDIR(attr->mode)) {
+	if (S_ISDIR(st.st_mode) && S_ISDIR(type)) {
 		fd = plain_open(dirfd, name, O_RDONLY | O_DIRECTORY);
 		if (fd == -EXDEV)
 			return 0; /* another mount: left out by init too */
 		if (fd < 0)
 			return fd;
-		err = same_object(c, dirfd, name, attr->ino, &st, &same);
+		err = same_object(c, dirfd, name, ino, &st, &same);
 		if (!err && !same)
 			err = c->fn(c->arg, PLAIN_CHANGED, c->path);
 		if (!err)
-			err = compare_dir(c, fd, attr->ino);
+			err = compare_dir(c, fd, ino);
 		close(fd);
 		return err;
 	}
-	err = same_object(c, dirfd, name, attr->ino, &st, &same);
+	err = same_object(c, dirfd, name, ino, &st, &same);
 	if (!err && !same)
 		err = c->fn(c->arg, PLAIN_CHANGED, c->path);
 	return err;
@@ -314,21 +444,22 @@ static int find_added(struct compare *c, int dirfd, uint64_t dir)
 	}
 	while (!err && (errno = 0, de = readdir(d))) {
 		const char *name = de->d_name;
-		struct fs_attr attr;
+		uint64_t ino;
+		uint32_t type;
 		size_t mark;
 
 		if (!strcmp(name, ".") || !strcmp(name, "..") ||
 		    (dir == FS_ROOT_INO && plain_is_own(name)))
 			continue;
-		err = fs_lookup(c->v, dir, name, strlen(name), &attr);
-		if (err && err != -ENOENT)
+		err = find_name(c->fs, dir, name, &ino, &type);
+		if (!err)
+			err = path_push(c, name, &mark);
+		if (err)
 			break;
-		if (path_push(c, name, &mark))
-			err = -ENOMEM;
-		else if (err)
+		if (!ino)
 			err = c->fn(c->arg, PLAIN_ADDED, c->path);
 		else
-			err = compare_name(c, dirfd, name, &attr);
+			err = compare_name(c, dirfd, name, ino, type);
 		path_pop(c, mark);
 	}
 	if (!err && errno)
@@ -337,60 +468,37 @@ static int find_added(struct compare *c, int dirfd, uint64_t dir)
 	return err;
 }
 
-struct removed {
-	struct compare *c;
-	int dirfd;
-};
-
-static int find_removed(void *arg, const struct fs_dirent *ent)
+/* What was there and is not. */
+static int find_removed(struct compare *c, int dirfd, uint64_t dir)
 {
-	struct removed *r = arg;
-	char name[FS_NAME_MAX + 1];
-	struct stat st;
-	size_t mark;
+	struct next_op n = { .dir = dir };
 	int err;
 
-	memcpy(name, ent->name, ent->len);
-	name[ent->len] = '\0';
-	if (!fstatat(r->dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
-		return 0;
-	if (errno != ENOENT)
-		return -errno;
-	err = path_push(r->c, name, &mark);
-	if (!err)
-		err = r->c->fn(r->c->arg, PLAIN_REMOVED, r->c->path);
-	path_pop(r->c, mark);
-	return err;
+	for (;;) {
+		struct stat st;
+		size_t mark;
+
+		err = view_read(store_plain(c->fs->store), next_name_fn, &n);
+		if (err)
+			return err == 1 ? 0 : err;
+		if (!fstatat(dirfd, n.name, &st, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (errno != ENOENT)
+			return -errno;
+		err = path_push(c, n.name, &mark);
+		if (!err)
+			err = c->fn(c->arg, PLAIN_REMOVED, c->path);
+		path_pop(c, mark);
+		if (err)
+			return err;
+	}
 }
 
 static int compare_dir(struct compare *c, int fd, uint64_t dir)
 {
-	struct removed r = { c, fd };
-	int err;
+	int err = find_added(c, fd, dir);
 
-	err = find_added(c, fd, dir);
-	return err ? err : fs_readdir(c->v, dir, 0, false, find_removed, &r);
-}
-
-static int shown_view(struct fs *fs, struct fs_view **out)
-{
-	struct commit_info *info = malloc(sizeof(*info));
-	struct root root = ROOT_EMPTY;
-	int err;
-
-	if (!info)
-		return -ENOMEM;
-	err = store_get_commit(fs->store,
-			       store_get_setting(fs->store, STORE_PLAIN_SHOWN),
-			       info);
-	if (err == 1)
-		err = -EFSCORRUPTED;
-	if (!err) {
-		root.ptr = info->root;
-		err = fs_view_new(fs, &root, out);
-	}
-	free(info);
-	return err;
+	return err ? err : find_removed(c, fd, dir);
 }
 
 int plain_compare(struct fs *fs, int dirfd, plain_fn fn, void *arg)
@@ -400,13 +508,11 @@ int plain_compare(struct fs *fs, int dirfd, plain_fn fn, void *arg)
 	bool same;
 	int err;
 
-	err = shown_view(fs, &c.v);
-	c.a = malloc(READ_BYTES);
-	c.b = malloc(READ_BYTES);
+	c.buf = malloc(READ_BYTES);
+	c.hash = plain_hash_new();
 	c.path = calloc(1, 256);
 	c.cap = 256;
-	if (!err && (!c.a || !c.b || !c.path))
-		err = -ENOMEM;
+	err = c.buf && c.hash && c.path ? 0 : -ENOMEM;
 	if (!err && fstat(dirfd, &st))
 		err = -errno;
 	if (!err)
@@ -415,9 +521,8 @@ int plain_compare(struct fs *fs, int dirfd, plain_fn fn, void *arg)
 		err = fn(arg, PLAIN_CHANGED, ".");
 	if (!err)
 		err = compare_dir(&c, dirfd, FS_ROOT_INO);
-	free(c.a);
-	free(c.b);
+	free(c.buf);
+	plain_hash_free(c.hash);
 	free(c.path);
-	fs_view_put(c.v);
 	return err;
 }

@@ -11,9 +11,25 @@
 
 #include <sys/stat.h>
 
-/* Note that the plain object of inode ino looks like st. Durable with the next
- * commit or checkpoint. */
-int plain_record(struct fs *fs, uint64_t ino, const struct stat *st);
+/* The hash of a file's contents, block by block; holes need not be fed. */
+struct plain_hash;
+struct plain_hash *plain_hash_new(void);
+void plain_hash_free(struct plain_hash *h); /* NULL is fine */
+void plain_hash_reset(struct plain_hash *h);
+/* off is a multiple of 4096; len too, but at the end of the file. */
+void plain_hash_feed(struct plain_hash *h, uint64_t off, const uint8_t *buf,
+		     size_t len);
+uint64_t plain_hash_get(const struct plain_hash *h);
+
+/* Note that a plain object looks like st, with contents of that hash (of
+ * symlinks: plain_hash_target). Durable with the next commit or checkpoint. */
+int plain_record(struct fs *fs, uint64_t ino, const struct stat *st,
+		 uint64_t hash);
+uint64_t plain_hash_target(const char *target, size_t len);
+/* And that a directory has this name. */
+int plain_record_name(struct fs *fs, uint64_t dir, const char *name, size_t len,
+		      uint64_t ino, uint32_t type);
+
 enum plain_difference { PLAIN_CHANGED, PLAIN_ADDED, PLAIN_REMOVED };
 
 /* path: relative to DIR, NUL-terminated. Other than 0 ends the comparison. */
@@ -22,10 +38,9 @@ typedef int (*plain_fn)(void *arg, enum plain_difference what,
 
 /*
  * Call fn for everything in the directory dirfd (the store's own folder and
- * other mounts left out) that is not as it was recorded for the commit that the
- * setting STORE_PLAIN_SHOWN names. What only stat tells
- * apart (a copy of the whole directory, an extra hard link) is compared byte
- * for byte. 0, fn's result, -errno.
+ * other mounts left out) that is not as it was recorded. Where only the host's
+ * inode number, the count of links or ctime differ (a copy of the whole
+ * directory, an extra hard link), the contents decide. 0, fn's result, -errno.
  */
 int plain_compare(struct fs *fs, int dirfd, plain_fn fn, void *arg);
 

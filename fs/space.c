@@ -51,8 +51,7 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 
 	err = store_gc(fs->store, &p, &st);
 	if (!err) {
-		__atomic_store_n(&fs->swept_at, appended(fs),
-				 __ATOMIC_RELAXED);
+		__atomic_store_n(&fs->swept_at, appended(fs), __ATOMIC_RELAXED);
 		__atomic_store_n(&fs->live_bytes, st.live_bytes,
 				 __ATOMIC_RELAXED);
 	}
@@ -70,8 +69,8 @@ int fs_gc(struct fs *fs, struct gc_stats *stats)
 
 bool fs_wants_sweep(struct fs *fs)
 {
-	uint64_t since = appended(fs) -
-			 __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
+	uint64_t since =
+		appended(fs) - __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
 	uint64_t live = __atomic_load_n(&fs->live_bytes, __ATOMIC_RELAXED);
 
 	return store_dropped(fs->store) &&

@@ -111,7 +111,6 @@ enum {
 	CAT_SETTING_KEEP_LAST = 1,
 	CAT_SETTING_KEEP_DISCARDED = 2,
 	CAT_SETTING_PUSH_MAPS = 3,
-	CAT_SETTING_PLAIN_SHOWN = 4,
 	CAT_SETTING_BYTES = 8,
 	CAT_SETTING_UNNAMED = 100 /* commits without a tag, counted */
 };
@@ -185,6 +184,7 @@ enum {
 
 enum {
 	PLAIN_KIND_STAT = 1, /* obj: the inode, off 0 */
+	PLAIN_KIND_ENTRY = 2, /* as ITEM_KIND_ENTRY */
 
 	PLAIN_OFF_HOST_INO = 0, /* u64 */
 	PLAIN_OFF_SIZE = 8, /* u64, of directories 0 */
@@ -194,7 +194,8 @@ enum {
 	PLAIN_OFF_UID = 36, /* u32 */
 	PLAIN_OFF_GID = 40, /* u32 */
 	PLAIN_OFF_NLINK = 44, /* u32 */
-	PLAIN_STAT_BYTES = 48
+	PLAIN_OFF_HASH = 48, /* u64, FORMAT.md 7 */
+	PLAIN_STAT_BYTES = 56
 };
 
 #endif

@@ -173,7 +173,6 @@ enum store_setting {
 	STORE_KEEP_LAST = 1, /* unnamed commits that are kept; 0: all */
 	STORE_KEEP_DISCARDED, /* the same of discarded states */
 	STORE_PUSH_MAPS, /* before a commit; 0: do not */
-	STORE_PLAIN_SHOWN, /* the commit that plain files show; not dropped */
 	STORE_SETTINGS
 };
 

@@ -297,7 +297,6 @@ static int load_settings_fn(struct vtx *tx, void *arg)
 	l->v[STORE_KEEP_LAST] = STORE_KEEP_LAST_DEFAULT;
 	l->v[STORE_KEEP_DISCARDED] = STORE_KEEP_DISCARDED_DEFAULT;
 	l->v[STORE_PUSH_MAPS] = 1;
-	l->v[STORE_PLAIN_SHOWN] = 0;
 	for (uint64_t i = 1; i < STORE_SETTINGS; i++) {
 		int err = tx_get_setting(tx, i, &l->v[i]);
 
@@ -454,7 +453,6 @@ static int add_discarded(struct vtx *tx, struct update_arg *a)
 static int drop_commits(struct vtx *tx, struct update_arg *a, uint64_t newest)
 {
 	uint64_t keep = store_get_setting(a->u->store, STORE_KEEP_LAST);
-	uint64_t plain = store_get_setting(a->u->store, STORE_PLAIN_SHOWN);
 	uint64_t from = 1;
 	int err = 0;
 
@@ -463,7 +461,7 @@ static int drop_commits(struct vtx *tx, struct update_arg *a, uint64_t newest)
 		if (err || a->info->number >= newest)
 			break;
 		from = a->info->number + 1;
-		if (a->info->names || a->info->number == plain)
+		if (a->info->names)
 			continue;
 		err = tx_del_commit(tx, a->info->number);
 		a->unnamed--;
