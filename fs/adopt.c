@@ -578,8 +578,9 @@ int adopt(const struct adopt_params *params, struct adopt_progress *out,
 	a.buf = malloc(READ_BYTES);
 	a.list = malloc(LIST_BYTES);
 	a.hash = plain_hash_new();
-	err = a.buf && a.list && a.hash ? make_folder(&a, dirfd, &holder, &storefd)
-			      : -ENOMEM;
+	err = a.buf && a.list && a.hash
+		      ? make_folder(&a, dirfd, &holder, &storefd)
+		      : -ENOMEM;
 	if (!err) {
 		err = adopt_locked(&a, dirfd, storefd);
 		if (err) {

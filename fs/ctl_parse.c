@@ -28,6 +28,9 @@ static const struct {
 	{ "undo", CTL_UNDO, NOTHING },
 	{ "gc", CTL_GC, NOTHING },
 	{ "set", CTL_SET, TWO_WORDS },
+	{ "diff", CTL_DIFF, TWO_WORDS },
+	{ "names", CTL_NAMES, NOTHING },
+	{ "verify", CTL_VERIFY, NOTHING },
 };
 
 const char *ctl_verb_name(enum ctl_verb verb)

@@ -21,7 +21,11 @@ enum ctl_verb {
 	CTL_ROLLBACK,
 	CTL_UNDO,
 	CTL_GC,
-	CTL_SET
+	CTL_SET,
+	/* Questions, for the tool: the answer is lines of text. */
+	CTL_DIFF,
+	CTL_NAMES,
+	CTL_VERIFY
 };
 
 struct ctl_command {

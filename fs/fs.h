@@ -418,6 +418,29 @@ size_t fs_quote_path(const char *path, char *out, size_t size);
  * newline or the end. Returns the first byte behind it. */
 char *fs_unquote_path(char *s);
 
+/* --- verification --- */
+
+struct fs_verify_stats {
+	uint64_t states, nodes, blocks, bytes; /* read so far */
+	uint64_t total_bytes; /* of the log: more than will be read */
+	uint64_t damaged; /* places; at the end */
+};
+
+struct fs_verify_params {
+	/* state: "@12", a name, "staged"; path: NULL when it is not a file's.
+	 * Called for each state that has the damage. */
+	void (*damaged)(void *arg, const char *state, const char *path,
+			const char *what);
+	/* Other than 0 ends it. May be NULL. */
+	int (*progress)(void *arg, const struct fs_verify_stats *st);
+	void *arg;
+};
+
+/* Read every node and block of every retained state, what they share once, and
+ * check the invariants. 0 also when there is damage (stats->damaged). */
+int fs_verify(struct fs *fs, const struct fs_verify_params *params,
+	      struct fs_verify_stats *out);
+
 /* --- space --- */
 
 /* Give back what no state reaches any more (store_gc). stats may be NULL. */

@@ -278,7 +278,7 @@ static int do_set(struct mount *m, const struct ctl_command *c)
 }
 
 static int do_command(struct mount *m, uid_t uid, const struct ctl_command *c,
-		      struct ctl_result *r)
+		      struct ctl_result *r, FILE *reply)
 {
 	switch (c->verb) {
 	case CTL_COMMIT:
@@ -299,6 +299,12 @@ static int do_command(struct mount *m, uid_t uid, const struct ctl_command *c,
 		return do_undo(m, uid);
 	case CTL_SET:
 		return do_set(m, c);
+	case CTL_DIFF:
+		return ask_diff(m, c, reply);
+	case CTL_NAMES:
+		return ask_names(m, reply);
+	case CTL_VERIFY:
+		return ask_verify(m, reply);
 	default:
 		return -EINVAL;
 	}
@@ -357,7 +363,7 @@ static int run_command(struct mount *m, struct ctl_job *job,
 	json_t *j;
 	int err;
 
-	if (store_is_read_only(m->store))
+	if (store_is_read_only(m->store) && c->verb < CTL_DIFF)
 		err = -EROFS;
 	else if (fuse_req_interrupted(job->req))
 		err = -EINTR;
@@ -366,7 +372,7 @@ static int run_command(struct mount *m, struct ctl_job *job,
 	else {
 		unsigned int pin = store_pin(m->store);
 
-		err = do_command(m, job->uid, c, &r);
+		err = do_command(m, job->uid, c, &r, reply);
 		store_unpin(m->store, pin);
 	}
 	if (!err && !r.number)
@@ -443,7 +449,44 @@ static void run_job(struct mount *m, struct ctl_job *job)
 	free(job);
 }
 
-/* --- the thread --- */
+/* --- the threads --- */
+
+/* A verification may take hours: others' commands do not wait for it. */
+static void *verify_main(void *arg)
+{
+	struct ctl_job *job = arg;
+	struct mount *m = fuse_req_userdata(job->req);
+
+	run_job(m, job);
+	pthread_mutex_lock(&m->ctl_lock);
+	m->nverifying--;
+	pthread_cond_broadcast(&m->ctl_cond);
+	pthread_mutex_unlock(&m->ctl_lock);
+	return NULL;
+}
+
+/* Under ctl_lock. False: it runs like any other command. */
+static bool start_verify(struct mount *m, struct ctl_job *job)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	pthread_t t;
+	int err;
+
+	if (job->len < 6 || memcmp(job->text, "verify", 6) != 0)
+		return false;
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &old);
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	m->nverifying++;
+	err = pthread_create(&t, &attr, verify_main, job);
+	if (err)
+		m->nverifying--;
+	pthread_attr_destroy(&attr);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return !err;
+}
 
 void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	       const char *buf, size_t len, uint64_t off)
@@ -463,9 +506,11 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 				 .len = len };
 	memcpy(job->text, buf, len);
 	pthread_mutex_lock(&m->ctl_lock);
-	*m->jobs_end = job;
-	m->jobs_end = &job->next;
-	pthread_cond_signal(&m->ctl_cond);
+	if (!start_verify(m, job)) {
+		*m->jobs_end = job;
+		m->jobs_end = &job->next;
+	}
+	pthread_cond_broadcast(&m->ctl_cond);
 	pthread_mutex_unlock(&m->ctl_lock);
 }
 
@@ -512,8 +557,10 @@ void ctl_stop(struct mount *m)
 	if (!m->has_ctl_thread)
 		return;
 	pthread_mutex_lock(&m->ctl_lock);
-	m->ctl_stop = true;
-	pthread_cond_signal(&m->ctl_cond);
+	__atomic_store_n(&m->ctl_stop, true, __ATOMIC_RELAXED);
+	pthread_cond_broadcast(&m->ctl_cond);
+	while (m->nverifying)
+		pthread_cond_wait(&m->ctl_cond, &m->ctl_lock);
 	pthread_mutex_unlock(&m->ctl_lock);
 	pthread_join(m->ctl_thread, NULL);
 	m->has_ctl_thread = false;

@@ -9,6 +9,7 @@
  *	mount_file.c	requests about contents and directories' listings
  *	mount_virtual.c	what .txn/ shows: status, changes, log, error
  *	mount_ctl.c	commands, in a thread of their own
+ *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
  */
 #ifndef FS_MOUNT_INTERNAL_H
@@ -133,6 +134,8 @@ struct mount {
 	bool ctl_stop;
 	pthread_t ctl_thread;
 	bool has_ctl_thread;
+	unsigned int nverifying; /* threads that run a verify; ctl_lock too */
+	uint64_t verify_bytes, verify_total; /* atomic; total 0: none runs */
 
 	pthread_mutex_t errors_lock; /* guards the next four */
 	struct mount_error errors[MOUNT_ERRORS_MAX];
@@ -248,6 +251,12 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	       const char *buf, size_t len, uint64_t off);
 void mount_note_error(struct mount *m, long pid, const char *command, int err,
 		      const char *reason);
+
+/* --- mount_ask.c --- */
+
+int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f);
+int ask_names(struct mount *m, FILE *f);
+int ask_verify(struct mount *m, FILE *f);
 
 /* --- mount_switch.c --- */
 

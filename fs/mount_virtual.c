@@ -314,6 +314,14 @@ static int make_status(struct mount *m, char **out)
 	if (!j)
 		return -ENOMEM;
 	json_object_set_new(j, "last", json_string(last));
+	json_object_set_new(
+		j, "verify",
+		json_pack("{s:I s:I}", "bytes",
+			  (json_int_t)__atomic_load_n(&m->verify_bytes,
+						      __ATOMIC_RELAXED),
+			  "total",
+			  (json_int_t)__atomic_load_n(&m->verify_total,
+						      __ATOMIC_RELAXED)));
 	*out = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	json_decref(j);
 	return *out ? 0 : -ENOMEM;

@@ -26,7 +26,8 @@ struct gcseg {
 
 struct gc {
 	struct store *store;
-	const struct gc_params *p;
+	const struct gc_params *p; /* of a sweep */
+	const struct scan_params *scan; /* of a scan; one of the two */
 	uint64_t limit[LOG_HEADS]; /* nothing at or above is touched */
 	struct gcseg *segs; /* ascending by number */
 	size_t nsegs;
@@ -49,8 +50,8 @@ static bool get_bit(const uint64_t *bits, uint64_t i)
 unsigned int store_pin(struct store *store)
 {
 	for (;;) {
-		uint64_t e = __atomic_load_n(&store->pin_epoch,
-					     __ATOMIC_SEQ_CST);
+		uint64_t e =
+			__atomic_load_n(&store->pin_epoch, __ATOMIC_SEQ_CST);
 
 		__atomic_add_fetch(&store->pins[e & 1], 1, __ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&store->pin_epoch, __ATOMIC_SEQ_CST) == e)
@@ -69,8 +70,8 @@ void store_unpin(struct store *store, unsigned int pin)
 static void wait_for_pins(struct store *store)
 {
 	const struct timespec tick = { .tv_nsec = 1000000 };
-	uint64_t old = __atomic_fetch_add(&store->pin_epoch, 1,
-					  __ATOMIC_SEQ_CST);
+	uint64_t old =
+		__atomic_fetch_add(&store->pin_epoch, 1, __ATOMIC_SEQ_CST);
 
 	while (__atomic_load_n(&store->pins[old & 1], __ATOMIC_SEQ_CST))
 		nanosleep(&tick, NULL);
@@ -135,11 +136,11 @@ static int mark_catalog_item(struct gc *g, const struct key *key,
 			     const struct val *val)
 {
 	/* Commits and names begin with the pointer to their root. */
-	bool commit = key->obj == CAT_OBJ_COMMITS &&
-		      key->kind == CAT_KIND_COMMIT;
-	bool name = (key->obj == CAT_OBJ_NAMES ||
-		     key->obj == CAT_OBJ_DISCARDED) &&
-		    !(key->off & 0xff);
+	bool commit =
+		key->obj == CAT_OBJ_COMMITS && key->kind == CAT_KIND_COMMIT;
+	bool name =
+		(key->obj == CAT_OBJ_NAMES || key->obj == CAT_OBJ_DISCARDED) &&
+		!(key->off & 0xff);
 	struct ptr ptr;
 
 	if (!commit && !name)
@@ -151,9 +152,14 @@ static int mark_catalog_item(struct gc *g, const struct key *key,
 }
 
 /* Let others have the device now and then. */
-static int rest(struct gc *g)
+static int rest(struct gc *g, const struct ptr *ptr)
 {
 	const struct timespec ts = { .tv_nsec = 1000000 };
+
+	if (g->scan)
+		return g->scan->progress
+			       ? g->scan->progress(g->scan->arg, ptr->len)
+			       : 0;
 
 	if (++g->nodes % NODES_BETWEEN_RESTS)
 		return 0;
@@ -164,8 +170,7 @@ static int rest(struct gc *g)
 		       : 0;
 }
 
-static int mark_node(struct gc *g, const struct node *node,
-		     enum tree_kind kind)
+static int mark_node(struct gc *g, const struct node *node, enum tree_kind kind)
 {
 	int err = 0;
 
@@ -186,10 +191,13 @@ static int mark_node(struct gc *g, const struct node *node,
 			struct ptr ptr = node_ptr(node, i);
 
 			err = mark_ptr(g, &ptr, node->level - 1, kind);
+		} else if (kind == TREE_FILES && g->scan) {
+			err = g->scan->item(g->scan->arg, (struct scan *)g,
+					    &key, &val);
 		} else if (kind == TREE_FILES) {
-			err = g->p->mark_item(g->p->arg, &key, &val,
-					      mark_range, g);
-		} else if (kind == TREE_CATALOG) {
+			err = g->p->mark_item(g->p->arg, &key, &val, mark_range,
+					      g);
+		} else if (kind == TREE_CATALOG && !g->scan) {
 			err = mark_catalog_item(g, &key, &val);
 		}
 	}
@@ -203,7 +211,8 @@ static int load(struct gc *g, const struct ptr *ptr, int level,
 	uint8_t buf[TREE_NODE_MAX];
 	int err;
 
-	*out = cache_find(g->store->cache, ptr);
+	/* A scan wants to know what the disk holds. */
+	*out = g->scan ? NULL : cache_find(g->store->cache, ptr);
 	if (*out)
 		return 0;
 	if (ptr->len < NODE_HEADER_BYTES || ptr->len > TREE_NODE_MAX)
@@ -223,9 +232,14 @@ static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
 	err = meet(g, ptr);
 	if (err)
 		return err == 1 ? 0 : err;
-	err = rest(g);
-	if (!err)
-		err = load(g, ptr, level, &node);
+	err = rest(g, ptr);
+	if (err)
+		return err;
+	err = load(g, ptr, level, &node);
+	if (g->scan && (err == -EFSCORRUPTED || err == -EFSBADCRC)) {
+		g->scan->damaged(g->scan->arg, ptr, err);
+		return 0;
+	}
 	if (err)
 		return err;
 	err = mark_node(g, node, kind);
@@ -424,6 +438,15 @@ static int run(struct gc *g)
 	return err;
 }
 
+static void free_segs(struct gc *g)
+{
+	for (size_t i = 0; i < g->nsegs; i++) {
+		free(g->segs[i].live);
+		free(g->segs[i].met);
+	}
+	free(g->segs);
+}
+
 int store_gc(struct store *store, const struct gc_params *p,
 	     struct gc_stats *out)
 {
@@ -437,14 +460,71 @@ int store_gc(struct store *store, const struct gc_params *p,
 	pthread_mutex_lock(&store->gc_lock);
 	err = run(&g);
 	pthread_mutex_unlock(&store->gc_lock);
-	for (size_t i = 0; i < g.nsegs; i++) {
-		free(g.segs[i].live);
-		free(g.segs[i].met);
-	}
-	free(g.segs);
+	free_segs(&g);
 	if (!err && out)
 		*out = g.stats;
 	return err;
+}
+
+/* --- looking at everything --- */
+
+/* A scan is a marking without the sweep. */
+int store_scan_new(struct store *store, const struct scan_params *params,
+		   struct scan **out)
+{
+	struct gc *g = calloc(1, sizeof(*g));
+	int err;
+
+	if (!g)
+		return -ENOMEM;
+	g->store = store;
+	g->scan = params;
+	g->limit[LOG_SMALL] = UINT64_MAX;
+	g->limit[LOG_BULK] = UINT64_MAX;
+	err = list_segs(g);
+	*out = (struct scan *)g;
+	if (err) {
+		store_scan_free(*out);
+		*out = NULL;
+	}
+	return err;
+}
+
+void store_scan_free(struct scan *scan)
+{
+	struct gc *g = (struct gc *)scan;
+
+	if (!g)
+		return;
+	free_segs(g);
+	free(g);
+}
+
+int store_scan_state(struct scan *scan, const struct root *root)
+{
+	return mark_root((struct gc *)scan, root, TREE_FILES);
+}
+
+int store_scan_own(struct scan *scan)
+{
+	struct gc *g = (struct gc *)scan;
+	int err = mark_view(g, g->store->catalog, TREE_OTHER);
+
+	return err ? err : mark_view(g, g->store->plain, TREE_OTHER);
+}
+
+bool store_scan_meet(struct scan *scan, uint64_t pos)
+{
+	struct gc *g = (struct gc *)scan;
+	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+	struct gcseg *s = find_seg(g, pos >> LOG_SEG_SHIFT);
+
+	if (!s || off >= s->bytes)
+		return false; /* reading it will tell */
+	if (get_bit(s->live, off / PAGE))
+		return true;
+	set_bit(s->live, off / PAGE);
+	return false;
 }
 
 void store_gc_stop(struct store *store)

@@ -270,14 +270,40 @@ struct gc_stats {
 
 /*
  * Give back to the host what no state reaches any more. Reads every node that
- * is reached, once; nobody waits for it. A crash in it leaves less to give back.
- * -ECANCELED: store_gc_stop(). Damage ends it before anything is given back.
+ * is reached, once; nobody waits for it. A crash in it leaves less to give
+ * back. -ECANCELED: store_gc_stop(). Damage ends it before anything is given
+ * back.
  */
 int store_gc(struct store *store, const struct gc_params *params,
 	     struct gc_stats *out);
 void store_gc_stop(struct store *store);
 /* Turns of the queue that dropped states since the last sweep. */
 uint64_t store_dropped(struct store *store);
+
+/*
+ * Look at states whole, what they share once: for verification.
+ */
+struct scan;
+struct scan_params {
+	/* Each item of trees of files that was not met before. Other than 0
+	 * ends the scan. */
+	int (*item)(void *arg, struct scan *scan, const struct key *key,
+		    const struct val *val);
+	/* A node cannot be read: err; the scan goes on beside it. */
+	void (*damaged)(void *arg, const struct ptr *ptr, int err);
+	/* So many bytes of nodes were read; other than 0 ends the scan. */
+	int (*progress)(void *arg, uint64_t bytes);
+	void *arg;
+};
+
+int store_scan_new(struct store *store, const struct scan_params *params,
+		   struct scan **out);
+void store_scan_free(struct scan *scan);
+/* One state; also the catalog and the plain directory's tree (states NULL). */
+int store_scan_state(struct scan *scan, const struct root *root);
+int store_scan_own(struct scan *scan);
+/* Was the page at pos met before? It is from now on. */
+bool store_scan_meet(struct scan *scan, uint64_t pos);
 
 /*
  * Whoever holds a position or a root that is not a view's, and goes on to read
