@@ -11,6 +11,7 @@ struct busy {
 	const char *dir;
 	size_t len;
 	bool writers_only;
+	bool (*wanted)(void *arg, const char *path); /* NULL: all */
 	busy_fn fn;
 	void *arg;
 	int pidfd; /* /proc/PID */
@@ -22,7 +23,9 @@ static bool is_inside(const struct busy *b, const char *path)
 {
 	if (strncmp(path, b->dir, b->len) != 0)
 		return false;
-	return !path[b->len] || path[b->len] == '/' || b->len == 1;
+	if (path[b->len] && path[b->len] != '/' && b->len != 1)
+		return false;
+	return !b->wanted || b->wanted(b->arg, path);
 }
 
 static bool link_inside(struct busy *b, int dirfd, const char *name,
@@ -139,7 +142,9 @@ static int look_at(struct busy *b, long pid)
 	return b->fn(b->arg, pid, comm, b->how, b->path);
 }
 
-int busy_find(const char *dir, bool writers_only, busy_fn fn, void *arg)
+static int find(const char *dir, bool writers_only,
+		bool (*wanted)(void *arg, const char *path), busy_fn fn,
+		void *arg)
 {
 	struct busy *b = calloc(1, sizeof(*b));
 	DIR *proc = opendir("/proc");
@@ -153,6 +158,7 @@ int busy_find(const char *dir, bool writers_only, busy_fn fn, void *arg)
 	*b = (struct busy){ .dir = dir,
 			    .len = strlen(dir),
 			    .writers_only = writers_only,
+			    .wanted = wanted,
 			    .fn = fn,
 			    .arg = arg };
 	while (!err && (de = readdir(proc))) {
@@ -173,4 +179,15 @@ out:
 		closedir(proc);
 	free(b);
 	return err;
+}
+
+int busy_find(const char *dir, bool writers_only, busy_fn fn, void *arg)
+{
+	return find(dir, writers_only, NULL, fn, arg);
+}
+
+int busy_find_wanted(const char *dir, bool (*wanted)(void *arg, const char *),
+		     busy_fn fn, void *arg)
+{
+	return find(dir, false, wanted, fn, arg);
 }

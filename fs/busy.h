@@ -17,5 +17,8 @@ typedef int (*busy_fn)(void *arg, long pid, const char *comm, const char *how,
  * at is left out. 0, fn's result, -errno.
  */
 int busy_find(const char *dir, bool writers_only, busy_fn fn, void *arg);
+/* The same of uses that wanted(arg, path) says yes to. */
+int busy_find_wanted(const char *dir, bool (*wanted)(void *arg, const char *),
+		     busy_fn fn, void *arg);
 
 #endif

@@ -2,11 +2,9 @@
 /* diff.c - txn diff: head against what is staged, by path. */
 #include "tools/tool.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 struct out {
 	bool as_json;
@@ -166,100 +164,61 @@ static int finish(struct out *o)
 	return json_print(j);
 }
 
-/* --- from the mount: .txn/changes tells the paths, stat the rest --- */
+/* --- from the mount, or from the store --- */
 
-static int stat_side(const char *root, const char *path, uint32_t *mode,
-		     uint64_t *size)
+static int show_line(struct out *o, char **f)
 {
-	size_t n = strlen(root) + strlen(path) + 2;
-	char *full = malloc(n);
-	struct stat st;
-	int err;
+	struct fs_change c = { .op = f[0][0],
+			       .old_mode = (uint32_t)strtoul(f[1], NULL, 8),
+			       .old_size = strtoull(f[2], NULL, 10),
+			       .new_mode = (uint32_t)strtoul(f[3], NULL, 8),
+			       .new_size = strtoull(f[4], NULL, 10),
+			       .path = f[5] };
 
-	if (!full)
-		return -ENOMEM;
-	snprintf(full, n, "%s/%s", root, path);
-	err = lstat(full, &st) ? -errno : 0;
-	free(full);
-	*mode = 0;
-	*size = 0;
-	if (err)
-		return err == -ENOENT ? 0 : err;
-	*mode = st.st_mode;
-	if (S_ISREG(st.st_mode) || S_ISLNK(st.st_mode))
-		*size = (uint64_t)st.st_size;
-	return 0;
+	(void)fs_unquote_path(f[5]);
+	if (*f[6]) {
+		(void)fs_unquote_path(f[6]);
+		c.from = f[6];
+	}
+	return show(o, &c);
 }
 
-static int show_line(struct out *o, const struct place *p, const char *head,
-		     char *line)
+static int mounted_diff(const struct place *p, struct out *o, const char *a,
+			const char *b, int *status)
 {
-	struct fs_change c = { .op = line[0], .path = line + 2 };
-	char *end = fs_unquote_path(line + 2);
+	char ask[2 * STORE_NAME_MAX + 64], *answer, *line, *next;
+	char *fields[7];
 	int err = 0;
 
-	if (*end == '\t') {
-		*end = '\0';
-		c.from = line + 2;
-		c.path = end + 1;
-		end = fs_unquote_path(end + 1);
+	snprintf(ask, sizeof(ask), "diff %s %s", a, b);
+	*status = ctl_ask(p, ask, &answer);
+	if (*status)
+		return 0;
+	for (line = answer; !err && *line && *line != '{'; line = next) {
+		tool_fields(line, 7, fields, &next);
+		err = show_line(o, fields);
 	}
-	*end = '\0';
-	if (c.op != 'A')
-		err = stat_side(head, c.from ? c.from : c.path, &c.old_mode,
-				&c.old_size);
-	if (!err && c.op != 'D')
-		err = stat_side(p->mount, c.path, &c.new_mode, &c.new_size);
-	return err ? err : show(o, &c);
-}
-
-static int mounted_diff(const struct place *p, struct out *o)
-{
-	char *link = place_txn(p, "head"), *changes = place_txn(p, "changes");
-	char *text = NULL, *line, *next, *head = NULL, target[128];
-	ssize_t n;
-	int err = -ENOMEM;
-
-	if (!link || !changes)
-		goto out;
-	/* The very commit: head may move while we look. */
-	n = readlink(link, target, sizeof(target) - 1);
-	if (n < 0) {
-		err = -errno;
-		goto out;
-	}
-	target[n] = '\0';
-	head = place_txn(p, target);
-	text = read_text(changes);
-	err = head && text ? 0 : -EIO;
-	for (line = text; !err && line && *line; line = next) {
-		next = line + strcspn(line, "\n");
-		next += *next == '\n';
-		err = show_line(o, p, head, line);
-	}
-out:
-	free(link);
-	free(changes);
-	free(text);
-	free(head);
+	free(answer);
 	return err;
 }
 
-static int unmounted_diff(const struct place *p, struct out *o, int *status)
+static int unmounted_diff(const struct place *p, struct out *o, const char *a,
+			  const char *b, int *status)
 {
-	struct root head = ROOT_EMPTY, now = ROOT_EMPTY;
+	struct root ra = ROOT_EMPTY, rb = ROOT_EMPTY;
 	struct reader r;
 	int err;
 
 	*status = reader_open(p, &r);
 	if (*status)
 		return 0;
-	store_head(r.store, &head, NULL);
-	err = fs_freeze(r.fs, &now);
+	err = fs_resolve(r.fs, a, &ra);
 	if (!err)
-		err = fs_changes(r.fs, &head, &now, show, o);
-	root_put(store_tree(r.store), &head);
-	root_put(store_tree(r.store), &now);
+		err = fs_resolve(r.fs, b, &rb);
+	if (!err)
+		err = fs_changes(r.fs, &ra, &rb, show, o);
+	root_put(store_tree(r.store), &ra);
+	root_put(store_tree(r.store), &rb);
 	reader_close(&r);
 	return err;
 }
@@ -269,6 +228,7 @@ int cmd_diff(int argc, char **argv)
 	static const struct option options[] = {
 		{ "json", no_argument, NULL, 'j' }, { 0 }
 	};
+	const char *a = "head", *b = "staged";
 	struct out o = { 0 };
 	struct place p;
 	int opt, err = 0, status;
@@ -278,13 +238,18 @@ int cmd_diff(int argc, char **argv)
 			return tool_usage(argv[0]);
 		o.as_json = true;
 	}
-	if (optind < argc)
+	if (argc - optind > 2)
 		return tool_usage(argv[0]);
+	if (optind < argc)
+		a = argv[optind];
+	if (argc - optind == 2)
+		b = argv[optind + 1];
 	o.list = json_array();
 	status = place_find(tool_start_dir, &p);
-	if (!status)
-		err = p.mount ? mounted_diff(&p, &o)
-			      : unmounted_diff(&p, &o, &status);
+	if (!status && p.mount)
+		err = mounted_diff(&p, &o, a, b, &status);
+	else if (!status)
+		err = unmounted_diff(&p, &o, a, b, &status);
 	if (err)
 		status =
 			tool_fail(tool_status(err), "diff: %s", strerror(-err));

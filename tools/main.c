@@ -22,16 +22,41 @@ const struct tool_command tool_commands[] = {
 	  cmd_umount },
 	{ "status", "", "what is staged, the last commit, health",
 	  "  --json      for programs\n", cmd_status },
-	{ "diff", "", "what is staged, by path", "  --json      for programs\n",
-	  cmd_diff },
+	{ "diff", "[A [B]]", "head against staged, or two states, by path",
+	  "  --json      for programs\n", cmd_diff },
 	{ "commit", "", "make what is staged permanent, all of it at once",
 	  "  -m MESSAGE  one line for the history\n", cmd_commit },
-	{ "abort", "", "drop what is staged, all of it at once", "",
+	{ "abort", "", "drop what is staged, all of it at once",
+	  "  --force     do not ask when programs hold changed files\n",
 	  cmd_abort },
 	{ "log", "", "the history, newest first",
 	  "  -n COUNT    at most so many commits\n"
 	  "  --json      for programs\n",
 	  cmd_log },
+	{ "snapshot", "NAME", "name what is shown now, staged changes too",
+	  "  -m MESSAGE  one line\n", cmd_snapshot },
+	{ "snapshots", "", "states with names", "  --json      for programs\n",
+	  cmd_snapshots },
+	{ "tag", "NAME @N", "name a commit, which is then kept", "", cmd_tag },
+	{ "delete", "NAME", "take a name away", "", cmd_delete },
+	{ "restore", "STATE [PATH...]", "stage a state, or paths of it",
+	  "  --commit    and commit\n"
+	  "  --force     do not ask when programs hold changed files\n",
+	  cmd_restore },
+	{ "rollback", "STATE", "commit a state again, at one instant",
+	  "  --force     do not ask when programs hold changed files\n",
+	  cmd_rollback },
+	{ "undo", "", "stage what the last abort, restore, rollback replaced",
+	  "  --force     do not ask when programs hold changed files\n",
+	  cmd_undo },
+	{ "ls", "STATE[:PATH]", "look into a state", "", cmd_ls },
+	{ "cat", "STATE:PATH", "a file of a state", "", cmd_cat },
+	{ "verify", "", "read and check every state that is kept", "",
+	  cmd_verify },
+	{ "export", "STATE DEST", "a state as plain files", "", cmd_export },
+	{ "gc", "", "give space back to the host now", "", cmd_gc },
+	{ "set", "KEY VALUE", "keep.last N, keep.discarded N, push-maps on|off",
+	  "", cmd_set },
 	{ NULL, NULL, NULL, NULL, NULL }
 };
 
@@ -39,7 +64,7 @@ static void print_help(FILE *f)
 {
 	fprintf(f, "usage: txn [-C DIR] COMMAND [ARGUMENTS]\n\n");
 	for (const struct tool_command *c = tool_commands; c->name; c++)
-		fprintf(f, "  %-7s %-18s %s\n", c->name, c->args, c->summary);
+		fprintf(f, "  %-9s %-16s %s\n", c->name, c->args, c->summary);
 	fprintf(f,
 		"\nThe store is looked for from the working directory upwards, "
 		"or from DIR.\n"

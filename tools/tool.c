@@ -14,6 +14,8 @@
 
 enum { TEXT_CHUNK = 64 << 10 };
 
+static char *read_fd(int fd);
+
 /* --- messages --- */
 
 int tool_fail(int status, const char *fmt, ...)
@@ -240,9 +242,22 @@ void reader_close(struct reader *r)
 
 /* --- ctl --- */
 
+/* The line of JSON at the end of an answer. */
+static json_t *answer_json(const char *answer)
+{
+	const char *line = answer, *p;
+
+	for (p = answer; p && *p; p = strchr(p, '\n')) {
+		p += *p == '\n';
+		if (*p == '{')
+			line = p;
+	}
+	return json_loads(line, JSON_DISABLE_EOF_CHECK, NULL);
+}
+
 static int explain(const char *line, int err, const char *answer)
 {
-	json_t *j = json_loads(answer, 0, NULL);
+	json_t *j = answer_json(answer);
 	const char *reason = json_string_value(json_object_get(j, "reason"));
 
 	tool_fail(0, "%.*s: %s", (int)strcspn(line, " "), line,
@@ -251,14 +266,10 @@ static int explain(const char *line, int err, const char *answer)
 	return tool_status(-err);
 }
 
-int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
-		bool *nothing_out)
+static int open_ctl(const struct place *p, int *fd_out)
 {
-	char answer[4096] = "", *path;
-	size_t len = strlen(line);
-	json_t *j;
-	ssize_t n;
-	int fd, err = 0;
+	char *path;
+	int err;
 
 	if (!p->mount)
 		return tool_fail(
@@ -266,28 +277,58 @@ int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
 			"%s is not mounted; mount it with: txn mount %s",
 			p->dir, p->dir);
 	path = place_txn(p, "ctl");
-	fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-	if (fd < 0) {
-		err = errno;
-		free(path);
+	*fd_out = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+	err = errno;
+	free(path);
+	if (*fd_out < 0)
 		return tool_fail(EXIT_FAILURE, "%s/.txn/ctl: %s", p->mount,
 				 strerror(err));
-	}
+	return 0;
+}
+
+int ctl_ask(const struct place *p, const char *line, char **answer_out)
+{
+	size_t len = strlen(line);
+	int fd = -1, err = 0, status;
+	char *answer;
+
+	status = open_ctl(p, &fd);
+	if (status)
+		return status;
 	if (write(fd, line, len) != (ssize_t)len)
 		err = errno;
-	n = read(fd, answer, sizeof(answer) - 1);
-	if (err && n <= 0)
-		n = pread(fd, answer, sizeof(answer) - 1, (off_t)len);
-	if (n > 0)
-		answer[n] = '\0';
+	/* The answer lies behind what was written. */
+	if (lseek(fd, (off_t)len, SEEK_SET) < 0 && !err)
+		err = errno;
+	answer = read_fd(fd);
 	close(fd);
-	free(path);
-	if (err)
-		return explain(line, err, answer);
-	j = json_loads(answer, 0, NULL);
+	if (!answer)
+		return tool_fail(EXIT_FAILURE, "reading the answer: %s",
+				 strerror(errno));
+	if (err) {
+		status = explain(line, err, answer);
+		free(answer);
+		return status;
+	}
+	*answer_out = answer;
+	return 0;
+}
+
+int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
+		bool *nothing_out)
+{
+	char *answer;
+	json_t *j;
+	int status;
+
+	status = ctl_ask(p, line, &answer);
+	if (status)
+		return status;
+	j = answer_json(answer);
 	*head_out = (uint64_t)json_integer_value(json_object_get(j, "head"));
 	*nothing_out = json_is_true(json_object_get(j, "nothing"));
 	json_decref(j);
+	free(answer);
 	return 0;
 }
 
@@ -361,12 +402,11 @@ void time_text(int64_t ns, char buf[32])
 		snprintf(buf, 32, "?");
 }
 
-char *read_text(const char *path)
+static char *read_fd(int fd)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char *buf = NULL;
 	size_t len = 0, cap = 0;
-	ssize_t n = fd < 0 ? -1 : 1;
+	ssize_t n = 1;
 
 	while (n > 0) {
 		if (len + TEXT_CHUNK + 1 > cap) {
@@ -375,9 +415,9 @@ char *read_text(const char *path)
 			cap = (len + TEXT_CHUNK + 1) * 2;
 			b = realloc(buf, cap);
 			if (!b) {
+				free(buf);
 				errno = ENOMEM;
-				n = -1;
-				break;
+				return NULL;
 			}
 			buf = b;
 		}
@@ -386,13 +426,70 @@ char *read_text(const char *path)
 			len += (size_t)n;
 	}
 	if (n < 0) {
-		tool_fail(0, "%s: %s", path, strerror(errno));
 		free(buf);
-		buf = NULL;
-	} else {
-		buf[len] = '\0';
+		return NULL;
 	}
+	buf[len] = '\0';
+	return buf;
+}
+
+char *read_text(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *buf = fd < 0 ? NULL : read_fd(fd);
+
+	if (!buf)
+		tool_fail(0, "%s: %s", path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return buf;
+}
+
+char **tool_fields(char *line, size_t want, char **fields, char **next_out)
+{
+	char *s = line;
+
+	*next_out = line + strcspn(line, "\n");
+	if (**next_out)
+		*(*next_out)++ = '\0';
+	for (size_t i = 0; i < want; i++) {
+		fields[i] = s;
+		s += strcspn(s, "\t");
+		if (*s)
+			*s++ = '\0';
+	}
+	return fields;
+}
+
+char *place_state(const struct place *p, const char *name)
+{
+	char rest[STORE_NAME_MAX + 32], *log, *line, *path = NULL;
+	uint64_t back = 0;
+
+	if (!strcmp(name, "staged") || !strcmp(name, "working"))
+		return strdup(p->mount);
+	if (!strcmp(name, "head"))
+		return place_txn(p, "head");
+	if (strncmp(name, "head~", 5) != 0) {
+		snprintf(rest, sizeof(rest), "snapshots/%s", name);
+		return strchr(name, '/') ? NULL : place_txn(p, rest);
+	}
+	/* The line of the history that is so far back. */
+	back = strtoull(name + 5, NULL, 10);
+	path = place_txn(p, "log");
+	log = path ? read_text(path) : NULL;
+	free(path);
+	path = NULL;
+	line = log;
+	while (line && *line && back--) {
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+	if (line && *line) {
+		snprintf(rest, sizeof(rest), "snapshots/%.*s",
+			 (int)strcspn(line, "\t"), line);
+		path = place_txn(p, rest);
+	}
+	free(log);
+	return path;
 }

@@ -38,11 +38,34 @@ int cmd_diff(int argc, char **argv);
 int cmd_commit(int argc, char **argv);
 int cmd_abort(int argc, char **argv);
 int cmd_log(int argc, char **argv);
+int cmd_snapshot(int argc, char **argv);
+int cmd_snapshots(int argc, char **argv);
+int cmd_tag(int argc, char **argv);
+int cmd_delete(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
+int cmd_rollback(int argc, char **argv);
+int cmd_undo(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_cat(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_export(int argc, char **argv);
+int cmd_gc(int argc, char **argv);
+int cmd_set(int argc, char **argv);
 
 /* --- messages: "txn: ...", returns status --- */
 
 int tool_fail(int status, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/*
+ * Tell which processes hold files that a switch to a state (NULL: head) would
+ * change, and ask on a terminal. path: only below it (NULL: all). 0: go on;
+ * else an exit status.
+ */
+struct place;
+int tool_ask_holders(const struct place *p, const char *state, const char *path,
+		     bool force);
+/* Options are only --force; -1: others. */
+int tool_parse_force(int argc, char **argv, bool *force);
 /* Usage of a command on stderr, EXIT_USAGE. */
 int tool_usage(const char *name);
 /* The exit status for an errno. */
@@ -85,6 +108,14 @@ void reader_close(struct reader *r);
  * from its answer. 0, or a status (told). */
 int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
 		bool *nothing_out);
+
+/* The same; the whole answer, free() it. */
+int ctl_ask(const struct place *p, const char *line, char **answer_out);
+/* Cut a line into fields at tabs, in place; missing ones are "". *next_out: the
+ * next line. Returns fields. */
+char **tool_fields(char *line, size_t want, char **fields, char **next_out);
+/* Where a mount shows a state: a path, free(); NULL: it has none. */
+char *place_state(const struct place *p, const char *name);
 
 /* --- output --- */
 

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * export.c - txn export: a state as plain files, copied by cp(1) from where a
+ * mount shows it, with owners, modes, times, extended attributes, hard links
+ * and holes, as far as the caller may. An unmounted store is mounted read-only
+ * for the time.
+ */
+#include "tools/tool.h"
+
+#include <errno.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int run(char *const argv[])
+{
+	pid_t pid = fork();
+	int status;
+
+	if (pid < 0)
+		return -errno;
+	if (!pid) {
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+static int copy(const struct place *p, const char *state, const char *dest)
+{
+	static char cp[] = "cp", a[] = "-a", sparse[] = "--sparse=auto",
+		    reflink[] = "--reflink=auto", t[] = "-T", dash[] = "--";
+	char *from = place_state(p, state), *dot = NULL, *to;
+	size_t size;
+	int rc = 1;
+
+	if (!from)
+		return tool_fail(EXIT_FAILURE, "%s: no such state", state);
+	/* What a symlink (head) leads to, not the link. */
+	size = strlen(from) + 3;
+	dot = malloc(size);
+	to = strdup(dest);
+	if (dot && to) {
+		snprintf(dot, size, "%s/.", from);
+		rc = run((char *[]){ cp, a, sparse, reflink, t, dash, dot, to,
+				     NULL });
+	}
+	free(from);
+	free(dot);
+	free(to);
+	return rc ? tool_fail(EXIT_FAILURE, "cp: exit status %d", rc) : 0;
+}
+
+/* Mounted read-only at a place of our own. */
+static int copy_unmounted(const struct place *p, const char *state,
+			  const char *dest)
+{
+	static char txn[] = "/proc/self/exe", mnt[] = "mount", o[] = "-o",
+		    ro[] = "ro";
+	char dir[] = "/tmp/txn-export.XXXXXX", *store = strdup(p->dir);
+	struct place at = { .dir = p->dir, .mount = dir };
+	int status;
+
+	if (!store || !mkdtemp(dir)) {
+		free(store);
+		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
+	}
+	status = run((char *[]){ txn, mnt, o, ro, store, dir, NULL });
+	if (!status) {
+		status = copy(&at, state, dest);
+		if (umount2(dir, 0) && tool_fusermount(dir, false))
+			status = tool_fail(EXIT_FAILURE, "%s: %s", dir,
+					   strerror(errno));
+	}
+	(void)rmdir(dir);
+	free(store);
+	return status;
+}
+
+int cmd_export(int argc, char **argv)
+{
+	struct place p;
+	struct stat st;
+	int status;
+
+	if (argc != 3 || argv[1][0] == '-')
+		return tool_usage(argv[0]);
+	if (!lstat(argv[2], &st))
+		return tool_fail(EXIT_REFUSED, "%s is there already", argv[2]);
+	status = place_find(tool_start_dir, &p);
+	if (!status)
+		status = p.mount ? copy(&p, argv[1], argv[2])
+				 : copy_unmounted(&p, argv[1], argv[2]);
+	place_release(&p);
+	return status;
+}

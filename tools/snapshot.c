@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* snapshot.c - txn snapshot, snapshots, tag, delete, gc, set. */
+#include "tools/tool.h"
+
+#include <getopt.h>
+#include <inttypes.h>
+
+/* A ctl line of words. */
+static int run_line(const char *verb, const char *a, const char *b)
+{
+	size_t size = strlen(verb) + strlen(a) + strlen(b) + 3;
+	char *line = malloc(size);
+	uint64_t head;
+	bool nothing;
+	struct place p;
+	int status;
+
+	if (!line)
+		return EXIT_FAILURE;
+	if (strpbrk(a, " \t\n") || strchr(b, '\n')) {
+		free(line);
+		return tool_fail(EXIT_USAGE, "%s: not a name or a line", verb);
+	}
+	snprintf(line, size, "%s%s%s%s%s", verb, *a ? " " : "", a,
+		 *b ? " " : "", b);
+	status = place_find(tool_start_dir, &p);
+	if (!status)
+		status = ctl_command(&p, line, &head, &nothing);
+	free(line);
+	place_release(&p);
+	return status;
+}
+
+int cmd_snapshot(int argc, char **argv)
+{
+	const char *message = "";
+	int opt;
+
+	while ((opt = getopt(argc, argv, "m:")) != -1) {
+		if (opt != 'm')
+			return tool_usage(argv[0]);
+		message = optarg;
+	}
+	if (argc - optind != 1)
+		return tool_usage(argv[0]);
+	return run_line("snapshot", argv[optind], message);
+}
+
+int cmd_tag(int argc, char **argv)
+{
+	return argc == 3 ? run_line("tag", argv[1], argv[2])
+			 : tool_usage(argv[0]);
+}
+
+int cmd_delete(int argc, char **argv)
+{
+	return argc == 2 ? run_line("delete", argv[1], "")
+			 : tool_usage(argv[0]);
+}
+
+int cmd_set(int argc, char **argv)
+{
+	return argc == 3 ? run_line("set", argv[1], argv[2])
+			 : tool_usage(argv[0]);
+}
+
+int cmd_gc(int argc, char **argv)
+{
+	return argc == 1 ? run_line("gc", "", "") : tool_usage(argv[0]);
+}
+
+/* --- the list --- */
+
+struct names {
+	bool as_json;
+	json_t *list;
+};
+
+static int show(struct names *n, const char *name, const char *kind,
+		uint64_t number, int64_t time_ns, unsigned int uid,
+		const char *message)
+{
+	json_t *j, *raw;
+	char when[32];
+
+	time_text(time_ns, when);
+	if (!n->as_json) {
+		printf("%-20s %-9s @%-6" PRIu64 " %s  uid %u  %s\n", name, kind,
+		       number, when, uid, message);
+		return 0;
+	}
+	j = json_pack("{s:s s:s s:I s:s s:I s:o}", "name", name, "kind", kind,
+		      "number", (json_int_t)number, "time", when, "uid",
+		      (json_int_t)uid, "message", json_path(message, &raw));
+	json_decref(raw);
+	return json_array_append_new(n->list, j) ? -ENOMEM : 0;
+}
+
+static int show_info(void *arg, const struct name_info *i)
+{
+	static const char *const kinds[] = { "?", "snapshot", "tag",
+					     "discarded" };
+
+	return show(arg, i->name, kinds[i->kind], i->number, i->time_ns, i->uid,
+		    i->message);
+}
+
+static int mounted_names(const struct place *p, struct names *n)
+{
+	char *answer, *next, *f[6];
+	int status, err = 0;
+
+	status = ctl_ask(p, "names", &answer);
+	if (status)
+		return status;
+	for (char *line = answer; *line && *line != '{' && !err; line = next) {
+		tool_fields(line, 6, f, &next);
+		(void)fs_unquote_path(f[5]);
+		err = show(n, f[0], f[1], strtoull(f[2], NULL, 10),
+			   strtoll(f[3], NULL, 10),
+			   (unsigned int)strtoul(f[4], NULL, 10), f[5]);
+	}
+	free(answer);
+	return tool_status(err);
+}
+
+static int unmounted_names(const struct place *p, struct names *n)
+{
+	struct reader r;
+	int status = reader_open(p, &r);
+
+	if (status)
+		return status;
+	status = tool_status(store_each_name(r.store, show_info, n));
+	reader_close(&r);
+	return status;
+}
+
+int cmd_snapshots(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' }, { 0 }
+	};
+	struct names n = { 0 };
+	struct place p;
+	int opt, status;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt != 'j')
+			return tool_usage(argv[0]);
+		n.as_json = true;
+	}
+	if (optind < argc)
+		return tool_usage(argv[0]);
+	n.list = json_array();
+	status = place_find(tool_start_dir, &p);
+	if (!status)
+		status = p.mount ? mounted_names(&p, &n)
+				 : unmounted_names(&p, &n);
+	if (!status && n.as_json)
+		status = json_print(json_pack("{s:i s:O}", "format",
+					      JSON_FORMAT, "names", n.list));
+	json_decref(n.list);
+	place_release(&p);
+	return status;
+}
