@@ -135,20 +135,11 @@ static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
 static int mark_catalog_item(struct gc *g, const struct key *key,
 			     const struct val *val)
 {
-	/* Commits and names begin with the pointer to their root. */
-	bool commit =
-		key->obj == CAT_OBJ_COMMITS && key->kind == CAT_KIND_COMMIT;
-	bool name =
-		(key->obj == CAT_OBJ_NAMES || key->obj == CAT_OBJ_DISCARDED) &&
-		!(key->off & 0xff);
 	struct ptr ptr;
 
-	if (!commit && !name)
+	if (!catalog_item_root(key, val, &ptr) || !ptr.pos)
 		return 0;
-	if (val->len < PTR_BYTES)
-		return -EFSCORRUPTED;
-	ptr = ptr_decode(val->p);
-	return ptr.pos ? mark_ptr(g, &ptr, -1, TREE_FILES) : 0;
+	return mark_ptr(g, &ptr, -1, TREE_FILES);
 }
 
 /* Let others have the device now and then. */

@@ -132,6 +132,9 @@ struct catalog_update {
 };
 
 int catalog_update(struct store *store, struct catalog_update *u);
+/* The root that an item of the catalog names; false: it names none. */
+bool catalog_item_root(const struct key *key, const struct val *val,
+		       struct ptr *out);
 int catalog_load_settings(struct store *store);
 
 /* store_recover.c: choose the record (*rec_out is filled) and say why not. */

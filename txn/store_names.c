@@ -181,6 +181,24 @@ static int read_message(struct vtx *tx, uint64_t obj, uint64_t off,
 	return 0;
 }
 
+bool catalog_item_root(const struct key *key, const struct val *val,
+		       struct ptr *out)
+{
+	/* Commits and names begin with the pointer to their root. */
+	bool commit = key->obj == CAT_OBJ_COMMITS &&
+		      key->kind == CAT_KIND_COMMIT;
+	bool name = (key->obj == CAT_OBJ_NAMES ||
+		     key->obj == CAT_OBJ_DISCARDED) &&
+		    !(key->off & (PIECES - 1));
+
+	if ((!commit && !name) || val->len < PTR_BYTES)
+		return false;
+	*out = (struct ptr){ .pos = get_le64(val->p + CAT_NAMED_OFF_PTR_POS),
+			     .sum = get_le64(val->p + CAT_NAMED_OFF_PTR_SUM),
+			     .len = get_le32(val->p + CAT_NAMED_OFF_PTR_LEN) };
+	return true;
+}
+
 struct get_name {
 	const char *name;
 	struct name_info *out;

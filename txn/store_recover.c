@@ -23,6 +23,20 @@ static int verify_item(void *arg, const struct key *key, const struct val *val)
 	return s->check_item(s->check_arg, s->log, v->small_limit, key, val);
 }
 
+/* States that the catalog names are as much of the record as its roots. */
+static int verify_catalog_item(void *arg, const struct key *key,
+			       const struct val *val)
+{
+	struct verify *v = arg;
+	struct store *s = v->store;
+	struct ptr ptr;
+
+	if (!catalog_item_root(key, val, &ptr) || !ptr.pos)
+		return 0;
+	return tree_walk_new(&s->tree, &ptr, v->small_limit,
+			     s->check_item ? verify_item : NULL, v);
+}
+
 /*
  * Read all that is new in a record's roots: what lies below its flushed
  * position was durable before it and is not read.
@@ -35,14 +49,18 @@ static int verify_record(struct store *store, const struct record *rec,
 	for (size_t i = 0; i < rec->nroots; i++) {
 		const struct record_root *r = &rec->roots[i];
 		bool files = r->kind == ROOT_HEAD || r->kind == ROOT_VIEW;
+		tree_item_fn fn = NULL;
 		int err;
 
 		*bad_out = r;
 		if (!r->ptr.pos)
 			continue;
-		err = tree_walk_new(
-			&store->tree, &r->ptr, rec->small_flushed,
-			files && store->check_item ? verify_item : NULL, &v);
+		if (r->kind == ROOT_CATALOG)
+			fn = verify_catalog_item;
+		else if (files && store->check_item)
+			fn = verify_item;
+		err = tree_walk_new(&store->tree, &r->ptr, rec->small_flushed,
+				    fn, &v);
 		if (err)
 			return err;
 	}

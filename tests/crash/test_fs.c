@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Files under power cuts and failing calls: a recorded run of file operations,
- * commits, checkpoints, fsyncs and aborts. After a cut anywhere, head is the
- * last acknowledged commit (or the one under way), whole; what is staged is a
- * state that was made durable, not older than the last acknowledged; every
- * invariant of files holds.
+ * commits, checkpoints, fsyncs, aborts, snapshots, deletions and sweeps. After
+ * a cut anywhere, head is the last acknowledged commit (or the one under way),
+ * whole; what is staged is a state that was made durable, not older than the
+ * last acknowledged; every invariant of files holds.
  */
 #include "fs/fs.h"
 
@@ -287,12 +287,31 @@ static int do_fsync(struct fixture *f)
 	return err;
 }
 
+/* Names and sweeps change nothing that is shown, but what may be given back. */
+static int do_names(struct fixture *f)
+{
+	char name[16];
+	struct catalog_change c = { .op = CATALOG_DELETE, .name = name };
+	int err;
+
+	name_of(name, rng_below(&f->rng, 3));
+	err = do_checkpoint(f);
+	if (!err)
+		err = fs_snapshot(f->fs, name, 0, NULL, 0);
+	if (err == -EEXIST)
+		err = store_change_catalog(f->store, store_working(f->store),
+					   &c);
+	return err ? err : fs_gc(f->fs, NULL);
+}
+
 static int do_event(struct fixture *f)
 {
 	struct event *e;
 	uint64_t number;
-	int kind = (int)rng_below(&f->rng, 4), err;
+	int kind = (int)rng_below(&f->rng, 5), err;
 
+	if (kind == 4)
+		return do_names(f);
 	if (kind == 3)
 		return do_fsync(f);
 	if (kind == 0)
@@ -342,6 +361,16 @@ static int run(struct fixture *f, unsigned int events)
 	return 0;
 }
 
+/* So that commits are dropped. */
+static int keep_few(struct fixture *f)
+{
+	struct catalog_change c = { .op = CATALOG_SET,
+				    .setting = STORE_KEEP_LAST,
+				    .number = 2 };
+
+	return store_change_catalog(f->store, store_working(f->store), &c);
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -352,6 +381,7 @@ static int setup(void **state)
 	env_init_host(&f->env);
 	f->env.log = quiet;
 	assert_int_equal(open_on(f, f->sim, true), 0);
+	assert_int_equal(keep_few(f), 0);
 	simdev_settle(f->sim);
 	return 0;
 }
@@ -374,6 +404,23 @@ static bool began(const struct event *e, size_t cut)
 	return e->before <= cut;
 }
 
+static void told(void *arg, const char *state, const char *path,
+		 const char *what)
+{
+	fail_msg("cut %zu: %s: %s: %s", *(size_t *)arg, state,
+		 path ? path : "-", what);
+}
+
+/* Every state that is kept is whole, whatever was given back. */
+static void judge_all(struct fixture *f, size_t cut)
+{
+	struct fs_verify_params p = { .damaged = told, .arg = &cut };
+	struct fs_verify_stats st;
+
+	assert_int_equal(fs_verify(f->fs, &p, &st), 0);
+	assert_int_equal(st.damaged, 0);
+}
+
 static void judge(struct fixture *f, struct simdev *img, size_t cut)
 {
 	uint64_t head, now;
@@ -394,6 +441,7 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 		fail_msg("cut %zu: cannot open: %s", cut, strerror(-err));
 	if (fs_check(fs_working(f->fs), true, why, sizeof(why)))
 		fail_msg("cut %zu: %s", cut, why);
+	judge_all(f, cut);
 	if (acked_commit != SIZE_MAX) {
 		assert_int_equal(head_digest(f, &head), 0);
 		assert_int_equal(digest(fs_working(f->fs), &now), 0);
@@ -464,6 +512,7 @@ static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
 		f->nev = 0;
 		f->rng.s = seed;
 		assert_int_equal(open_on(f, f->sim, true), 0);
+		assert_int_equal(keep_few(f), 0);
 		simdev_settle(f->sim);
 		simdev_fail(f->sim, mask, nth, err_no, for_ever);
 		err = run(f, 12);
