@@ -74,21 +74,29 @@ static struct seen_inode *find_inode(struct check *c, uint64_t ino)
 							   : NULL;
 }
 
-static int verify_extent(struct log *log, const struct item_extent *e)
+/* The blocks of a window, at or above a position of the small head (or, with
+ * limit 0, all of them). */
+static int verify_window(struct log *log, const struct item_window *w,
+			 uint64_t limit)
 {
-	size_t len = (size_t)e->nblocks * FS_BLOCK_BYTES;
-	uint8_t *buf = malloc(len);
-	int err;
+	uint8_t *buf = malloc(ITEM_WINDOW_BYTES);
+	unsigned int n;
+	int err = buf ? 0 : -ENOMEM;
 
-	if (!buf)
-		return -ENOMEM;
-	err = log_read(log, e->pos, buf, len);
-	if (err == -ENXIO)
-		err = -EFSCORRUPTED;
-	for (uint32_t i = 0; i < e->nblocks && !err; i++)
-		if (item_block_sum(buf + (size_t)i * FS_BLOCK_BYTES) !=
-		    item_extent_sum(e, i))
-			err = -EFSBADCRC;
+	for (unsigned int i = 0; !err && (n = item_window_extent(w, &i));
+	     i += n) {
+		/* The bulk head was flushed before the record was written. */
+		if (limit &&
+		    (log_head_of(w->pos[i]) != LOG_SMALL || w->pos[i] < limit))
+			continue;
+		err = log_read(log, w->pos[i], buf, (size_t)n * FS_BLOCK_BYTES);
+		if (err == -ENXIO)
+			err = -EFSCORRUPTED;
+		for (unsigned int k = 0; k < n && !err; k++)
+			if (item_block_sum(buf + (size_t)k * FS_BLOCK_BYTES) !=
+			    w->sum[i + k])
+				err = -EFSBADCRC;
+	}
 	free(buf);
 	return err;
 }
@@ -96,16 +104,13 @@ static int verify_extent(struct log *log, const struct item_extent *e)
 int fs_check_item(void *arg, struct log *log, uint64_t small_limit,
 		  const struct key *key, const struct val *val)
 {
-	struct item_extent e;
+	struct item_window w;
 	int err;
 
 	if (key->kind != ITEM_KIND_EXTENT || key->obj == ITEM_OBJ_ORPHANS)
 		return 0;
-	err = item_extent_decode(val, key->off, &e);
-	/* The bulk head was flushed before the record was written. */
-	if (err || log_head_of(e.pos) != LOG_SMALL || e.pos < small_limit)
-		return err;
-	return verify_extent(log, &e);
+	err = item_window_decode(val, key->off, &w);
+	return err ? err : verify_window(log, &w, small_limit);
 }
 
 /* --- gathering --- */
@@ -138,18 +143,17 @@ static int see_extent(struct check *c, const struct key *key,
 		      const struct val *val)
 {
 	struct seen_inode *in = &c->inodes[c->ninodes - 1];
-	struct item_extent e;
+	struct item_window w;
 	int err;
 
-	if (item_extent_decode(val, key->off, &e))
+	if (item_window_decode(val, key->off, &w))
 		return bad(c, key->obj, "an extent is damaged");
-	if (key->off / FS_BLOCK_BYTES < in->end_block)
-		return bad(c, key->obj, "extents overlap");
-	in->blocks += e.nblocks;
-	in->end_block = key->off / FS_BLOCK_BYTES + e.nblocks;
+	in->blocks += bits_count(w.mask);
+	in->end_block = key->off / FS_BLOCK_BYTES + WINDOW_BLOCKS -
+			(uint64_t)__builtin_clzll(w.mask);
 	if (!c->verify_data)
 		return 0;
-	err = verify_extent(c->fs->log, &e);
+	err = verify_window(c->fs->log, &w, 0);
 	if (err == -EFSBADCRC)
 		return bad(c, key->obj, "contents do not match their checksum");
 	return err;

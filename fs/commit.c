@@ -11,7 +11,7 @@
 
 #include <time.h>
 
-enum { COMMIT_ROUNDS = 2, SWEEP_SECONDS = 2 };
+enum { COMMIT_ROUNDS = 2, SWEEP_SECONDS = 1 };
 
 struct enter_op {
 	struct fs_op op;
@@ -259,8 +259,9 @@ static void *sweeper(void *arg)
 		if (fs->stop)
 			break;
 		pthread_mutex_unlock(&fs->thread_lock);
-		if (!store_failed(fs->store, NULL) && fs_wants_sweep(fs))
-			fs_sweep(fs);
+		while (!store_failed(fs->store, NULL) && fs_wants_sweep(fs) &&
+		       !fs_sweep(fs))
+			;
 		pthread_mutex_lock(&fs->thread_lock);
 	}
 	pthread_mutex_unlock(&fs->thread_lock);

@@ -25,7 +25,7 @@ static int enter_cut(struct vtx *tx, struct fs_file *f, uint64_t *nblocks)
 {
 	const struct fs_window *w;
 	uint64_t void_from, idx;
-	struct fmap m;
+	struct item_window m;
 	unsigned int before;
 	int err;
 
@@ -51,7 +51,7 @@ static int enter_cut(struct vtx *tx, struct fs_file *f, uint64_t *nblocks)
 static int enter_window(struct vtx *tx, struct fs_file *f,
 			const struct fs_window *w, uint64_t *nblocks)
 {
-	struct fmap m = { .mask = 0 };
+	struct item_window m = { .mask = 0 };
 	unsigned int before = 0;
 	int err;
 

@@ -2,39 +2,26 @@
 /* extent.c - contents of files in the tree: extents and inline items. */
 #include "fs/fs_internal.h"
 
-int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx, struct fmap *m)
+static struct key window_key(uint64_t ino, uint64_t widx)
 {
-	struct key from = KEY(ino, ITEM_KIND_EXTENT, widx * WINDOW_BYTES);
-	struct key to = KEY(ino, ITEM_KIND_EXTENT, from.off + WINDOW_BYTES - 1);
-	struct item_extent e;
-	struct key at;
+	return KEY(ino, ITEM_KIND_EXTENT, widx * WINDOW_BYTES);
+}
+
+int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx,
+	      struct item_window *m)
+{
+	struct key key = window_key(ino, widx);
 	struct val val;
 	int err;
 
 	m->mask = 0;
-	for (;;) {
-		uint64_t first;
-
-		err = vtx_next(tx, &from, &to, &at, &val);
-		if (err)
-			return err == 1 ? 0 : err;
-		err = item_extent_decode(&val, at.off, &e);
-		if (err)
-			return err;
-		first = (at.off - widx * WINDOW_BYTES) / FS_BLOCK_BYTES;
-		for (uint32_t i = 0; i < e.nblocks; i++) {
-			m->mask |= (uint64_t)1 << (first + i);
-			m->pos[first + i] =
-				e.pos + (uint64_t)i * FS_BLOCK_BYTES;
-			m->sum[first + i] = item_extent_sum(&e, i);
-		}
-		from.off = at.off + (uint64_t)e.nblocks * FS_BLOCK_BYTES;
-		if (from.off > to.off)
-			return 0;
-	}
+	err = vtx_get(tx, &key, &val);
+	if (err)
+		return err == 1 ? 0 : err;
+	return item_window_decode(&val, key.off, m);
 }
 
-void fmap_cut(struct fmap *m, uint64_t widx, uint64_t cut)
+void fmap_cut(struct item_window *m, uint64_t widx, uint64_t cut)
 {
 	uint64_t start = widx * WINDOW_BYTES, keep;
 
@@ -44,42 +31,15 @@ void fmap_cut(struct fmap *m, uint64_t widx, uint64_t cut)
 	m->mask &= ((uint64_t)1 << keep) - 1;
 }
 
-/* The run of blocks from i on that lie one behind the other in the log. */
-static unsigned int run_length(const struct fmap *m, unsigned int i)
-{
-	unsigned int n = 1;
-
-	while (i + n < WINDOW_BLOCKS && m->mask >> (i + n) & 1 &&
-	       m->pos[i + n] == m->pos[i] + (uint64_t)n * FS_BLOCK_BYTES)
-		n++;
-	return n;
-}
-
 int fmap_store(struct vtx *tx, uint64_t ino, uint64_t widx,
-	       const struct fmap *m)
+	       const struct item_window *m)
 {
-	struct key from = KEY(ino, ITEM_KIND_EXTENT, widx * WINDOW_BYTES);
-	struct key to = KEY(ino, ITEM_KIND_EXTENT, from.off + WINDOW_BYTES - 1);
+	struct key key = window_key(ino, widx);
 	uint8_t buf[ITEM_EXTENT_MAX];
-	int err;
 
-	err = vtx_del_range(tx, &from, &to);
-	for (unsigned int i = 0; !err && i < WINDOW_BLOCKS;) {
-		unsigned int n;
-		struct key key = from;
-
-		if (!(m->mask >> i & 1)) {
-			i++;
-			continue;
-		}
-		n = run_length(m, i);
-		key.off += (uint64_t)i * FS_BLOCK_BYTES;
-		err = vtx_put(tx, &key, buf,
-			      item_extent_encode(m->pos[i], n, m->sum + i,
-						 buf));
-		i += n;
-	}
-	return err;
+	if (!m->mask)
+		return vtx_del(tx, &key);
+	return vtx_put(tx, &key, buf, item_window_encode(m, buf));
 }
 
 int extents_remove(struct vtx *tx, uint64_t ino, uint64_t from_widx,
@@ -99,16 +59,16 @@ int extents_remove(struct vtx *tx, uint64_t ino, uint64_t from_widx,
 		*nblocks = 0; /* no need to count: unread, they go at once */
 	else
 		while (!err) {
-			struct item_extent e;
+			struct item_window w;
 
 			err = vtx_next(tx, &from, &to, &at, &val);
 			if (!err)
-				err = item_extent_decode(&val, at.off, &e);
-			if (!err && *nblocks < e.nblocks)
+				err = item_window_decode(&val, at.off, &w);
+			if (!err && *nblocks < bits_count(w.mask))
 				err = -EFSCORRUPTED;
 			if (err)
 				break;
-			*nblocks -= e.nblocks;
+			*nblocks -= bits_count(w.mask);
 			from.off = at.off + 1;
 		}
 	if (err < 0)

@@ -21,7 +21,7 @@ struct read_op {
 	bool is_inline; /* bytes has the contents */
 	uint64_t in_mem, in_log; /* bits; neither: a hole */
 	struct lbuf *blk[WINDOW_BLOCKS];
-	struct fmap m;
+	struct item_window m;
 	uint8_t bytes[INLINE_FILE_MAX];
 };
 

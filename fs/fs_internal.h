@@ -51,7 +51,7 @@
 
 enum {
 	WINDOW_BLOCKS = EXTENT_BLOCKS_MAX,
-	WINDOW_BYTES = WINDOW_BLOCKS * FS_BLOCK_BYTES,
+	WINDOW_BYTES = ITEM_WINDOW_BYTES,
 	/* Small-head bytes claimed for what entering will make of a file and of
 	 * each of its windows. */
 	FILE_CLAIM_BYTES = 8 << 10,
@@ -105,6 +105,7 @@ struct fs {
 	pthread_rwlock_t copy_lock;
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
 	uint64_t live_bytes; /* atomic: that it found */
+	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
 
 	pthread_mutex_t told_lock; /* guards the next two */
 	uint64_t told[TOLD_MAX];
@@ -218,7 +219,7 @@ void fs_thread_kick(struct fs *fs);
 /* Enough was dropped and written for a sweep to be worth it. */
 bool fs_wants_sweep(struct fs *fs);
 /* In the background; tells what went wrong. */
-void fs_sweep(struct fs *fs);
+int fs_sweep(struct fs *fs);
 
 /* --- inode.c: under a view's lock --- */
 
@@ -322,19 +323,13 @@ int fv_each_name(struct fs_view *fv, uint64_t ino, fv_name_fn fn, void *arg);
 
 /* --- extent.c: what the tree knows of contents; under a view's lock --- */
 
-/* The blocks of one window: where they are, and their sums. */
-struct fmap {
-	uint64_t mask; /* bit for each block that is not a hole */
-	uint64_t pos[WINDOW_BLOCKS];
-	uint64_t sum[WINDOW_BLOCKS];
-};
-
-int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx, struct fmap *m);
-/* Make the tree say m of a window, in as few extents as can be. */
+int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx,
+	      struct item_window *m);
+/* Make the tree say m of a window. */
 int fmap_store(struct vtx *tx, uint64_t ino, uint64_t widx,
-	       const struct fmap *m);
+	       const struct item_window *m);
 /* Leave out the blocks at or above a byte offset. */
-void fmap_cut(struct fmap *m, uint64_t widx, uint64_t cut);
+void fmap_cut(struct item_window *m, uint64_t widx, uint64_t cut);
 /* Remove all from window `from` to before window `to` (UINT64_MAX: the end);
  * *nblocks becomes smaller by what was there. */
 int extents_remove(struct vtx *tx, uint64_t ino, uint64_t from, uint64_t to,

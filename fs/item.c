@@ -149,35 +149,101 @@ int item_xattr_decode(const struct val *v, struct item_xattr *out)
 	return 0;
 }
 
-size_t item_extent_encode(uint64_t pos, uint32_t nblocks, const uint64_t *sums,
-			  uint8_t buf[ITEM_EXTENT_MAX])
+unsigned int item_window_extent(const struct item_window *w, unsigned int *i)
 {
-	ASSERT(nblocks && nblocks <= EXTENT_BLOCKS_MAX);
-	put_le64(buf + EXTENT_OFF_POS, pos);
-	put_le16(buf + EXTENT_OFF_BLOCKS, (uint16_t)nblocks);
-	put_le16(buf + EXTENT_OFF_ZERO, 0);
-	for (uint32_t i = 0; i < nblocks; i++)
-		put_le64(buf + EXTENT_OFF_SUMS + (size_t)8 * i, sums[i]);
-	return EXTENT_OFF_SUMS + (size_t)8 * nblocks;
+	unsigned int n = 1, at = *i;
+
+	while (at < EXTENT_BLOCKS_MAX && !(w->mask >> at & 1))
+		at++;
+	*i = at;
+	if (at == EXTENT_BLOCKS_MAX)
+		return 0;
+	while (at + n < EXTENT_BLOCKS_MAX && w->mask >> (at + n) & 1 &&
+	       w->pos[at + n] == w->pos[at] + (uint64_t)n * EXTENT_BLOCK_BYTES)
+		n++;
+	return n;
 }
 
-int item_extent_decode(const struct val *v, uint64_t off,
-		       struct item_extent *out)
+size_t item_window_encode(const struct item_window *w,
+			  uint8_t buf[ITEM_EXTENT_MAX])
 {
-	struct item_extent e;
-	uint64_t first;
+	uint8_t *p = buf + EXTENT_HEADER_BYTES;
+	unsigned int runs = 0, n;
 
-	if (v->len < EXTENT_OFF_SUMS || off % EXTENT_BLOCK_BYTES)
+	ASSERT(w->mask);
+	for (unsigned int i = 0; (n = item_window_extent(w, &i)); i += n) {
+		uint64_t block = w->pos[i] / EXTENT_BLOCK_BYTES;
+
+		ASSERT(block && !(w->pos[i] % EXTENT_BLOCK_BYTES));
+		p[0] = (uint8_t)n;
+		put_le32(p + 1, (uint32_t)block);
+		put_le16(p + 5, (uint16_t)(block >> 32));
+		p += EXTENT_RUN_BYTES;
+		runs++;
+	}
+	for (unsigned int i = 0; i < EXTENT_BLOCKS_MAX; i++) {
+		if (!(w->mask >> i & 1))
+			continue;
+		put_le64(p, w->sum[i]);
+		p += 8;
+	}
+	put_le64(buf + EXTENT_OFF_MASK, w->mask);
+	buf[EXTENT_OFF_RUNS] = (uint8_t)runs;
+	return (size_t)(p - buf);
+}
+
+/* The places of one run, from block i on. */
+static int decode_run(const uint8_t *p, unsigned int i, struct item_window *w)
+{
+	uint64_t block = get_le32(p + 1) | (uint64_t)get_le16(p + 5) << 32;
+
+	if (!p[0] || p[0] > EXTENT_BLOCKS_MAX - i || !block)
 		return -EFSCORRUPTED;
-	e.pos = get_le64(v->p + EXTENT_OFF_POS);
-	e.nblocks = get_le16(v->p + EXTENT_OFF_BLOCKS);
-	e.sums = v->p + EXTENT_OFF_SUMS;
-	first = off / EXTENT_BLOCK_BYTES % EXTENT_BLOCKS_MAX;
-	if (!e.pos || !e.nblocks || e.nblocks > EXTENT_BLOCKS_MAX - first)
+	for (unsigned int k = 0; k < p[0]; k++) {
+		if (!(w->mask >> (i + k) & 1))
+			return -EFSCORRUPTED;
+		w->pos[i + k] = (block + k) * EXTENT_BLOCK_BYTES;
+	}
+	return 0;
+}
+
+int item_window_decode(const struct val *v, uint64_t off,
+		       struct item_window *out)
+{
+	const uint8_t *p = v->p + EXTENT_HEADER_BYTES;
+	unsigned int runs, i = 0;
+	size_t blocks;
+	int err;
+
+	if (v->len < EXTENT_HEADER_BYTES || off % ITEM_WINDOW_BYTES)
 		return -EFSCORRUPTED;
-	if (v->len != EXTENT_OFF_SUMS + (size_t)8 * e.nblocks)
+	out->mask = get_le64(v->p + EXTENT_OFF_MASK);
+	runs = v->p[EXTENT_OFF_RUNS];
+	blocks = (size_t)__builtin_popcountll(out->mask);
+	if (!blocks || v->len != EXTENT_HEADER_BYTES +
+					 (size_t)EXTENT_RUN_BYTES * runs +
+					 8 * blocks)
 		return -EFSCORRUPTED;
-	*out = e;
+	for (; runs; runs--, p += EXTENT_RUN_BYTES) {
+		while (i < EXTENT_BLOCKS_MAX && !(out->mask >> i & 1))
+			i++;
+		if (i == EXTENT_BLOCKS_MAX)
+			return -EFSCORRUPTED;
+		err = decode_run(p, i, out);
+		if (err)
+			return err;
+		i += p[0];
+	}
+	while (i < EXTENT_BLOCKS_MAX && !(out->mask >> i & 1))
+		i++;
+	if (i < EXTENT_BLOCKS_MAX)
+		return -EFSCORRUPTED; /* blocks without a place */
+	for (i = 0; i < EXTENT_BLOCKS_MAX; i++) {
+		if (!(out->mask >> i & 1))
+			continue;
+		out->sum[i] = get_le64(p);
+		p += 8;
+	}
 	return 0;
 }
 
@@ -211,7 +277,7 @@ int item_check(const struct key *key, const struct val *v)
 	struct item_attr a;
 	struct item_entry e;
 	struct item_xattr x;
-	struct item_extent ext;
+	struct item_window w;
 	struct item_link l;
 
 	switch (key->kind) {
@@ -229,7 +295,7 @@ int item_check(const struct key *key, const struct val *v)
 		return v->len && v->len <= INLINE_CHUNK_BYTES ? 0
 							      : -EFSCORRUPTED;
 	case ITEM_KIND_EXTENT:
-		return item_extent_decode(v, key->off, &ext);
+		return item_window_decode(v, key->off, &w);
 	case ITEM_KIND_LINK:
 		return item_link_decode(v, &l);
 	case ITEM_KIND_ORPHAN:

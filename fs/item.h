@@ -53,27 +53,31 @@ int item_xattr_decode(const struct val *v, struct item_xattr *out);
 size_t item_xattr_first(size_t name_len, size_t value_len);
 
 /*
- * A run of blocks of a file: block i lies in the log at pos + i * 4096 and has
- * the sum item_extent_sum(i). It never crosses a multiple of 256 KiB of the
- * file.
+ * 256 KiB of a file: where its blocks lie in the log, and their sums. Blocks
+ * that are not in mask are holes.
  */
-struct item_extent {
-	uint64_t pos;
-	uint32_t nblocks;
-	const uint8_t *sums;
+struct item_window {
+	uint64_t mask;
+	uint64_t pos[EXTENT_BLOCKS_MAX];
+	uint64_t sum[EXTENT_BLOCKS_MAX];
 };
 
-enum { ITEM_EXTENT_MAX = EXTENT_OFF_SUMS + 8 * EXTENT_BLOCKS_MAX };
+enum {
+	ITEM_WINDOW_BYTES = EXTENT_BLOCKS_MAX * EXTENT_BLOCK_BYTES,
+	ITEM_EXTENT_MAX =
+		EXTENT_HEADER_BYTES + (EXTENT_RUN_BYTES + 8) * EXTENT_BLOCKS_MAX
+};
 
-static inline uint64_t item_extent_sum(const struct item_extent *e, uint32_t i)
-{
-	return get_le64(e->sums + (size_t)8 * i);
-}
+/* The extent that begins at or after block *i: a run of blocks that lie one
+ * behind the other in the file and in the log. Its first block in *i, its
+ * length is returned; 0: none. */
+unsigned int item_window_extent(const struct item_window *w, unsigned int *i);
 
-size_t item_extent_encode(uint64_t pos, uint32_t nblocks, const uint64_t *sums,
+/* mask is not 0. */
+size_t item_window_encode(const struct item_window *w,
 			  uint8_t buf[ITEM_EXTENT_MAX]);
-int item_extent_decode(const struct val *v, uint64_t off,
-		       struct item_extent *out);
+int item_window_decode(const struct val *v, uint64_t off,
+		       struct item_window *out);
 
 /* One more name of an inode: the entry that it is. */
 struct item_link {

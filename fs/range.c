@@ -20,8 +20,8 @@ struct range_op {
 	uint64_t size; /* after it */
 };
 
-static void fmap_set(struct fmap *m, unsigned int i, const struct fmap *from,
-		     unsigned int k)
+static void fmap_set(struct item_window *m, unsigned int i,
+		     const struct item_window *from, unsigned int k)
 {
 	if (!(from->mask >> k & 1))
 		return;
@@ -56,7 +56,7 @@ static int range_put(struct vtx *tx, struct range_op *r, struct item_attr *a)
 static int punch_window(struct vtx *tx, struct range_op *r, uint64_t widx,
 			uint64_t *nblocks)
 {
-	struct fmap m;
+	struct item_window m;
 	unsigned int before;
 	int err;
 
@@ -108,10 +108,10 @@ static int punch_fn(struct vtx *tx, void *arg)
 
 /* What window widx holds after the shift. */
 static int shifted_window(struct vtx *tx, struct range_op *r, uint64_t widx,
-			  struct fmap *out)
+			  struct item_window *out)
 {
 	uint64_t n = r->end - r->first, loaded = UINT64_MAX;
-	struct fmap m;
+	struct item_window m;
 	int err;
 
 	out->mask = 0;
@@ -136,7 +136,7 @@ static int shifted_window(struct vtx *tx, struct range_op *r, uint64_t widx,
 
 static int shift_store(struct vtx *tx, struct range_op *r, uint64_t widx)
 {
-	struct fmap m;
+	struct item_window m;
 	int err;
 
 	if ((widx + 1) * WINDOW_BLOCKS <= r->first)
@@ -170,7 +170,7 @@ static int count_blocks(struct vtx *tx, struct range_op *r, uint64_t *n)
 
 	*n = 0;
 	for (;;) {
-		struct fmap m;
+		struct item_window m;
 
 		err = extents_next_window(tx, r->f->ino, w, &w);
 		if (err || w * WINDOW_BLOCKS >= r->end)
@@ -346,12 +346,23 @@ struct seek_op {
 	uint64_t off, found;
 };
 
+/* Is a block there? *next: the first one that may differ from it. */
+static bool block_is_there(const struct item_window *w, uint64_t blk,
+			   uint64_t *next)
+{
+	unsigned int i = blk % WINDOW_BLOCKS;
+	uint64_t rest = (w->mask >> i & 1 ? ~w->mask : w->mask) >> i;
+
+	*next = rest ? blk + (uint64_t)__builtin_ctzll(rest)
+		     : (blk / WINDOW_BLOCKS + 1) * WINDOW_BLOCKS;
+	return w->mask >> i & 1;
+}
+
 static int seek_fn(struct vtx *tx, void *arg)
 {
 	struct seek_op *s = arg;
-	struct key from = KEY(s->op.ino, ITEM_KIND_EXTENT,
-			      s->off / WINDOW_BYTES * WINDOW_BYTES);
-	struct key to = KEY(s->op.ino, ITEM_KIND_EXTENT, UINT64_MAX);
+	uint64_t blk = s->off / FS_BLOCK_BYTES, widx, next;
+	struct item_window w;
 	struct item_attr a;
 	int err;
 
@@ -365,34 +376,30 @@ static int seek_fn(struct vtx *tx, void *arg)
 	s->found = s->hole ? a.size : s->off;
 	if (a.flags & ATTR_FLAG_INLINE)
 		return 0;
-	for (uint64_t at = s->off;;) {
-		struct item_extent e;
-		struct key key;
-		struct val val;
-		uint64_t end;
-
-		err = vtx_next(tx, &from, &to, &key, &val);
-		if (err == 1) {
-			s->found = at;
-			return s->hole ? 0 : -ENXIO;
+	while (blk * FS_BLOCK_BYTES < a.size) {
+		err = extents_next_window(tx, s->op.ino, blk / WINDOW_BLOCKS,
+					  &widx);
+		if (err < 0)
+			return err;
+		if (err == 1 || widx > blk / WINDOW_BLOCKS) {
+			/* Nothing here. */
+			if (s->hole)
+				break;
+			if (err == 1)
+				return -ENXIO;
+			blk = widx * WINDOW_BLOCKS;
 		}
-		if (!err)
-			err = item_extent_decode(&val, key.off, &e);
+		err = fmap_load(tx, s->op.ino, blk / WINDOW_BLOCKS, &w);
 		if (err)
 			return err;
-		end = key.off + (uint64_t)e.nblocks * FS_BLOCK_BYTES;
-		if (end > s->off) {
-			s->found = s->hole ? at : max_u64(s->off, key.off);
-			if (!s->hole || key.off > at)
-				return 0;
-			at = end;
-			if (at >= a.size) {
-				s->found = a.size;
-				return 0;
-			}
-		}
-		from.off = end;
+		if (block_is_there(&w, blk, &next) != s->hole)
+			break;
+		blk = next;
 	}
+	if (blk * FS_BLOCK_BYTES >= a.size && !s->hole)
+		return -ENXIO;
+	s->found = min_u64(a.size, max_u64(s->off, blk * FS_BLOCK_BYTES));
+	return 0;
 }
 
 int fs_seek(struct fs_file *f, uint64_t off, int whence, uint64_t *off_out)
@@ -419,7 +426,7 @@ struct source_op {
 	struct fs_op op;
 	struct fs_file *f;
 	uint64_t widx;
-	struct fmap m;
+	struct item_window m;
 };
 
 static int source_fn(struct vtx *tx, void *arg)

@@ -2,21 +2,27 @@
 /* space.c - what a sweep has to know of files, and when one is worth it. */
 #include "fs/fs_internal.h"
 
-enum { SWEEP_BYTES = 32 << 20, SWEEP_PART = 8 };
+enum {
+	SWEEP_BYTES = 32 << 20,
+	SWEEP_IDLE_BYTES = 1 << 20,
+	SWEEP_PART = 8
+};
 
 static int mark_item(void *arg, const struct key *key, const struct val *val,
 		     int (*mark)(void *ctx, uint64_t pos, uint64_t len),
 		     void *ctx)
 {
-	struct item_extent e;
+	struct item_window w;
+	unsigned int n;
 	int err;
 
 	if (key->kind != ITEM_KIND_EXTENT || key->obj == ITEM_OBJ_ORPHANS)
 		return 0;
-	err = item_extent_decode(val, key->off, &e);
-	if (err)
-		return err;
-	return mark(ctx, e.pos, (uint64_t)e.nblocks * FS_BLOCK_BYTES);
+	err = item_window_decode(val, key->off, &w);
+	for (unsigned int i = 0; !err && (n = item_window_extent(&w, &i));
+	     i += n)
+		err = mark(ctx, w.pos[i], (uint64_t)n * FS_BLOCK_BYTES);
+	return err;
 }
 
 /* No copy is between taking a place and putting it somewhere: what is entered
@@ -73,15 +79,21 @@ bool fs_wants_sweep(struct fs *fs)
 		appended(fs) - __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
 	uint64_t live = __atomic_load_n(&fs->live_bytes, __ATOMIC_RELAXED);
 
-	return store_dropped(fs->store) &&
-	       since >= max_u64(SWEEP_BYTES, live / SWEEP_PART);
+	bool idle = fs->looked_at == since;
+
+	fs->looked_at = since;
+	if (!store_dropped(fs->store))
+		return false;
+	return since >= (idle ? SWEEP_IDLE_BYTES
+			      : max_u64(SWEEP_BYTES, live / SWEEP_PART));
 }
 
-void fs_sweep(struct fs *fs)
+int fs_sweep(struct fs *fs)
 {
 	int err = sweep(fs, false, NULL);
 
 	if (err && err != -ECANCELED && err != -EIO)
 		env_logf(fs->env, ENV_WARNING, "giving space back: %s",
 			 strerror(-err));
+	return err;
 }

@@ -130,38 +130,55 @@ static void on_damaged(void *arg, const struct ptr *ptr, int err)
 	note_bad(arg, &none, ptr->pos);
 }
 
+/* n blocks of a window from i on, as far as one of them is new. */
+static int verify_extent(struct verifier *v, struct scan *scan,
+			 const struct item_window *w, unsigned int i,
+			 unsigned int n, bool *damaged)
+{
+	bool fresh = false;
+	int err;
+
+	for (unsigned int k = 0; k < n; k++)
+		fresh |= !store_scan_meet(scan, w->pos[i + k]);
+	if (!fresh)
+		return 0;
+	err = log_read(v->fs->log, w->pos[i], v->buf,
+		       (size_t)n * FS_BLOCK_BYTES);
+	if (err && err != -ENXIO && err != -EIO)
+		return err;
+	for (unsigned int k = 0; k < n && !err; k++)
+		if (item_block_sum(v->buf + (size_t)k * FS_BLOCK_BYTES) !=
+		    w->sum[i + k])
+			err = -EFSBADCRC;
+	*damaged |= err != 0;
+	v->st.blocks += n;
+	v->st.bytes += (uint64_t)n * FS_BLOCK_BYTES;
+	return 0;
+}
+
 static int on_item(void *arg, struct scan *scan, const struct key *key,
 		   const struct val *val)
 {
 	struct verifier *v = arg;
-	struct item_extent e;
-	bool fresh = false;
-	int err;
+	bool damaged = false;
+	struct item_window w;
+	unsigned int n;
+	int err = 0;
 
 	if (key->kind != ITEM_KIND_EXTENT || key->obj == ITEM_OBJ_ORPHANS)
 		return 0;
-	if (item_extent_decode(val, key->off, &e)) {
+	if (item_window_decode(val, key->off, &w)) {
 		note_bad(v, key, 0);
 		return 0;
 	}
-	for (uint32_t i = 0; i < e.nblocks; i++)
-		fresh |= !store_scan_meet(scan,
-					  e.pos + (uint64_t)i * FS_BLOCK_BYTES);
-	if (!fresh)
-		return 0;
-	err = log_read(v->fs->log, e.pos, v->buf,
-		       (size_t)e.nblocks * FS_BLOCK_BYTES);
-	if (err && err != -ENXIO && err != -EIO)
-		return err;
-	for (uint32_t i = 0; i < e.nblocks && !err; i++)
-		if (item_block_sum(v->buf + (size_t)i * FS_BLOCK_BYTES) !=
-		    item_extent_sum(&e, i))
-			err = -EFSBADCRC;
-	if (err)
-		note_bad(v, key, e.pos);
-	v->st.blocks += e.nblocks;
-	v->st.bytes += (uint64_t)e.nblocks * FS_BLOCK_BYTES;
-	return tell_progress(v);
+	for (unsigned int i = 0; !err && (n = item_window_extent(&w, &i));
+	     i += n) {
+		damaged = false;
+		err = verify_extent(v, scan, &w, i, n, &damaged);
+		if (damaged)
+			note_bad(v, key, w.pos[i]);
+	}
+	return err ? err : tell_progress(v);
 }
 
 /* --- telling --- */
@@ -176,14 +193,17 @@ struct has_op {
 static int has_fn(struct vtx *tx, void *arg)
 {
 	struct has_op *h = arg;
-	struct item_extent e;
+	struct item_window w;
 	struct val val;
 	int err;
 
 	h->has = false;
 	err = vtx_get(tx, &h->b->key, &val);
-	if (!err && !item_extent_decode(&val, h->b->key.off, &e))
-		h->has = e.pos == h->b->pos || !h->b->pos;
+	if (!err && !h->b->pos)
+		h->has = true;
+	else if (!err && !item_window_decode(&val, h->b->key.off, &w))
+		for (unsigned int i = 0; i < WINDOW_BLOCKS; i++)
+			h->has |= w.mask >> i & 1 && w.pos[i] == h->b->pos;
 	return err == 1 ? 0 : err;
 }
 

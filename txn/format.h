@@ -123,7 +123,7 @@ enum {
 	ITEM_KIND_ENTRY = 2, /* off: the entry's cookie */
 	ITEM_KIND_XATTR = 3, /* off: hash << 16 | collision << 8 | chunk */
 	ITEM_KIND_INLINE = 4, /* off: offset in the contents */
-	ITEM_KIND_EXTENT = 5, /* off: offset in the file */
+	ITEM_KIND_EXTENT = 5, /* off: of a window of 256 KiB in the file */
 	ITEM_KIND_LINK = 6, /* off: hash of the reference << 4 | collision */
 	ITEM_KIND_ORPHAN = 7, /* of object ITEM_OBJ_ORPHANS; off: the inode */
 
@@ -167,10 +167,11 @@ enum {
 	INLINE_FILE_MAX = 900,
 	INLINE_CHUNK_BYTES = 1000,
 
-	EXTENT_OFF_POS = 0, /* u64 */
-	EXTENT_OFF_BLOCKS = 8, /* u16 */
-	EXTENT_OFF_ZERO = 10, /* u16 */
-	EXTENT_OFF_SUMS = 12, /* u64 for each block */
+	EXTENT_OFF_MASK = 0, /* u64, bit for each block that is there */
+	EXTENT_OFF_RUNS = 8, /* u8, number of runs, which follow */
+	EXTENT_HEADER_BYTES = 9,
+	EXTENT_RUN_BYTES = 7, /* u8 blocks, u48 position / 4096 */
+	/* then: u64 sum of each block */
 	EXTENT_BLOCK_BYTES = 4096,
 	EXTENT_BLOCKS_MAX = 64,
 

@@ -21,5 +21,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		put_le32(buf + ATTR_OFF_ZERO, get_le32(v.p + ATTR_OFF_ZERO));
 		ASSERT(!memcmp(buf, v.p, sizeof(buf)));
 	}
+	if (!item_check(&key, &v) && key.kind == ITEM_KIND_EXTENT) {
+		struct item_window w, again;
+		uint8_t out[ITEM_EXTENT_MAX];
+		struct val val = { .p = out };
+
+		ASSERT(!item_window_decode(&v, key.off, &w));
+		val.len = item_window_encode(&w, out);
+		ASSERT(!item_window_decode(&val, key.off, &again));
+		ASSERT(again.mask == w.mask);
+	}
 	return 0;
 }
