@@ -141,6 +141,41 @@ check "the database is in order" [ "$(sqlite3 "$D/app.db" 'pragma integrity_chec
 step "And before the upgrade it was so, in .txn/snapshots/@1"
 check "the old state is still there" [ "$(state "$D/.txn/snapshots/@1")" = "$before" ]
 
+step "A name for this state, then an accident: rm -rf, and a database overwritten"
+show txn -C "$D" snapshot good -m "all is well" || fail snapshot
+rm -rf "${D:?}/etc" "$D/repo/.git/objects"
+dd if=/dev/urandom of="$D/app.db" bs=4096 seek=3 count=20 conv=notrunc 2>/dev/null
+check "git is broken" bash -c "! command git -C '$D/repo' -c safe.directory='*' log"
+check "the database is broken" \
+	bash -c "! sqlite3 '$D/app.db' 'pragma integrity_check' | grep -qx ok"
+echo "commit an accident" >"$D/.txn/ctl" || fail commit
+echo "   and it was committed"
+accident=$(state "$D")
+
+step "Look into the snapshot; restore one file; then go back as a whole"
+txn -C "$D" ls good:etc | head -n 3 | sed 's/^/     /'
+show txn -C "$D" restore good etc/passwd || fail restore
+check "the file is back, staged" cmp "$D/etc/passwd" "$D/.txn/snapshots/good/etc/passwd"
+show txn -C "$D" rollback --force good || fail rollback
+check "everything is back, at one instant" [ "$(state "$D")" = "$after" ]
+check "git is in order" git fsck --strict
+check "the database is in order" [ "$(sqlite3 "$D/app.db" 'pragma integrity_check')" = ok ]
+
+step "A rollback can be undone, and rolled back itself"
+show txn -C "$D" undo --force || fail undo
+check "the file that was restored before is there" [ -s "$D/etc/passwd" ]
+check "and the rest of the accident" [ ! -e "$D/etc/group" ]
+show txn -C "$D" rollback --force head~1 || fail rollback
+check "the accident, from the history" [ "$(state "$D")" = "$accident" ]
+show txn -C "$D" rollback --force good || fail rollback
+check "and back for good" [ "$(state "$D")" = "$after" ]
+
+step "Every byte of every state is checked; a state leaves as plain files"
+show txn -C "$D" verify || fail verify
+show txn -C "$D" export good "$work/exported" || fail export
+check "they are the same" [ "$(state "$work/exported")" = "$after" ]
+show txn -C "$D" snapshots || fail snapshots
+
 step "Unmount"
 show txn umount "$D" || fail "txn umount"
 check "the plain files are as they were at init" [ "$(state "$D")" = "$before" ]
