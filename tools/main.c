@@ -41,6 +41,7 @@ const struct tool_command tool_commands[] = {
 	{ "delete", "NAME", "take a name away", "", cmd_delete },
 	{ "restore", "STATE [PATH...]", "stage a state, or paths of it",
 	  "  --commit    and commit\n"
+	  "  --skip-damaged  what can be read, when some cannot\n"
 	  "  --force     do not ask when programs hold changed files\n",
 	  cmd_restore },
 	{ "rollback", "STATE", "commit a state again, at one instant",

@@ -2,6 +2,8 @@
 /* restore.c - txn restore, rollback, undo: going back. */
 #include "tools/tool.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/stat.h>
@@ -53,6 +55,115 @@ static void warn_companions(const struct place *p, const char *state,
 	free(dir);
 }
 
+/* --- damage --- */
+
+/* What a restore would change: paths, and which of them cannot be read. */
+struct plan {
+	struct step {
+		char *path;
+		bool gone; /* the state does not have it */
+		bool damaged;
+	} * v;
+	size_t n, cap;
+	size_t ndamaged;
+};
+
+static void plan_release(struct plan *pl)
+{
+	for (size_t i = 0; i < pl->n; i++)
+		free(pl->v[i].path);
+	free(pl->v);
+}
+
+/* Reading is what verifies. */
+static int read_whole(const char *path)
+{
+	static char buf[1 << 20];
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), err = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return errno == ELOOP ? 0 : -errno;
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		;
+	if (n < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static int plan_add(struct plan *pl, const char *dir, const char *path,
+		    bool gone, bool is_file)
+{
+	struct step *v;
+	char *full;
+	size_t size;
+	int err = 0;
+
+	if (pl->n == pl->cap) {
+		size_t cap = pl->cap ? pl->cap * 2 : 64;
+
+		v = realloc(pl->v, cap * sizeof(*v));
+		if (!v)
+			return -ENOMEM;
+		pl->v = v;
+		pl->cap = cap;
+	}
+	size = strlen(dir) + strlen(path) + 2;
+	full = malloc(size);
+	v = &pl->v[pl->n];
+	*v = (struct step){ .path = strdup(path), .gone = gone };
+	if (!full || !v->path) {
+		free(full);
+		free(v->path);
+		return -ENOMEM;
+	}
+	pl->n++;
+	snprintf(full, size, "%s/%s", dir, path);
+	if (is_file)
+		err = read_whole(full);
+	free(full);
+	v->damaged = err == -EIO;
+	pl->ndamaged += v->damaged;
+	return err == -EIO ? 0 : err;
+}
+
+static bool is_below(const char *path, const char *top)
+{
+	size_t n = strlen(top);
+
+	return !n || (!strncmp(path, top, n) && (!path[n] || path[n] == '/'));
+}
+
+static int make_plan(const struct place *p, const char *state,
+		     const char *below, struct plan *pl)
+{
+	char ask[STORE_NAME_MAX + 32], *answer, *next, *f[7], *dir;
+	int status, err = 0;
+
+	snprintf(ask, sizeof(ask), "diff staged %s", state);
+	status = ctl_ask(p, ask, &answer);
+	if (status)
+		return status;
+	dir = place_state(p, state);
+	for (char *line = answer; dir && *line && *line != '{' && !err;
+	     line = next) {
+		uint32_t mode;
+
+		tool_fields(line, 7, f, &next);
+		(void)fs_unquote_path(f[5]);
+		mode = (uint32_t)strtoul(f[3], NULL, 8);
+		if (is_below(f[5], below))
+			err = plan_add(pl, dir, f[5], f[0][0] == 'D',
+				       S_ISREG(mode));
+	}
+	free(answer);
+	free(dir);
+	return err ? tool_fail(tool_status(err), "%s: %s", state,
+			       strerror(-err))
+		   : 0;
+}
+
 /* --- restore --- */
 
 static int restore_one(const struct place *p, const char *state,
@@ -77,8 +188,62 @@ static int restore_one(const struct place *p, const char *state,
 	return status;
 }
 
+/* Everything but what is damaged, path by path. */
+static int restore_plan(const struct place *p, const char *state,
+			const struct plan *pl)
+{
+	int status = 0;
+
+	for (size_t i = 0; i < pl->n && !status; i++) {
+		const struct step *s = &pl->v[i];
+		size_t size = strlen(p->mount) + strlen(s->path) + 2;
+		char *full;
+
+		if (s->damaged)
+			continue;
+		if (!s->gone) {
+			status = restore_one(p, state, s->path);
+			continue;
+		}
+		full = malloc(size);
+		if (!full)
+			return EXIT_FAILURE;
+		snprintf(full, size, "%s/%s", p->mount, s->path);
+		if (remove(full))
+			status = tool_fail(EXIT_FAILURE, "%s: %s", full,
+					   strerror(errno));
+		free(full);
+	}
+	return status;
+}
+
+/* One path ("": all), of which every byte was read first. */
+static int restore_checked(const struct place *p, const char *state,
+			   const char *path, bool skip)
+{
+	struct plan pl = { 0 };
+	int status;
+
+	status = make_plan(p, state, path, &pl);
+	for (size_t i = 0; i < pl.n && !status; i++)
+		if (pl.v[i].damaged)
+			tool_fail(0, "damaged: %s:%s", state, pl.v[i].path);
+	if (status)
+		(void)0;
+	else if (!pl.ndamaged)
+		status = restore_one(p, state, path);
+	else if (skip)
+		status = restore_plan(p, state, &pl);
+	else
+		status = tool_fail(EXIT_DAMAGE,
+				   "nothing is restored; with --skip-damaged "
+				   "the rest is");
+	plan_release(&pl);
+	return status;
+}
+
 static int restore(const struct place *p, const char *state, char **paths,
-		   bool force, bool commit)
+		   bool force, bool commit, bool skip)
 {
 	char line[STORE_NAME_MAX + 32];
 	uint64_t head;
@@ -93,9 +258,9 @@ static int restore(const struct place *p, const char *state, char **paths,
 		return status;
 	warn_companions(p, state, paths);
 	if (!*paths)
-		status = restore_one(p, state, "");
+		status = restore_checked(p, state, "", skip);
 	for (char **path = paths; *path && !status; path++)
-		status = restore_one(p, state, *path);
+		status = restore_checked(p, state, *path, skip);
 	if (status || !commit)
 		return status;
 	snprintf(line, sizeof(line), "commit restore from %s", state);
@@ -110,9 +275,10 @@ int cmd_restore(int argc, char **argv)
 	static const struct option options[] = {
 		{ "commit", no_argument, NULL, 'c' },
 		{ "force", no_argument, NULL, 'f' },
+		{ "skip-damaged", no_argument, NULL, 's' },
 		{ 0 }
 	};
-	bool commit = false, force = false;
+	bool commit = false, force = false, skip = false;
 	struct place p;
 	int opt, status;
 
@@ -121,6 +287,8 @@ int cmd_restore(int argc, char **argv)
 			commit = true;
 		else if (opt == 'f')
 			force = true;
+		else if (opt == 's')
+			skip = true;
 		else
 			return tool_usage(argv[0]);
 	}
@@ -132,7 +300,7 @@ int cmd_restore(int argc, char **argv)
 		status = tool_fail(EXIT_FAILURE, "%s is not mounted", p.dir);
 	if (!status)
 		status = restore(&p, argv[optind], argv + optind + 1, force,
-				 commit);
+				 commit, skip);
 	place_release(&p);
 	return status;
 }
