@@ -413,7 +413,8 @@ void push_maps(struct mount *m)
 	uint64_t *inos;
 	size_t n;
 
-	if (knode_list_writers(m, &inos, &n))
+	if (!store_get_setting(m->store, STORE_PUSH_MAPS) ||
+	    knode_list_writers(m, &inos, &n))
 		return;
 	for (size_t i = 0; i < n; i++)
 		push_file(m, inos[i]);

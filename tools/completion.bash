@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # completion.bash - completion of txn for bash.
+_txn_states() {
+	txn snapshots 2>/dev/null | cut -d' ' -f1
+	txn log 2>/dev/null | cut -d' ' -f1
+	echo head staged
+}
+
 _txn() {
 	local cur=${COMP_WORDS[COMP_CWORD]} cmd='' i
 	for ((i = 1; i < COMP_CWORD; i++)); do
@@ -14,10 +20,18 @@ _txn() {
 	done
 	local words=''
 	case $cmd in
-	'') words='init mount umount status diff commit abort log -C --help --version' ;;
+	'') words="init mount umount status diff commit abort log snapshot
+			snapshots tag delete restore rollback undo ls cat verify
+			export gc set -C --help --version" ;;
 	init) words='--force --quiet --help' ;;
 	mount) words='-o --force --help' ;;
-	status | diff) words='--json --help' ;;
+	status | diff | snapshots) words='--json --help' ;;
+	abort | undo) words='--force --help' ;;
+	restore) words="--commit --force --skip-damaged --help $(_txn_states)" ;;
+	rollback) words="--force --help $(_txn_states)" ;;
+	delete | ls | cat | export) words=$(_txn_states) ;;
+	set) words='keep.last keep.discarded push-maps' ;;
+	snapshot) words='-m --help' ;;
 	commit) words='-m --help' ;;
 	log) words='-n --json --help' ;;
 	*) words='--help' ;;

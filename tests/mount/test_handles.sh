@@ -93,11 +93,16 @@ same "mapped" "$(answer get 2)" A
 same "set" "$(answer 'set B' 3)" ok
 commit
 same "a commit takes what is mapped" "$(head -c 1 "$D/.txn/head/mapped")" B
+ctl set push-maps off || fail "set push-maps"
 same "set" "$(answer 'set C' 4)" ok
+commit
+same "not pushed" "$(head -c 1 "$D/.txn/head/mapped")" B
+ctl set push-maps on
 same "sync" "$(answer sync 5)" ok
 printf D >"$D/untouched"
 abort
 same "by name" "$(head -c 1 "$D/mapped")" B
+same "an abort drops what was synced" "$(cat "$D/.txn/changes")" ""
 got=$(answer get 6)
 [ "$got" = C ] || [ "$got" = B ] || fail "the mapping shows '$got'"
 exec 3>&-
