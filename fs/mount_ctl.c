@@ -303,8 +303,6 @@ static int do_command(struct mount *m, uid_t uid, const struct ctl_command *c,
 		return ask_diff(m, c, reply);
 	case CTL_NAMES:
 		return ask_names(m, reply);
-	case CTL_VERIFY:
-		return ask_verify(m, reply);
 	default:
 		return -EINVAL;
 	}
@@ -369,6 +367,8 @@ static int run_command(struct mount *m, struct ctl_job *job,
 		err = -EINTR;
 	else if (c->verb == CTL_GC)
 		err = fs_gc(m->fs, NULL); /* it waits for those who pin */
+	else if (c->verb == CTL_VERIFY)
+		err = ask_verify(m, reply); /* pins by itself, for a moment */
 	else {
 		unsigned int pin = store_pin(m->store);
 
@@ -514,11 +514,26 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	pthread_mutex_unlock(&m->ctl_lock);
 }
 
+/* When nobody reads it any more, nobody needs it. */
+static void tell_ready(struct mount *m)
+{
+	const unsigned char ok = 0;
+
+	if (m->tell_fd < 0)
+		return;
+	if (write(m->tell_fd, &ok, 1) != 1)
+		(void)0;
+	close(m->tell_fd);
+	m->tell_fd = -1;
+}
+
 static void *ctl_main(void *arg)
 {
 	struct mount *m = arg;
 	struct ctl_job *job;
 
+	probe_barrier(m);
+	tell_ready(m);
 	pthread_mutex_lock(&m->ctl_lock);
 	for (;;) {
 		while (!m->jobs && !m->ctl_stop)
@@ -537,12 +552,13 @@ static void *ctl_main(void *arg)
 	return NULL;
 }
 
-int ctl_start(struct mount *m)
+int ctl_start(struct mount *m, int tell)
 {
 	sigset_t all, old;
 	int err;
 
 	m->jobs_end = &m->jobs;
+	m->tell_fd = tell;
 	/* Signals are for the main thread. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);

@@ -142,7 +142,16 @@ struct mount {
 	uint64_t nerrors;
 	char last_result[64];
 	uint64_t naborts; /* since the start */
-	bool switch_not_atomic; /* one had to be forced */
+	bool switch_not_atomic; /* one had to be forced, or no barrier */
+
+	/* Whether INVAL_ENTRY waits for lookups in flight: see probe_barrier.
+	 */
+	pthread_mutex_t probe_lock; /* guards the next two */
+	pthread_cond_t probe_cond;
+	fuse_req_t probe_req; /* a lookup that is kept waiting */
+	bool probe_done;
+	bool no_barrier; /* set before the first command */
+	int tell_fd; /* the parent waits at its other end; -1: nobody */
 };
 
 /* An open file or directory. */
@@ -244,7 +253,9 @@ void virtual_set_text(struct handle *h, char *text, size_t len);
 
 /* --- mount_ctl.c --- */
 
-int ctl_start(struct mount *m);
+/* tell: a byte, 0, is written there when the mount is ready; -1: nobody asks.
+ */
+int ctl_start(struct mount *m, int tell);
 void ctl_stop(struct mount *m);
 /* Do what was written, in the thread for it, and reply. */
 void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
@@ -275,6 +286,10 @@ struct switch_target {
  * @discarded-N. -EAGAIN: too many changes beside it. */
 int switch_to(struct mount *m, const struct switch_target *target,
 	      uint64_t *number_out);
+/* Find out whether INVAL_ENTRY waits for lookups in flight. */
+void probe_barrier(struct mount *m);
+/* The lookup that the probe makes: kept waiting. False: it is another name. */
+bool probe_lookup(struct mount *m, fuse_req_t req, const char *name);
 /* Push what programs wrote through shared mappings; best effort. */
 void push_maps(struct mount *m);
 

@@ -567,6 +567,9 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	pthread_mutex_init(&m->ctl_lock, NULL);
 	pthread_cond_init(&m->ctl_cond, NULL);
 	pthread_mutex_init(&m->errors_lock, NULL);
+	pthread_mutex_init(&m->probe_lock, NULL);
+	pthread_cond_init(&m->probe_cond, NULL);
+	m->tell_fd = -1;
 }
 
 static void detach_stdio(void)
@@ -588,15 +591,14 @@ static int run(struct arguments *a, int tell)
 		return EXIT_FAILURE;
 	mount_init(m, a);
 	status = (unsigned char)mount_open(m, a);
-	if (!status && ctl_start(m))
-		status = EXIT_FAILURE;
 	if (!status && tell >= 0) {
 		detach_stdio();
 		openlog("txnfs", LOG_PID, LOG_DAEMON);
 		m->env.log = log_to_syslog;
 	}
-	if (tell >= 0) {
-		/* When nobody reads it any more, nobody needs it. */
+	if (!status && ctl_start(m, tell))
+		status = EXIT_FAILURE;
+	if (status && tell >= 0) {
 		if (write(tell, &status, 1) != 1)
 			(void)0;
 		close(tell);

@@ -142,6 +142,8 @@ static void lookup_virtual(struct mount *m, fuse_req_t req,
 	struct telling t;
 	int err;
 
+	if (dir->kind == NODE_TXN && probe_lookup(m, req, name))
+		return;
 	err = virtual_lookup(m, dir, name, &n, &s);
 	if (err) {
 		reply_err(req, err);

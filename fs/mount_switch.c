@@ -332,6 +332,8 @@ static int run_rounds(struct sw *s, struct switch_req *req,
 			err = store_switch(m->store, store_working(m->store),
 					   req, number_out);
 	}
+	if (m->no_barrier && !err)
+		recall_names(s);
 	if (s->force && !err) {
 		pthread_mutex_lock(&m->errors_lock);
 		m->switch_not_atomic = true;
@@ -369,6 +371,118 @@ int switch_to(struct mount *m, const struct switch_target *target,
 	root_put(tree, &s.now);
 	root_put(tree, &s.to);
 	return err;
+}
+
+/* --- is the barrier one? --- */
+
+#define PROBE_NAME ".probe"
+
+enum { PROBE_WAIT_MS = 1000, PROBE_HOLD_MS = 5 };
+
+static void in_ms(struct timespec *ts, long ms)
+{
+	clock_gettime(CLOCK_REALTIME, ts);
+	ts->tv_nsec += ms % 1000 * 1000000;
+	ts->tv_sec += ms / 1000 + ts->tv_nsec / 1000000000;
+	ts->tv_nsec %= 1000000000;
+}
+
+bool probe_lookup(struct mount *m, fuse_req_t req, const char *name)
+{
+	bool taken;
+
+	if (strcmp(name, PROBE_NAME) != 0)
+		return false;
+	pthread_mutex_lock(&m->probe_lock);
+	taken = !m->probe_req && !m->probe_done;
+	if (taken)
+		m->probe_req = req;
+	pthread_cond_broadcast(&m->probe_cond);
+	pthread_mutex_unlock(&m->probe_lock);
+	return taken;
+}
+
+static void *probe_stat(void *arg)
+{
+	const struct mount *m = arg;
+	size_t size = strlen(m->mountpoint) + sizeof("/.txn/" PROBE_NAME);
+	char *path = malloc(size);
+	struct stat st;
+
+	if (path) {
+		snprintf(path, size, "%s/.txn/" PROBE_NAME, m->mountpoint);
+		(void)stat(path, &st); /* there is none */
+	}
+	free(path);
+	return NULL;
+}
+
+static void *probe_inval(void *arg)
+{
+	struct mount *m = arg;
+
+	fuse_lowlevel_notify_inval_entry(m->se, knode_id(m, &m->virt[NODE_TXN]),
+					 PROBE_NAME, strlen(PROBE_NAME));
+	pthread_mutex_lock(&m->probe_lock);
+	m->probe_done = true;
+	pthread_cond_broadcast(&m->probe_cond);
+	pthread_mutex_unlock(&m->probe_lock);
+	return NULL;
+}
+
+/* With the lookup waiting: an invalidation of its name that returns now did
+ * not wait for it. */
+static void probe_hold(struct mount *m)
+{
+	struct timespec until;
+	pthread_t t;
+	int err;
+
+	err = pthread_create(&t, NULL, probe_inval, m);
+	in_ms(&until, PROBE_HOLD_MS);
+	pthread_mutex_lock(&m->probe_lock);
+	while (!err && !m->probe_done)
+		if (pthread_cond_timedwait(&m->probe_cond, &m->probe_lock,
+					   &until))
+			break;
+	m->no_barrier = m->probe_done;
+	fuse_reply_err(m->probe_req, ENOENT);
+	m->probe_req = NULL;
+	m->probe_done = true;
+	pthread_mutex_unlock(&m->probe_lock);
+	if (!err)
+		pthread_join(t, NULL);
+}
+
+void probe_barrier(struct mount *m)
+{
+	struct timespec until;
+	bool came;
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, probe_stat, m))
+		return;
+	in_ms(&until, PROBE_WAIT_MS);
+	pthread_mutex_lock(&m->probe_lock);
+	while (!m->probe_req)
+		if (pthread_cond_timedwait(&m->probe_cond, &m->probe_lock,
+					   &until))
+			break;
+	came = m->probe_req != NULL;
+	if (!came)
+		m->probe_done = true; /* too late from now on */
+	pthread_mutex_unlock(&m->probe_lock);
+	if (came)
+		probe_hold(m);
+	pthread_join(t, NULL);
+	if (!m->no_barrier)
+		return;
+	pthread_mutex_lock(&m->errors_lock);
+	m->switch_not_atomic = true;
+	pthread_mutex_unlock(&m->errors_lock);
+	env_logf(&m->env, ENV_WARNING,
+		 "this kernel does not wait for lookups when a name is "
+		 "invalidated: an abort may be seen in parts for a moment");
 }
 
 /* --- shared mappings --- */

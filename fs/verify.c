@@ -85,6 +85,7 @@ static int add_name(void *arg, const struct name_info *info)
 
 static int list_states(struct verifier *v)
 {
+	unsigned int pin = store_pin(v->fs->store);
 	struct root now = ROOT_EMPTY;
 	int err;
 
@@ -96,6 +97,8 @@ static int list_states(struct verifier *v)
 	if (!err)
 		err = add_state(v, "staged", &now);
 	root_put(store_tree(v->fs->store), &now);
+	/* They are views now: a sweep knows them. */
+	store_unpin(v->fs->store, pin);
 	return err;
 }
 

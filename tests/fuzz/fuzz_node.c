@@ -29,6 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 			sink += k.off + (v.len ? v.p[v.len - 1] : 0);
 		}
+		(void)sink;
 		ASSERT(node_encoded_bytes(node) == size);
 		node_encode(node, buf);
 		(void)node_seal(ptr.pos, buf, size);
