@@ -483,18 +483,26 @@ void virtual_read(struct mount *m, fuse_req_t req, struct handle *h,
 		  uint64_t off, size_t size)
 {
 	unsigned int pin = store_pin(m->store);
+	char *copy = NULL;
+	size_t n = 0;
 	int err;
 
 	pthread_mutex_lock(&h->lock);
 	err = seek_text(m, h, off);
+	if (!err && off >= h->text_off && off - h->text_off < h->text_len) {
+		n = min_u64(size, h->text_len - (off - h->text_off));
+		copy = malloc(n);
+		if (copy)
+			memcpy(copy, h->text + (off - h->text_off), n);
+		else
+			err = -ENOMEM;
+	}
+	pthread_mutex_unlock(&h->lock);
 	store_unpin(m->store, pin);
+	/* With the reply the handle may be gone. */
 	if (err)
 		reply_err(req, err);
-	else if (off < h->text_off || off - h->text_off >= h->text_len)
-		fuse_reply_buf(req, NULL, 0);
 	else
-		fuse_reply_buf(req, h->text + (off - h->text_off),
-			       min_u64(size,
-				       h->text_len - (off - h->text_off)));
-	pthread_mutex_unlock(&h->lock);
+		fuse_reply_buf(req, copy, n);
+	free(copy);
 }
