@@ -142,9 +142,13 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## the random and the kill tests for longer (about 15 minutes)
+test-long: deps ## longer random and kill tests; mounts under sanitizers (15 minutes)
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=60000 $(MAKE) --no-print-directory check
-	$(Q)ROUNDS=400 $(MAKE) --no-print-directory test-mount T="switch kill"
+	$(Q)ROUNDS=400 $(MAKE) --no-print-directory test-mount T="switch kill stress"
+	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
+		T="stress switch handles history"
+	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \
+		test-mount T="basic ctl kill handles history stress"
 
 .PHONY: demo
 demo: deps ## the main job on real input, told while it runs

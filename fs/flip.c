@@ -11,12 +11,19 @@ enum { FLIP_CHANGED = 3 }; /* from the flip's view_fn */
 
 uint64_t fs_version(struct fs *fs)
 {
+	uint64_t version;
+
+	/* Whoever counts and tracks a change holds the view's lock: none is
+	 * between the two now, to be counted before and tracked after. */
+	view_lock_exclusive(fs->working->view);
 	pthread_mutex_lock(&fs->track_lock);
 	fs->ntrack = 0;
 	fs->track_lost = false;
 	__atomic_store_n(&fs->tracking, true, __ATOMIC_SEQ_CST);
+	version = __atomic_load_n(&fs->clock, __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&fs->track_lock);
-	return __atomic_load_n(&fs->clock, __ATOMIC_SEQ_CST);
+	view_unlock_exclusive(fs->working->view);
+	return version;
 }
 
 /* Under the view's lock: one that misses the start of tracking is over before

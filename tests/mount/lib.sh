@@ -10,9 +10,11 @@ top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${BUILD:-$top/build}
 case $build in /*) ;; *) build=$top/$build ;; esac
 export PATH=$build:$PATH
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
 work=$(mktemp -d "${TMPDIR:-/tmp}/txnfs-test.XXXXXX")
 D=$work/data
+# What a sanitizer says about a daemon fails the test.
+export ASAN_OPTIONS=detect_leaks=0:log_path=$work/sanitizer
+export TSAN_OPTIONS=log_path=$work/sanitizer UBSAN_OPTIONS=log_path=$work/sanitizer
 
 skip() {
 	echo "skipped: $*"
@@ -30,8 +32,8 @@ fail() {
 mounts=()
 loops=()
 cleanup() {
+	local rc=$? p m
 	cd /
-	local p m
 	for p in $(jobs -p); do kill "$p" 2>/dev/null; done
 	for m in "${mounts[@]}"; do
 		while mountpoint -q "$m" 2>/dev/null ||
@@ -46,7 +48,12 @@ cleanup() {
 	for m in "${loops[@]}"; do
 		umount -l "$m" 2>/dev/null
 	done
+	if cat "$work"/sanitizer.* 2>/dev/null; then
+		echo "FAILED: a sanitizer complained" >&2
+		rc=1
+	fi
 	rm -rf "$work"
+	exit $rc
 }
 trap cleanup EXIT
 
