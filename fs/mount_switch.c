@@ -53,15 +53,18 @@ static void recall_inodes(struct sw *s)
 static void recall_names(struct sw *s)
 {
 	const struct fs_delta *d = s->delta;
+	char name[FS_NAME_MAX + 1]; /* libfuse sends the NUL along */
 
 	for (size_t i = 0; i < d->nentries; i++) {
 		const struct fs_delta_name *e = &d->entries[i];
 		fuse_ino_t dir = knode_known(s->m, e->dir);
 
-		if (dir)
-			fuse_lowlevel_notify_inval_entry(s->m->se, dir,
-							 d->names + e->name_off,
-							 e->name_len);
+		if (!dir)
+			continue;
+		memcpy(name, d->names + e->name_off, e->name_len);
+		name[e->name_len] = '\0';
+		fuse_lowlevel_notify_inval_entry(s->m->se, dir, name,
+						 e->name_len);
 	}
 }
 
