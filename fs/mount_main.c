@@ -314,6 +314,12 @@ static int name_process(void *arg, long pid, const char *comm, const char *how,
 	return 0;
 }
 
+/* Mounted read-only elsewhere, nothing is hidden and nothing changes. */
+static bool is_only_looked_at(const struct mount *m)
+{
+	return m->opt.read_only && strcmp(m->dir, m->mountpoint) != 0;
+}
+
 /* Processes that have DIR's own files in use would go on with those. */
 static int check_busy(struct mount *m)
 {
@@ -321,7 +327,7 @@ static int check_busy(struct mount *m)
 	unsigned int n = 0;
 	int err;
 
-	if (m->opt.force)
+	if (m->opt.force || is_only_looked_at(m))
 		return 0;
 	err = busy_find(m->dir, !over, name_process, &n);
 	if (err)
@@ -352,8 +358,10 @@ static int name_difference(void *arg, enum plain_difference what,
 static int check_plain(struct mount *m)
 {
 	unsigned int n = 0;
-	int err = plain_compare(m->fs, m->dirfd, name_difference, &n);
+	int err = 0;
 
+	if (!is_only_looked_at(m))
+		err = plain_compare(m->fs, m->dirfd, name_difference, &n);
 	if (err)
 		return complain(status_of(err),
 				"comparing %s with its store: %s", m->dir,
@@ -586,6 +594,7 @@ static int run(struct arguments *a, int tell)
 {
 	struct mount *m = calloc(1, sizeof(*m));
 	unsigned char status;
+	bool served;
 
 	if (!m)
 		return EXIT_FAILURE;
@@ -598,15 +607,17 @@ static int run(struct arguments *a, int tell)
 	}
 	if (!status && ctl_start(m, tell))
 		status = EXIT_FAILURE;
-	if (status && tell >= 0) {
+	served = !status;
+	if (served && serve(m) < 0)
+		status = EXIT_FAILURE;
+	if (mount_close(m) && !status)
+		status = EXIT_FAILURE;
+	/* Not before everything is let go: the next try may follow at once. */
+	if (!served && tell >= 0) {
 		if (write(tell, &status, 1) != 1)
 			(void)0;
 		close(tell);
 	}
-	if (!status && serve(m) < 0)
-		status = EXIT_FAILURE;
-	if (mount_close(m) && !status)
-		status = EXIT_FAILURE;
 	free(m);
 	return status;
 }

@@ -637,6 +637,27 @@ static int check_order(void *arg, const struct commit_info *info)
 	return o->wrong;
 }
 
+static int check_catalog_item(void *arg, const struct key *key,
+			      const struct val *a, const struct val *b)
+{
+	return catalog_check_item(key, b);
+}
+
+/* Every item of it is one that we know. */
+static int check_catalog_items(struct store *store, char *why,
+			       size_t why_bytes)
+{
+	struct root none = ROOT_EMPTY, root;
+	int err;
+
+	view_freeze(store->catalog, &root);
+	err = tree_diff(&store->tree, &none, &root, check_catalog_item, NULL);
+	root_put(&store->tree, &root);
+	if (err)
+		(void)snprintf(why, why_bytes, "catalog: an item is damaged");
+	return err;
+}
+
 static int check_catalog(struct store *store, char *why, size_t why_bytes)
 {
 	struct commit_info *info;
@@ -651,6 +672,9 @@ static int check_catalog(struct store *store, char *why, size_t why_bytes)
 	root_put(&store->tree, &head);
 	o.newest = info->number;
 	free(info);
+	err = check_catalog_items(store, why, why_bytes);
+	if (err)
+		return err;
 	err = store_each_commit(store, UINT64_MAX, check_order, &o);
 	if (!err && (o.wrong || (o.newest && !o.last))) {
 		(void)snprintf(why, why_bytes,

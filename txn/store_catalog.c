@@ -54,6 +54,15 @@ static int decode_commit(const struct val *val, struct commit_info *info)
 	return 0;
 }
 
+int catalog_check_commit(const struct val *val)
+{
+	struct commit_info *info = malloc(sizeof(*info));
+	int err = info ? decode_commit(val, info) : -ENOMEM;
+
+	free(info);
+	return err;
+}
+
 int tx_put_commit_item(struct vtx *tx, const struct commit_info *info)
 {
 	struct key key = commit_key(info->number);

@@ -132,6 +132,9 @@ struct catalog_update {
 };
 
 int catalog_update(struct store *store, struct catalog_update *u);
+/* Any item of the catalog: 0 or -EFSCORRUPTED. Without context. */
+int catalog_check_item(const struct key *key, const struct val *val);
+int catalog_check_commit(const struct val *val);
 /* The root that an item of the catalog names; false: it names none. */
 bool catalog_item_root(const struct key *key, const struct val *val,
 		       struct ptr *out);

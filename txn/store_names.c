@@ -199,6 +199,48 @@ bool catalog_item_root(const struct key *key, const struct val *val,
 	return true;
 }
 
+static int check_named(const struct key *key, const struct val *val)
+{
+	struct name_info *info;
+	int err;
+
+	if (key->off & (PIECES - 1)) /* a piece of the message */
+		return val->len && val->len <= CAT_MESSAGE_CHUNK_BYTES
+			       ? 0
+			       : -EFSCORRUPTED;
+	info = malloc(sizeof(*info));
+	err = info ? decode_named(key, val, info) : -ENOMEM;
+	if (!err && key->obj == CAT_OBJ_NAMES &&
+	    !store_name_is_valid(info->name))
+		err = -EFSCORRUPTED;
+	free(info);
+	return err;
+}
+
+int catalog_check_item(const struct key *key, const struct val *val)
+{
+	switch (key->obj) {
+	case CAT_OBJ_COMMITS:
+		if (key->kind == CAT_KIND_COMMIT)
+			return catalog_check_commit(val);
+		return key->kind == CAT_KIND_MESSAGE && val->len &&
+				       val->len <= CAT_MESSAGE_CHUNK_BYTES
+			       ? 0
+			       : -EFSCORRUPTED;
+	case CAT_OBJ_NAMES:
+	case CAT_OBJ_DISCARDED:
+		return key->kind == CAT_KIND_NAMED ? check_named(key, val)
+						   : -EFSCORRUPTED;
+	case CAT_OBJ_SETTINGS:
+		return key->kind == CAT_KIND_SETTING &&
+				       val->len == CAT_SETTING_BYTES
+			       ? 0
+			       : -EFSCORRUPTED;
+	default:
+		return -EFSCORRUPTED;
+	}
+}
+
 struct get_name {
 	const char *name;
 	struct name_info *out;
