@@ -680,6 +680,8 @@ static bool merge_with(struct apply *a, struct node *parent, unsigned int idx,
 	unsigned int o = left ? idx - 1 : idx + 1;
 	unsigned int r = left ? idx : idx + 1;
 	struct key right_sep = node_key(parent, r);
+	/* A clean one is the cache's, or the cursor's, or ours for a moment. */
+	bool ours = parent->child[o] != NULL;
 	struct ptr miss;
 	bool held;
 
@@ -698,7 +700,7 @@ static bool merge_with(struct apply *a, struct node *parent, unsigned int idx,
 	node_remove(parent, r);
 	if (held)
 		clean_node_put(other);
-	else
+	else if (ours)
 		tree_node_put(a->t, other);
 	return true;
 }

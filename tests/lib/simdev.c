@@ -279,14 +279,17 @@ static struct simdev *sim_of(struct dev *dev)
 /* Locks; 0 or an injected error (then unlocked again). */
 static int enter(struct simdev *sim, unsigned int kind, bool changes)
 {
+	int err;
+
 	pthread_mutex_lock(&sim->lock);
 	if (sim->fail_in && (sim->fail_mask & kind)) {
 		if (sim->fail_in == 1) {
 			sim->failed = true;
 			if (!sim->fail_for_ever)
 				sim->fail_in = 0;
+			err = -sim->fail_err;
 			pthread_mutex_unlock(&sim->lock);
-			return -sim->fail_err;
+			return err;
 		}
 		sim->fail_in--;
 	}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "txn/store_internal.h"
+
+#include "tests/lib/simdev.h"
+#include "tests/lib/test.h"
+
+enum { KEYS = 64, VALUE = 400 };
+
+struct fixture {
+	struct simdev *sim;
+	struct env env;
+	struct store *store;
+	struct view *v;
+};
+
+static void quiet(struct env *env, enum env_level level, const char *text)
+{
+}
+
+static struct key key_of(unsigned int i)
+{
+	return KEY(100 + i, 1, 0);
+}
+
+struct change {
+	unsigned int from, to; /* keys [from, to) are put, or deleted */
+	bool del;
+	int look_at; /* and this one is read first; -1: none */
+	struct cache *cache; /* is emptied then; NULL: no */
+	int result;
+};
+
+static int change_fn(struct vtx *tx, void *arg)
+{
+	static const uint8_t value[VALUE];
+	struct change *c = arg;
+	struct key key;
+	struct val val;
+	int err = 0;
+
+	if (c->look_at >= 0) {
+		key = key_of((unsigned int)c->look_at);
+		err = vtx_get(tx, &key, &val);
+	}
+	if (c->cache)
+		cache_drop(c->cache);
+	for (unsigned int i = c->from; i < c->to && !err; i++) {
+		key = key_of(i);
+		err = c->del ? vtx_del(tx, &key)
+			     : vtx_put(tx, &key, value, sizeof(value));
+	}
+	return err ? err : c->result;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct store_params p = { .env = &f->env,
+				  .small_segment_bytes = 512 << 10,
+				  .bulk_segment_bytes = 512 << 10,
+				  .reserve_bytes = 512 << 10 };
+	struct change all = { .to = KEYS, .look_at = -1 };
+	struct store_error err;
+
+	assert_non_null(f);
+	*state = f;
+	f->sim = simdev_new();
+	env_init_host(&f->env);
+	f->env.log = quiet;
+	p.dev = simdev_dev(f->sim);
+	if (store_create(&p, &f->store, &err))
+		fail_msg("%s", err.text);
+	f->v = store_working(f->store);
+	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &all), 0);
+	assert_int_equal(store_checkpoint(f->store, f->v), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	store_abandon(f->store);
+	simdev_free(f->sim);
+	free(f);
+	return 0;
+}
+
+static bool is_there(struct fixture *f, unsigned int i)
+{
+	struct change look = { .look_at = (int)i };
+	int err = view_read(f->v, change_fn, &look);
+
+	assert_in_range(err, 0, 1);
+	return !err;
+}
+
+static void test_a_refused_update_changes_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct change c = { .to = 20, .del = true, .look_at = -1, .result = 7 };
+	uint64_t version = view_version(f->v);
+
+	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 7);
+	for (unsigned int i = 0; i < KEYS; i++)
+		assert_true(is_there(f, i));
+	assert_int_equal(view_version(f->v), version);
+}
+
+/* A leaf that became small is merged with a neighbour that the operation holds
+ * and the cache does not. */
+static void test_merging_with_a_node_that_is_only_held(void **state)
+{
+	struct fixture *f = *state;
+	struct rng rng = { .s = test_seed(1) };
+	bool there[KEYS];
+	char why[256];
+
+	memset(there, true, sizeof(there));
+	for (unsigned int r = 0; r < 400; r++) {
+		unsigned int from = (unsigned int)rng_below(&rng, KEYS - 6);
+		struct change c = { .from = from,
+				    .to = from + 1 +
+					  (unsigned int)rng_below(&rng, 5),
+				    .del = rng_below(&rng, 4) != 0,
+				    .cache = f->store->cache };
+
+		/* One that is there, near by if possible. */
+		c.look_at = (int)(from + rng_below(&rng, 16)) - 8;
+		if (c.look_at < 0 || c.look_at >= KEYS || !there[c.look_at])
+			c.look_at = 0;
+		assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
+		for (unsigned int i = c.from; i < c.to; i++)
+			there[i] = !c.del;
+		if (view_check(f->v, why, sizeof(why)))
+			fail_msg("%s", why);
+		assert_int_equal(store_checkpoint(f->store, f->v), 0);
+		there[0] = true;
+		c = (struct change){ .to = 1, .look_at = -1 };
+		assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
+	}
+	for (unsigned int i = 0; i < KEYS; i++)
+		assert_int_equal(is_there(f, i), there[i]);
+}
+
+static void test_a_frozen_state_stays(void **state)
+{
+	struct fixture *f = *state;
+	struct change c = { .to = KEYS, .del = true, .look_at = -1 };
+	struct root frozen;
+	struct view *old;
+
+	view_freeze(f->v, &frozen);
+	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
+	assert_false(is_there(f, 5));
+	assert_int_equal(view_new(f->store, store_new_view_id(f->store),
+				  &frozen, true, &old),
+			 0);
+	f->v = old;
+	for (unsigned int i = 0; i < KEYS; i++)
+		assert_true(is_there(f, i));
+	assert_int_equal(view_update(old, 0, change_fn, NULL, &c), -EROFS);
+	view_free(old);
+	root_put(store_tree(f->store), &frozen);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_a_refused_update_changes_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_merging_with_a_node_that_is_only_held, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(test_a_frozen_state_stays,
+						setup, teardown)
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
