@@ -43,21 +43,6 @@ static int bad(struct check *c, uint64_t ino, const char *what)
 	return -EFSCORRUPTED;
 }
 
-static int grow(void **v, size_t *cap, size_t n, size_t size)
-{
-	size_t ncap = *cap ? *cap * 2 : 1024;
-	void *p;
-
-	if (n < *cap)
-		return 0;
-	p = realloc(*v, ncap * size);
-	if (!p)
-		return -ENOMEM;
-	*v = p;
-	*cap = ncap;
-	return 0;
-}
-
 static struct seen_inode *find_inode(struct check *c, uint64_t ino)
 {
 	size_t lo = 0, hi = c->ninodes;
@@ -127,8 +112,8 @@ static int see_entry(struct check *c, const struct key *key,
 		return bad(c, key->obj, "an entry is damaged");
 	if (key->off >> ENTRY_COLLISION_BITS != name_hash(c->fs, e.name, e.len))
 		return bad(c, key->obj, "an entry lies at a wrong hash");
-	err = grow((void **)&c->entries, &c->entries_cap, c->nentries,
-		   sizeof(*c->entries));
+	err = array_grow((void **)&c->entries, &c->entries_cap, c->nentries + 1,
+			 sizeof(*c->entries));
 	if (err)
 		return err;
 	c->entries[c->nentries++] =
@@ -167,7 +152,8 @@ static int see_link(struct check *c, const struct key *key,
 
 	if (item_link_decode(val, &l))
 		return bad(c, key->obj, "a link item is damaged");
-	err = grow((void **)&c->refs, &c->refs_cap, c->nrefs, sizeof(*c->refs));
+	err = array_grow((void **)&c->refs, &c->refs_cap, c->nrefs + 1,
+			 sizeof(*c->refs));
 	if (err)
 		return err;
 	c->refs[c->nrefs++] =
@@ -178,8 +164,8 @@ static int see_link(struct check *c, const struct key *key,
 
 static int see_orphan(struct check *c, uint64_t ino)
 {
-	int err = grow((void **)&c->orphans, &c->orphans_cap, c->norphans,
-		       sizeof(*c->orphans));
+	int err = array_grow((void **)&c->orphans, &c->orphans_cap,
+			     c->norphans + 1, sizeof(*c->orphans));
 
 	if (!err)
 		c->orphans[c->norphans++] = ino;
@@ -198,8 +184,8 @@ static int see_item(void *arg, const struct key *key, const struct val *a,
 	if (item_check(key, val))
 		return bad(c, key->obj, "an item is damaged");
 	if (key->kind == ITEM_KIND_ATTR) {
-		err = grow((void **)&c->inodes, &c->inodes_cap, c->ninodes,
-			   sizeof(*c->inodes));
+		err = array_grow((void **)&c->inodes, &c->inodes_cap,
+				 c->ninodes + 1, sizeof(*c->inodes));
 		if (err || item_attr_decode(val, &in.a))
 			return err ? err : bad(c, key->obj, "attributes");
 		c->inodes[c->ninodes++] = in;

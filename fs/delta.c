@@ -9,23 +9,6 @@ struct delta_walk {
 	size_t inodes_cap, entries_cap, names_cap;
 };
 
-static int grow(void **v, size_t *cap, size_t need, size_t size)
-{
-	size_t n = *cap ? *cap : 16;
-	void *p;
-
-	if (need <= *cap)
-		return 0;
-	while (n < need)
-		n *= 2;
-	p = realloc(*v, n * size);
-	if (!p)
-		return -ENOMEM;
-	*v = p;
-	*cap = n;
-	return 0;
-}
-
 /* Keys come in the order of their inodes. */
 static int add_inode(struct delta_walk *w, uint64_t ino, unsigned int flags)
 {
@@ -36,8 +19,8 @@ static int add_inode(struct delta_walk *w, uint64_t ino, unsigned int flags)
 		d->inodes[d->ninodes - 1].flags |= flags;
 		return 0;
 	}
-	err = grow((void **)&d->inodes, &w->inodes_cap, d->ninodes + 1,
-		   sizeof(*d->inodes));
+	err = array_grow((void **)&d->inodes, &w->inodes_cap, d->ninodes + 1,
+			 sizeof(*d->inodes));
 	if (!err)
 		d->inodes[d->ninodes++] = (struct fs_delta_inode){ ino, flags };
 	return err;
@@ -49,11 +32,11 @@ static int add_entry(struct delta_walk *w, uint64_t dir, const char *name,
 	struct fs_delta *d = w->d;
 	int err;
 
-	err = grow((void **)&d->entries, &w->entries_cap, d->nentries + 1,
-		   sizeof(*d->entries));
+	err = array_grow((void **)&d->entries, &w->entries_cap, d->nentries + 1,
+			 sizeof(*d->entries));
 	if (!err)
-		err = grow((void **)&d->names, &w->names_cap,
-			   d->names_bytes + len, 1);
+		err = array_grow((void **)&d->names, &w->names_cap,
+				 d->names_bytes + len, 1);
 	if (err)
 		return err;
 	if (d->names_bytes + len > UINT32_MAX)
@@ -201,8 +184,8 @@ static int names_fn(struct vtx *tx, void *arg)
 		return err;
 	l = (struct item_link){ a.parent, a.cookie };
 	while (!err) {
-		err = grow((void **)&o->links, &o->cap, o->n + 1,
-			   sizeof(*o->links));
+		err = array_grow((void **)&o->links, &o->cap, o->n + 1,
+				 sizeof(*o->links));
 		if (err)
 			return err;
 		if (l.cookie)

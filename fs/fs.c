@@ -11,6 +11,23 @@
 
 enum { VIEW_BUCKETS = 64 };
 
+int array_grow(void **v, size_t *cap, size_t need, size_t size)
+{
+	size_t n = *cap ? *cap : 16;
+	void *p;
+
+	if (need <= *cap)
+		return 0;
+	while (n < need)
+		n *= 2;
+	p = realloc(*v, n * size);
+	if (!p)
+		return -ENOMEM;
+	*v = p;
+	*cap = n;
+	return 0;
+}
+
 int64_t fs_now(struct fs *fs)
 {
 	return fs->env->now_ns(fs->env);

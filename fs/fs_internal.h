@@ -203,6 +203,9 @@ void fs_tell_damage(struct fs_view *fv, uint64_t ino, uint64_t pos, int err,
 void fs_release(struct fs *fs);
 int64_t fs_now(struct fs *fs);
 
+/* Make room for `need` elements in an array; -ENOMEM leaves it as it is. */
+int array_grow(void **v, size_t *cap, size_t need, size_t size);
+
 /* Objects without a name that nobody holds; one that its last holder put. */
 int orphans_remove(struct fs *fs);
 int orphan_remove(struct fs_file *f);

@@ -33,21 +33,6 @@ struct verifier {
 	uint8_t *buf;
 };
 
-static int grow(void **v, size_t *cap, size_t n, size_t size)
-{
-	size_t ncap = *cap ? *cap * 2 : 16;
-	void *p;
-
-	if (n < *cap)
-		return 0;
-	p = realloc(*v, ncap * size);
-	if (!p)
-		return -ENOMEM;
-	*v = p;
-	*cap = ncap;
-	return 0;
-}
-
 /* --- the states --- */
 
 static int add_state(struct verifier *v, const char *name,
@@ -56,8 +41,8 @@ static int add_state(struct verifier *v, const char *name,
 	struct state *s;
 	int err;
 
-	err = grow((void **)&v->states, &v->states_cap, v->nstates,
-		   sizeof(*v->states));
+	err = array_grow((void **)&v->states, &v->states_cap, v->nstates + 1,
+			 sizeof(*v->states));
 	if (err)
 		return err;
 	s = &v->states[v->nstates];
@@ -106,7 +91,8 @@ static int list_states(struct verifier *v)
 
 static void note_bad(struct verifier *v, const struct key *key, uint64_t pos)
 {
-	if (grow((void **)&v->bad, &v->bad_cap, v->nbad, sizeof(*v->bad)))
+	if (array_grow((void **)&v->bad, &v->bad_cap, v->nbad + 1,
+		       sizeof(*v->bad)))
 		v->err = -ENOMEM;
 	else
 		v->bad[v->nbad++] = (struct bad_place){ *key, pos, v->at };

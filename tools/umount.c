@@ -13,25 +13,30 @@
 
 enum { WAIT_MS = 60000, TICK_MS = 10, NAMED_MAX = 10 };
 
+struct holders {
+	long daemon; /* has DIR open, and is not in the way */
+	unsigned int n;
+};
+
 static int name_process(void *arg, long pid, const char *comm, const char *how,
 			const char *path)
 {
-	unsigned int *n = arg;
+	struct holders *h = arg;
 
-	if ((*n)++ < NAMED_MAX)
+	if (pid != h->daemon && h->n++ < NAMED_MAX)
 		tool_fail(0, "process %ld (%s): %s %s", pid, comm, how, path);
 	return 0;
 }
 
-static int unmount(const char *path)
+static int unmount(const char *path, long daemon)
 {
-	unsigned int n = 0;
+	struct holders h = { .daemon = daemon };
 	int err = umount2(path, 0) ? -errno : 0;
 
 	if (err == -EPERM)
 		err = tool_fusermount(path, false);
 	if (err == -EBUSY) {
-		(void)busy_find(path, false, name_process, &n);
+		(void)busy_find(path, false, name_process, &h);
 		return tool_fail(EXIT_REFUSED, "%s is in use", path);
 	}
 	if (err)
@@ -74,8 +79,8 @@ static int wait_for_daemon(const char *dir)
 			 dir);
 }
 
-/* The directory whose store a mount shows. */
-static char *source_dir(const struct place *p)
+/* The directory whose store a mount shows, and the process that does. */
+static char *source_dir(const struct place *p, long *daemon)
 {
 	char *path = place_txn(p, "status"), *text, *dir = NULL;
 	json_t *j;
@@ -84,6 +89,7 @@ static char *source_dir(const struct place *p)
 	j = text ? json_loads(text, 0, NULL) : NULL;
 	if (json_string_value(json_object_get(j, "dir")))
 		dir = strdup(json_string_value(json_object_get(j, "dir")));
+	*daemon = (long)json_integer_value(json_object_get(j, "pid"));
 	json_decref(j);
 	free(text);
 	free(path);
@@ -94,6 +100,7 @@ int cmd_umount(int argc, char **argv)
 {
 	struct place p;
 	char *dir = NULL;
+	long daemon = 0;
 	int status;
 
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
@@ -102,7 +109,7 @@ int cmd_umount(int argc, char **argv)
 	if (!status && !p.mount)
 		status = tool_fail(EXIT_FAILURE, "%s is not mounted", p.dir);
 	if (!status) {
-		dir = source_dir(&p);
+		dir = source_dir(&p, &daemon);
 		if (!dir)
 			status = EXIT_FAILURE;
 	}
@@ -110,7 +117,7 @@ int cmd_umount(int argc, char **argv)
 	if (!status && chdir("/"))
 		status = EXIT_FAILURE;
 	if (!status)
-		status = unmount(p.mount);
+		status = unmount(p.mount, daemon);
 	if (!status)
 		status = wait_for_daemon(dir);
 	if (!status)
