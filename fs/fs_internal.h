@@ -441,7 +441,9 @@ struct change_set {
 	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */
 };
 int file_change(struct change_set *c);
-/* Through the gate first: never with another file's held. */
+/* Through the gate first: never with another file's held. Behind the gate only
+ * privileged updates: others may wait for the queue, whose leader may wait for
+ * the gate. */
 void file_write_lock(struct fs_file *f);
 void file_write_unlock(struct fs_file *f);
 

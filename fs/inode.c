@@ -263,7 +263,10 @@ int fs_setattr(struct fs_view *fv, uint64_t ino, unsigned int set,
 		if (err)
 			return err;
 	}
-	err = fv_update(fv, set & FS_SET_SIZE ? VIEW_PRIVILEGED : 0, &s.op);
+	err = fv_update(fv,
+			set & (FS_SET_SIZE | FS_SET_KILL_PRIV) ? VIEW_PRIVILEGED
+							       : 0,
+			&s.op);
 	if (!err && attr_out)
 		*attr_out = s.shown;
 	return err;

@@ -247,10 +247,16 @@ static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
 
 	r->op = (struct fs_op){ .fn = fn, .done = done, .ino = f->ino };
 	r->f = f;
+	/* Asked here: behind the gate nothing may wait for the queue, whose
+	 * leader may be waiting for us. */
+	err = fs_room(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs,
+		      WINDOW_BYTES, false);
+	if (err)
+		return err;
 	file_write_lock(f);
 	err = fs_file_is_stale(f) ? -ESTALE : file_enter(f);
 	if (!err)
-		err = file_update_op(f, 0, &r->op);
+		err = file_update_op(f, VIEW_PRIVILEGED, &r->op);
 	file_write_unlock(f);
 	return err;
 }

@@ -292,8 +292,10 @@ static int update_admit(struct view *v, unsigned int flags)
 	if (store_failed(v->store, NULL))
 		return -EIO;
 	tree_get_stats(&v->store->tree, &stats);
+	/* Private views change also while the queue is led: they would wait
+	 * for themselves. */
 	if (stats.dirty_bytes > DIRTY_NODES_MAX_BYTES &&
-	    !(flags & VIEW_PRIVILEGED)) {
+	    v == v->store->working && !(flags & VIEW_PRIVILEGED)) {
 		int err = store_checkpoint(v->store, v);
 
 		if (err)
