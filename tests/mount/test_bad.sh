@@ -203,6 +203,11 @@ full_disk() { # where
 	n=$(jq -r .head.number "$D/.txn/status")
 	err=$({ cat /dev/zero >"$D/filler"; } 2>&1) && fail "no end of space"
 	[[ $err == *"No space left"* ]] || fail "full: $err"
+	# going back works, or says why it does not
+	for cmd in "restore @1 f2" "snapshot full" "tag first @1" "delete first"; do
+		err=$(ctl "$cmd" 2>&1) || [[ $err == *"No space left"* ]] ||
+			fail "full: $cmd: $err"
+	done
 	# nothing acknowledged is lost, abort works, and so does what follows
 	cmp "$build/txnfs" "$D/kept" || fail "kept differs"
 	abort
@@ -215,6 +220,7 @@ full_disk() { # where
 	rm "$D/f1"
 	commit
 	umount_it
+	expect 0 " 0 damaged" txn -C "$D" verify
 }
 if [ "$(id -u)" = 0 ]; then
 	mkdir "$work/small" "$work/tmpfs"
