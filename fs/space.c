@@ -2,11 +2,7 @@
 /* space.c - what a sweep has to know of files, and when one is worth it. */
 #include "fs/fs_internal.h"
 
-enum {
-	SWEEP_BYTES = 32 << 20,
-	SWEEP_IDLE_BYTES = 1 << 20,
-	SWEEP_PART = 8
-};
+enum { SWEEP_BYTES = 32 << 20, SWEEP_IDLE_BYTES = 1 << 20, SWEEP_PART = 8 };
 
 static int mark_item(void *arg, const struct key *key, const struct val *val,
 		     int (*mark)(void *ctx, uint64_t pos, uint64_t len),
@@ -53,11 +49,13 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 			       .arg = fs,
 			       .hurry = hurry };
 	struct gc_stats st = { 0 };
+	/* What comes while it runs is the next one's. */
+	uint64_t start = appended(fs);
 	int err;
 
 	err = store_gc(fs->store, &p, &st);
 	if (!err) {
-		__atomic_store_n(&fs->swept_at, appended(fs), __ATOMIC_RELAXED);
+		__atomic_store_n(&fs->swept_at, start, __ATOMIC_RELAXED);
 		__atomic_store_n(&fs->live_bytes, st.live_bytes,
 				 __ATOMIC_RELAXED);
 	}

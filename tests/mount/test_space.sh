@@ -24,7 +24,11 @@ for part in 1 2 3 4; do
 	curve="$curve $(store_kib)"
 done
 is_small() { [ "$(store_kib)" -lt $((256 * 1024 * 3 / 2)) ]; }
-wait_for is_small || fail "the store stays at $(store_kib) KiB"
+# In the background, which may take its time on a busy machine.
+for _ in 1 2 3 4; do
+	wait_for is_small && break
+done
+is_small || fail "the store stays at $(store_kib) KiB"
 echo "figure: store of 256 MiB over 2,000 commits of 64 random blocks (KiB): $curve, settled $(store_kib)"
 echo "figure: commit in the first 50: $start us, in the last 50: $last us (medians)"
 [ "$last" -lt $((start * 3 / 2 + 500)) ] || fail "commits became slower: $start us, $last us"
