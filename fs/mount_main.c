@@ -248,6 +248,24 @@ static int open_places(struct mount *m, int *storefd)
 	return 0;
 }
 
+/* Blanks and the like stand as \040 in the table of mounts. */
+static void decode_mount(char *s)
+{
+	char *out = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] &&
+		    s[3]) {
+			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 |
+					(s[3] - '0'));
+			s += 4;
+		} else {
+			*out++ = *s++;
+		}
+	}
+	*out = '\0';
+}
+
 /* Is a mount of ours at this place? */
 static bool is_mounted_at(const char *mountpoint)
 {
@@ -267,6 +285,7 @@ static bool is_mounted_at(const char *mountpoint)
 		if (!type)
 			continue;
 		*type = '\0';
+		decode_mount(at + 1);
 		found = !strcmp(at + 1, mountpoint) &&
 			!strncmp(type + 1, "fuse.txnfs ", 11);
 	}
