@@ -143,8 +143,10 @@ test: deps ## everything, real mounts included; installs what is missing
 
 .PHONY: test-long
 test-long: deps ## longer random and kill tests; mounts under sanitizers (15 minutes)
-	$(Q)TEST_TIMEOUT=3600 ROUNDS=60000 $(MAKE) --no-print-directory check
-	$(Q)ROUNDS=400 $(MAKE) --no-print-directory test-mount T="switch kill stress"
+	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=2000 EVENTS=150 \
+		$(MAKE) --no-print-directory check
+	$(Q)ROUNDS=200 $(MAKE) --no-print-directory test-mount \
+		T="switch kill stress"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
 		T="stress switch handles history"
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \

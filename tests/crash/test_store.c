@@ -385,7 +385,7 @@ static void test_every_power_cut(void **state)
 static void test_crash_after_crash(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t rounds = test_param("ROUNDS", 30);
+	uint64_t rounds = test_param("CRASHES", 30);
 
 	for (uint64_t r = 0; r < rounds; r++) {
 		struct simdev *img;
