@@ -143,7 +143,7 @@ test: deps ## everything, real mounts included; installs what is missing
 
 .PHONY: test-long
 test-long: deps ## longer random and kill tests; mounts under sanitizers (15 minutes)
-	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=2000 EVENTS=150 \
+	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
 	$(Q)ROUNDS=200 $(MAKE) --no-print-directory test-mount \
 		T="switch kill stress"

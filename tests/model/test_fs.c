@@ -17,6 +17,7 @@
 
 enum {
 	NODES = 400, /* made between two commits or aborts, at most */
+	REMOVALS = 600, /* tried when that is reached */
 	NAMES = 7, /* in a directory */
 	SIZE_MAX_BYTES = 700 << 10,
 	HANDLES = 4,
@@ -901,6 +902,9 @@ static void compact(struct fixture *f)
 
 	if (f->now.count < NODES - 8)
 		return;
+	/* Thin out, or every step would be in a full model. */
+	for (int i = 0; i < REMOVALS; i++)
+		op_remove(f);
 	op_commit(f);
 	m = &f->now;
 	for (int i = 0; i < NODES; i++)
