@@ -142,7 +142,7 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## longer random and kill tests; mounts under sanitizers (15 minutes)
+test-long: deps ## longer random and kill tests; mounts under sanitizers (6 minutes)
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
 	$(Q)ROUNDS=200 $(MAKE) --no-print-directory test-mount \
