@@ -13,21 +13,23 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* The exit status. */
 static int run(char *const argv[])
 {
 	pid_t pid = fork();
 	int status;
 
 	if (pid < 0)
-		return -errno;
+		return tool_fail(EXIT_FAILURE, "fork: %s", strerror(errno));
 	if (!pid) {
 		execvp(argv[0], argv);
 		_exit(127);
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
-			return -errno;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+			return tool_fail(EXIT_FAILURE, "waitpid: %s",
+					 strerror(errno));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
 static int copy(const struct place *p, const char *state, const char *dest)
