@@ -527,22 +527,24 @@ void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b)
 	count_dirty(f, 1);
 }
 
-void file_set_stored(struct fs_file *f, uint64_t blk, uint64_t pos,
-		     uint64_t sum)
+void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
+		     const uint64_t *sum, unsigned int n)
 {
 	struct fs_window *w = file_window(f, blk / WINDOW_BLOCKS);
-	unsigned int i = blk % WINDOW_BLOCKS;
-	uint64_t bit = (uint64_t)1 << i;
+	unsigned int at = blk % WINDOW_BLOCKS;
+	uint64_t mask = UINT64_MAX >> (WINDOW_BLOCKS - n) << at;
 
-	ASSERT(w);
-	drop_blocks(f, w, bit);
-	w->pos[i] = pos;
-	w->sum[i] = sum;
-	w->present |= bit;
-	w->appended |= bit;
-	if (log_head_of(pos) == LOG_BULK)
-		f->bulk_end = max_u64(f->bulk_end, pos + FS_BLOCK_BYTES);
-	count_pending(f, 1);
+	ASSERT(w && n && at + n <= WINDOW_BLOCKS);
+	drop_blocks(f, w, mask);
+	memcpy(w->pos + at, pos, n * sizeof(*pos));
+	memcpy(w->sum + at, sum, n * sizeof(*sum));
+	w->present |= mask;
+	w->appended |= mask;
+	for (unsigned int i = 0; i < n; i++)
+		if (log_head_of(pos[i]) == LOG_BULK)
+			f->bulk_end =
+				max_u64(f->bulk_end, pos[i] + FS_BLOCK_BYTES);
+	count_pending(f, n);
 }
 
 static void remove_window(struct fs_file *f, size_t i)

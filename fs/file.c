@@ -563,7 +563,7 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	return err;
 }
 
-int fs_truncate(struct fs_file *f, uint64_t size)
+static int set_size(struct fs_file *f, uint64_t size, bool only_grow)
 {
 	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
 	struct change_set c = { .f = f, .size = size, .drop_from = CUT_NONE };
@@ -577,7 +577,9 @@ int fs_truncate(struct fs_file *f, uint64_t size)
 	if (err)
 		return err;
 	file_write_lock(f);
-	if (size < f->size) {
+	if (only_grow && size < f->size) {
+		c.size = f->size;
+	} else if (size < f->size) {
 		c.drop_from = (size + FS_BLOCK_BYTES - 1) / FS_BLOCK_BYTES;
 		if (size % FS_BLOCK_BYTES)
 			err = file_load_block(f, blk, &b);
@@ -592,4 +594,16 @@ int fs_truncate(struct fs_file *f, uint64_t size)
 	file_write_unlock(f);
 	change_release(&c);
 	return err;
+}
+
+int fs_truncate(struct fs_file *f, uint64_t size)
+{
+	return set_size(f, size, false);
+}
+
+int file_grow(struct fs_file *f, uint64_t size)
+{
+	return size > __atomic_load_n(&f->size, __ATOMIC_RELAXED)
+		       ? set_size(f, size, true)
+		       : 0;
 }

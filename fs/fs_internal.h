@@ -397,9 +397,9 @@ size_t file_window_idx(const struct fs_file *f, uint64_t idx);
  * the reference. */
 int file_reserve_window(struct fs_file *f, uint64_t idx);
 void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b);
-/* The same of a block that lies in the log already. */
-void file_set_stored(struct fs_file *f, uint64_t blk, uint64_t pos,
-		     uint64_t sum);
+/* The same of n blocks of one window that lie in the log already. */
+void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
+		     const uint64_t *sum, unsigned int n);
 void file_drop_blocks_from(struct fs_file *f, uint64_t blk);
 void file_mark_dirty(struct fs_file *f, int64_t now_ns);
 /* Append what is dirty; full: whole windows only. */
@@ -441,6 +441,8 @@ struct change_set {
 	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */
 };
 int file_change(struct change_set *c);
+/* Make it at least that long; never shorter. */
+int file_grow(struct fs_file *f, uint64_t size);
 /* Through the gate first: never with another file's held. Behind the gate only
  * privileged updates: others may wait for the queue, whose leader may wait for
  * the gate. */

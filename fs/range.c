@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * range.c - ranges of files: fallocate, looking for data and holes, copying.
+ * range.c - ranges of files: fallocate, looking for data and holes.
  *
  * Punching and shifting happens in the tree: what is buffered is entered first,
- * and with the write lock held nothing new comes. Copies share blocks: the
- * target's buffer gets the places of the source's blocks.
+ * and with the write lock held nothing new comes.
  */
 #include "fs/fs_internal.h"
 
@@ -338,8 +337,8 @@ int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
 	default:
 		return -EOPNOTSUPP;
 	}
-	if (!err && !keep && end > f->size)
-		err = fs_truncate(f, end);
+	if (!err && !keep)
+		err = file_grow(f, end);
 	return err;
 }
 
@@ -424,159 +423,4 @@ int fs_seek(struct fs_file *f, uint64_t off, int whence, uint64_t *off_out)
 	if (!err)
 		*off_out = s.found;
 	return err;
-}
-
-/* --- copy --- */
-
-struct source_op {
-	struct fs_op op;
-	struct fs_file *f;
-	uint64_t widx;
-	struct item_window m;
-};
-
-static int source_fn(struct vtx *tx, void *arg)
-{
-	struct source_op *s = arg;
-	struct item_attr a;
-	int err;
-
-	if (!file_is_in(s->f, &s->op))
-		return FS_MOVED;
-	err = tx_get_attr(tx, s->op.ino, &a);
-	if (err)
-		return err;
-	s->m.mask = 0;
-	if (a.flags & ATTR_FLAG_INLINE)
-		return -ENODATA;
-	return fmap_load(tx, s->op.ino, s->widx, &s->m);
-}
-
-/* Whole blocks of one source window and one target window; holes are left to
- * the caller (*n_out: how many blocks were done from the start). */
-static int share_blocks(struct source_op *s, unsigned int from,
-			struct fs_file *dst, uint64_t blk, unsigned int n,
-			unsigned int *n_out)
-{
-	struct change_set c = { .f = dst, .drop_from = CUT_NONE, .first = blk };
-	struct fs_view *fv;
-	unsigned int i = 0;
-	int err;
-
-	*n_out = 0;
-	if (!(s->m.mask >> from & 1))
-		return 0;
-	while (i < n && s->m.mask >> (from + i) & 1)
-		i++;
-	/* The size, the times and a file's head follow the usual way. */
-	c.size = max_u64(dst->size, (blk + i) * FS_BLOCK_BYTES);
-	err = file_change(&c);
-	lbuf_put(c.head);
-	if (!err)
-		err = file_lock_to_change(dst, &fv);
-	if (err)
-		return err;
-	err = file_reserve_window(dst, blk / WINDOW_BLOCKS);
-	for (unsigned int k = 0; !err && k < i; k++)
-		file_set_stored(dst, blk + k, s->m.pos[from + k],
-				s->m.sum[from + k]);
-	if (!err)
-		file_mark_dirty(dst, fs_now(fv->fs));
-	file_unlock(dst, fv);
-	if (!err)
-		*n_out = i;
-	return err;
-}
-
-static int copy_bytes(struct fs_file *src, uint64_t src_off,
-		      struct fs_file *dst, uint64_t dst_off, size_t len)
-{
-	uint8_t *buf = malloc(len);
-	size_t got;
-	int err;
-
-	if (!buf)
-		return -ENOMEM;
-	err = fs_read(src, src_off, buf, len, &got);
-	if (!err && got)
-		err = fs_write(dst, NULL, dst_off, buf, got, false);
-	free(buf);
-	return err;
-}
-
-/* As many bytes as go in one step, at most len. */
-static int copy_step(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
-		     uint64_t dst_off, size_t len, size_t *done)
-{
-	struct source_op s = { .op = { .fn = source_fn, .ino = src->ino },
-			       .f = src,
-			       .widx = src_off / WINDOW_BYTES };
-	unsigned int from = src_off % WINDOW_BYTES / FS_BLOCK_BYTES, n = 0;
-	uint64_t room = min_u64(WINDOW_BYTES - src_off % WINDOW_BYTES,
-				WINDOW_BYTES - dst_off % WINDOW_BYTES);
-	int err = 0;
-
-	len = min_u64(len, room);
-	if (src_off % FS_BLOCK_BYTES || dst_off % FS_BLOCK_BYTES) {
-		*done = len;
-		return copy_bytes(src, src_off, dst, dst_off, len);
-	}
-	if (len >= FS_BLOCK_BYTES)
-		err = file_read_op(src, &s.op);
-	if (!err && len >= FS_BLOCK_BYTES) {
-		file_write_lock(dst);
-		err = share_blocks(&s, from, dst, dst_off / FS_BLOCK_BYTES,
-				   (unsigned int)(len / FS_BLOCK_BYTES), &n);
-		file_write_unlock(dst);
-	}
-	if (err == -ENODATA)
-		err = 0;
-	if (err)
-		return err;
-	*done = (size_t)n * FS_BLOCK_BYTES;
-	if (n)
-		return 0;
-	*done = min_u64(len, FS_BLOCK_BYTES);
-	/* A hole over nothing stays a hole. */
-	if (len >= FS_BLOCK_BYTES && dst_off >= dst->size &&
-	    !(s.m.mask >> from & 1) && src->size > INLINE_FILE_MAX) {
-		return fs_truncate(dst, dst_off + *done);
-	}
-	return copy_bytes(src, src_off, dst, dst_off, *done);
-}
-
-int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
-		  uint64_t dst_off, size_t len, size_t *copied_out)
-{
-	struct fs *fs = __atomic_load_n(&dst->fv, __ATOMIC_ACQUIRE)->fs;
-	struct fs_attr attr;
-	size_t done = 0;
-	int err;
-
-	*copied_out = 0;
-	err = fs_file_getattr(src, &attr);
-	if (err)
-		return err;
-	if (src_off >= attr.size || !len)
-		return 0;
-	len = min_u64(len, attr.size - src_off);
-	if (dst_off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - dst_off)
-		return -EFBIG;
-	if (src == dst && src_off < dst_off + len && dst_off < src_off + len)
-		return -EINVAL;
-	if (fs_file_is_stale(dst))
-		return -ESTALE;
-	err = file_enter(src);
-	while (!err && done < len) {
-		size_t n = 0;
-
-		pthread_rwlock_rdlock(&fs->copy_lock);
-		err = copy_step(src, src_off + done, dst, dst_off + done,
-				len - done, &n);
-		pthread_rwlock_unlock(&fs->copy_lock);
-		if (!err)
-			done += n;
-	}
-	*copied_out = done;
-	return done ? 0 : err;
 }

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * copy.c - copying between files without reading: the target's buffer gets the
+ * places of the source's blocks, and holes stay holes. Only the edges, where
+ * blocks do not align, are read and written.
+ */
+#include "fs/fs_internal.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+/* Steps (a window each at most) between two looks at the bounds. */
+enum { STEPS_AT_ONCE = PENDING_MAX_BYTES / WINDOW_BYTES };
+
+struct copy {
+	struct fs_file *src, *dst;
+	uint64_t src_off, dst_off;
+	uint64_t len; /* that is left */
+};
+
+/* --- what the source has --- */
+
+struct source_op {
+	struct fs_op op;
+	struct fs_file *f;
+	uint64_t blk;
+	/* Of the window that blk is in. */
+	struct item_window m;
+	uint64_t hole_end; /* a block; when blk is not in m */
+};
+
+static uint64_t first_block(const struct item_window *m, uint64_t widx)
+{
+	return widx * WINDOW_BLOCKS + (uint64_t)__builtin_ctzll(m->mask);
+}
+
+static int find_hole_end(struct vtx *tx, struct source_op *s)
+{
+	uint64_t widx = s->blk / WINDOW_BLOCKS;
+	struct item_window m = s->m;
+	int err;
+
+	m.mask &= UINT64_MAX << (s->blk % WINDOW_BLOCKS);
+	while (!m.mask) {
+		err = extents_next_window(tx, s->op.ino, widx + 1, &widx);
+		if (err == 1) {
+			s->hole_end = UINT64_MAX;
+			return 0;
+		}
+		if (!err)
+			err = fmap_load(tx, s->op.ino, widx, &m);
+		if (err)
+			return err;
+	}
+	s->hole_end = first_block(&m, widx);
+	return 0;
+}
+
+static bool source_has(const struct source_op *s)
+{
+	return s->m.mask >> (s->blk % WINDOW_BLOCKS) & 1;
+}
+
+/* -ENODATA: it has no blocks, but lies in its inode. */
+static int source_fn(struct vtx *tx, void *arg)
+{
+	struct source_op *s = arg;
+	struct item_attr a;
+	int err;
+
+	if (!file_is_in(s->f, &s->op))
+		return FS_MOVED;
+	err = tx_get_attr(tx, s->op.ino, &a);
+	if (err)
+		return err;
+	if (a.flags & ATTR_FLAG_INLINE)
+		return -ENODATA;
+	err = fmap_load(tx, s->op.ino, s->blk / WINDOW_BLOCKS, &s->m);
+	if (!err && !source_has(s))
+		err = find_hole_end(tx, s);
+	return err;
+}
+
+/* --- steps: each goes forward by *n_out bytes --- */
+
+static int copy_bytes(const struct copy *c, uint64_t len, uint64_t *n_out)
+{
+	uint8_t *buf = malloc(len);
+	size_t got;
+	int err;
+
+	if (!buf)
+		return -ENOMEM;
+	err = fs_read(c->src, c->src_off, buf, len, &got);
+	if (!err && got)
+		err = fs_write(c->dst, NULL, c->dst_off, buf, got, false);
+	free(buf);
+	*n_out = len;
+	return err;
+}
+
+/* The blocks from s->blk on, n at most, all in one window of the target. */
+static int share_blocks(const struct source_op *s, const struct copy *c,
+			unsigned int n)
+{
+	struct fs_file *dst = c->dst;
+	uint64_t blk = c->dst_off / FS_BLOCK_BYTES;
+	unsigned int from = s->blk % WINDOW_BLOCKS;
+	struct change_set ch = { .f = dst,
+				 .drop_from = CUT_NONE,
+				 .first = blk };
+	struct fs_view *fv;
+	int err;
+
+	/* The size, the times and a file's head follow the usual way. */
+	ch.size = max_u64(dst->size, (blk + n) * FS_BLOCK_BYTES);
+	err = file_change(&ch);
+	lbuf_put(ch.head);
+	if (!err)
+		err = file_lock_to_change(dst, &fv);
+	if (err)
+		return err;
+	err = file_reserve_window(dst, blk / WINDOW_BLOCKS);
+	if (!err) {
+		file_set_stored(dst, blk, s->m.pos + from, s->m.sum + from, n);
+		file_mark_dirty(dst, fs_now(fv->fs));
+	}
+	file_unlock(dst, fv);
+	return err;
+}
+
+static int copy_data(const struct source_op *s, const struct copy *c,
+		     uint64_t *n_out)
+{
+	unsigned int from = s->blk % WINDOW_BLOCKS, n = 0;
+	uint64_t room = WINDOW_BYTES - c->dst_off % WINDOW_BYTES;
+	uint64_t most = min_u64(c->len, room) / FS_BLOCK_BYTES;
+	int err;
+
+	while (from + n < WINDOW_BLOCKS && n < most &&
+	       s->m.mask >> (from + n) & 1)
+		n++;
+	file_write_lock(c->dst);
+	err = share_blocks(s, c, n);
+	file_write_unlock(c->dst);
+	*n_out = (uint64_t)n * FS_BLOCK_BYTES;
+	return err;
+}
+
+static int copy_hole(const struct source_op *s, const struct copy *c,
+		     uint64_t *n_out)
+{
+	uint64_t whole = c->len / FS_BLOCK_BYTES;
+	uint64_t n = min_u64(s->hole_end - s->blk, whole) * FS_BLOCK_BYTES;
+	int err = 0;
+
+	if (c->dst_off < c->dst->size)
+		err = fs_fallocate(c->dst,
+				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				   c->dst_off, n);
+	if (!err)
+		err = file_grow(c->dst, c->dst_off + n);
+	*n_out = n;
+	return err;
+}
+
+static int copy_step(const struct copy *c, uint64_t *n_out)
+{
+	struct fs *fs = __atomic_load_n(&c->dst->fv, __ATOMIC_ACQUIRE)->fs;
+	struct source_op s = { .op = { .fn = source_fn, .ino = c->src->ino },
+			       .f = c->src,
+			       .blk = c->src_off / FS_BLOCK_BYTES };
+	uint64_t in_block = c->dst_off % FS_BLOCK_BYTES;
+	bool shared = false;
+	int err;
+
+	if (c->len < FS_BLOCK_BYTES)
+		return copy_bytes(c, c->len, n_out);
+	if (c->src_off % FS_BLOCK_BYTES != in_block)
+		return copy_bytes(c, min_u64(c->len, WINDOW_BYTES), n_out);
+	if (in_block)
+		return copy_bytes(c, FS_BLOCK_BYTES - in_block, n_out);
+	/* A sweep comes before this or after it: between, it would not know
+	 * that the target needs the blocks. */
+	pthread_rwlock_rdlock(&fs->copy_lock);
+	err = file_read_op(c->src, &s.op);
+	if (!err && source_has(&s)) {
+		err = copy_data(&s, c, n_out);
+		shared = true;
+	}
+	pthread_rwlock_unlock(&fs->copy_lock);
+	if (err == -ENODATA)
+		return copy_bytes(c, min_u64(c->len, WINDOW_BYTES), n_out);
+	return err || shared ? err : copy_hole(&s, c, n_out);
+}
+
+/* Some steps, then within the bounds again. */
+static int copy_some(struct fs *fs, struct copy *c)
+{
+	uint64_t n;
+	int err;
+
+	err = log_room(fs->log,
+		       FILE_CLAIM_BYTES + STEPS_AT_ONCE * WINDOW_CLAIM_BYTES, 0,
+		       false);
+	for (int i = 0; !err && c->len && i < STEPS_AT_ONCE; i++) {
+		err = copy_step(c, &n);
+		if (err)
+			break;
+		c->src_off += n;
+		c->dst_off += n;
+		c->len -= n;
+	}
+	return err ? err : fs_balance(fs);
+}
+
+int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
+		  uint64_t dst_off, size_t len, size_t *copied_out)
+{
+	struct fs *fs = __atomic_load_n(&dst->fv, __ATOMIC_ACQUIRE)->fs;
+	struct copy c = {
+		.src = src, .dst = dst, .src_off = src_off, .dst_off = dst_off
+	};
+	struct fs_attr attr;
+	int err;
+
+	*copied_out = 0;
+	err = fs_file_getattr(src, &attr);
+	if (err)
+		return err;
+	if (src_off >= attr.size || !len)
+		return 0;
+	len = min_u64(len, attr.size - src_off);
+	if (dst_off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - dst_off)
+		return -EFBIG;
+	if (src == dst && src_off < dst_off + len && dst_off < src_off + len)
+		return -EINVAL;
+	if (fs_file_is_stale(dst))
+		return -ESTALE;
+	err = file_enter(src);
+	c.len = len;
+	while (!err && c.len)
+		err = copy_some(fs, &c);
+	*copied_out = len - c.len;
+	return *copied_out ? 0 : err;
+}
