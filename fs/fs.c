@@ -57,6 +57,7 @@ int op_run(struct vtx *tx, void *arg)
 	struct fs_op *op = arg;
 
 	op->ntouched = 0;
+	op->gone_ino = 0;
 	return op->fn(tx, op);
 }
 
@@ -64,7 +65,9 @@ void op_finish(void *arg)
 {
 	struct fs_op *op = arg;
 	struct fs *fs = op->fv->fs;
+	struct fs_attr attr;
 	uint64_t now;
+	bool tells;
 
 	/* Entering shows nothing new: the write was counted. */
 	if (op->fv->is_working && op->ntouched && !op->enters) {
@@ -73,8 +76,14 @@ void op_finish(void *arg)
 		for (unsigned int i = 0; i < op->ntouched; i++)
 			fs_track(fs, op->touched[i]);
 	}
+	/* What is still buffered counts: looked at before it is dropped. */
+	tells = op->gone_ino && op->fv->is_working && fs->gone;
+	if (tells)
+		fv_show(op->fv, op->gone_ino, &op->gone, &attr);
 	if (op->done)
 		op->done(op);
+	if (tells)
+		fs->gone(fs->gone_arg, &attr);
 }
 
 static bool is_damage(int err)
@@ -255,6 +264,7 @@ static int orphan_del(struct vtx *tx, void *arg)
 {
 	struct orphan_op *o = arg;
 	struct key key = KEY(ITEM_OBJ_ORPHANS, ITEM_KIND_ORPHAN, o->ino);
+	struct item_attr a;
 	struct val val;
 	int err;
 
@@ -266,10 +276,10 @@ static int orphan_del(struct vtx *tx, void *arg)
 		return err == 1 ? 0 : err;
 	err = vtx_del(tx, &key);
 	if (!err)
-		err = tx_del_object(tx, o->ino);
-	o->op.touched[0] = o->ino;
-	o->op.ntouched = 1;
-	return err;
+		err = tx_get_attr(tx, o->ino, &a);
+	if (err)
+		return err == -ENOENT ? -EFSCORRUPTED : err;
+	return tx_del_object(tx, &o->op, o->ino, &a);
 }
 
 static void orphan_deleted(void *arg)
@@ -371,6 +381,10 @@ static void fs_init(struct fs *fs, struct store *store,
 	fs->buffer_bytes = params && params->buffer_bytes
 				   ? params->buffer_bytes
 				   : BUFFER_DEFAULT_BYTES;
+	if (params) {
+		fs->gone = params->gone;
+		fs->gone_arg = params->gone_arg;
+	}
 	fs->name_seed = XXH3_64bits(uuid, strlen(uuid));
 	fs->hash_mask = UINT64_MAX;
 	fs->clock = 1;

@@ -79,6 +79,14 @@ struct fs_params {
 	/* Start the thread that checkpoints staged work every 5 s or 64 MiB,
 	 * and writes a closing record when idle. Tests leave it off. */
 	bool background;
+	/*
+	 * An object of the working view is gone, with these last attributes
+	 * (nlink 0), although it may still be known somewhere. Called under the
+	 * view's lock, before anybody can see that; it must not call fs
+	 * functions. May be NULL.
+	 */
+	void (*gone)(void *arg, const struct fs_attr *attr);
+	void *gone_arg;
 };
 
 /* What recovery needs to check items of files (store_params.check_item). */

@@ -72,6 +72,8 @@ enum {
 
 struct fs {
 	struct store *store;
+	void (*gone)(void *arg, const struct fs_attr *attr); /* fs_params */
+	void *gone_arg;
 	struct env *env;
 	struct log *log;
 	struct fs_view *working;
@@ -182,6 +184,8 @@ struct fs_op {
 	bool enters; /* only brings buffers into the tree */
 	unsigned int ntouched;
 	uint64_t touched[OP_TOUCHED_MAX];
+	uint64_t gone_ino; /* removed, one at most; 0: none */
+	struct item_attr gone;
 };
 
 /* A view of fs that can be changed, over a root; put it. */
@@ -236,7 +240,9 @@ int tx_get_shown(struct vtx *tx, struct fs_view *fv, uint64_t ino,
 /* Same, of an attr that was read already. */
 void fv_show(struct fs_view *fv, uint64_t ino, const struct item_attr *a,
 	     struct fs_attr *out);
-int tx_del_object(struct vtx *tx, uint64_t ino);
+/* Remove an object; a: its attributes. */
+int tx_del_object(struct vtx *tx, struct fs_op *op, uint64_t ino,
+		  const struct item_attr *a);
 
 /* Contents of symlinks, in chunks. */
 int tx_put_target(struct vtx *tx, uint64_t ino, const char *s, size_t len);

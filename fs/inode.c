@@ -32,11 +32,18 @@ int tx_put_attr(struct vtx *tx, struct fs_op *op, uint64_t ino,
 	return vtx_put(tx, &key, buf, sizeof(buf));
 }
 
-int tx_del_object(struct vtx *tx, uint64_t ino)
+int tx_del_object(struct vtx *tx, struct fs_op *op, uint64_t ino,
+		  const struct item_attr *a)
 {
 	struct key from = KEY(ino, 0, 0);
 	struct key to = KEY(ino, UINT8_MAX, UINT64_MAX);
 
+	ASSERT(op->ntouched < OP_TOUCHED_MAX);
+	op->touched[op->ntouched++] = ino;
+	ASSERT(!op->gone_ino);
+	op->gone_ino = ino;
+	op->gone = *a;
+	op->gone.nlink = 0;
 	return vtx_del_range(tx, &from, &to);
 }
 

@@ -112,42 +112,16 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		handle_free(m, h);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
-		      mode_t mode, struct fuse_file_info *fi)
+/* The node and the handle of a file that was just made; answers. */
+static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
+			 struct handle *h, const struct fs_attr *attr,
+			 const struct telling *t, struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *dir = knode_of(m, parent), *n = NULL;
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	struct fs_cred cred = { .uid = ctx->uid, .gid = ctx->gid };
-	struct fs_new w = { .mode = S_IFREG | (mode & 07777),
-			    .umask = ctx->umask };
 	struct fuse_entry_param e = { 0 };
-	struct handle *h = handle_new(m, NULL);
-	struct fs_attr attr;
-	struct telling t;
-	int err = h ? 0 : -ENOMEM;
+	struct knode *n = knode_get(m, knode_view(dir), NULL, attr->ino);
 
-	if (!err && dir->kind != NODE_OBJECT)
-		err = -EPERM;
-	if (!err && is_txn_name(dir, name))
-		err = -EEXIST;
-	if (err) {
-		handle_free(m, h);
-		reply_err(req, err);
-		return;
-	}
-	tell_begin(m, dir, &t);
-	err = fs_make(knode_view(dir), &cred, dir->ino, name, strlen(name), &w,
-		      &attr, &h->f);
-	if (!err) {
-		n = knode_get(m, knode_view(dir), NULL, attr.ino);
-		err = n ? 0 : -ENOMEM;
-	}
-	if (err) {
-		handle_free(m, h);
-		reply_err(req, knode_error(dir, err));
-		goto out;
-	}
+	if (!n)
+		return -ENOMEM;
 	h->node = n;
 	if ((fi->flags & O_ACCMODE) == O_RDWR) {
 		knode_add_writer(m, n);
@@ -155,18 +129,67 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	}
 	e.ino = knode_id(m, n);
 	e.generation = n->generation;
-	e.attr_timeout = t.seconds;
-	e.entry_timeout = t.seconds;
-	attr_to_stat(n, &attr, &e.attr);
+	e.attr_timeout = t->seconds;
+	e.entry_timeout = t->seconds;
+	attr_to_stat(n, attr, &e.attr);
 	fi->fh = (uintptr_t)h;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi)) {
 		handle_free(m, h);
 		knode_forget(m, n, 1);
 	}
-out:
+	return 0;
+}
+
+/* Make a file and open it; name NULL: one that has no name yet. */
+static void create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		   mode_t mode, struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *dir = knode_of(m, parent);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct fs_cred cred = { .uid = ctx->uid, .gid = ctx->gid };
+	struct fs_new w = { .mode = S_IFREG | (mode & 07777),
+			    .umask = ctx->umask };
+	struct handle *h = handle_new(m, NULL);
+	struct fs_attr attr;
+	struct telling t;
+	int err = h ? 0 : -ENOMEM;
+
+	if (!err && dir->kind != NODE_OBJECT)
+		err = -EPERM;
+	if (!err && name && is_txn_name(dir, name))
+		err = -EEXIST;
+	if (err) {
+		handle_free(m, h);
+		reply_err(req, err);
+		return;
+	}
+	tell_begin(m, dir, &t);
+	err = fs_make(knode_view(dir), &cred, dir->ino, name,
+		      name ? strlen(name) : 0, &w, &attr, &h->f);
+	if (!err)
+		err = reply_created(m, req, dir, h, &attr, &t, fi);
+	if (err) {
+		handle_free(m, h);
+		reply_err(req, knode_error(dir, err));
+	}
 	tell_end(m, &t);
 }
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
+		      mode_t mode, struct fuse_file_info *fi)
+{
+	create(req, parent, name, mode, fi);
+}
+
+#if HAVE_FUSE_3_18
+static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
+		       struct fuse_file_info *fi)
+{
+	create(req, parent, NULL, mode, fi);
+}
+#endif
 
 static void op_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
@@ -484,4 +507,7 @@ void mount_file_ops(struct fuse_lowlevel_ops *ops)
 	ops->fsyncdir = op_fsync;
 	ops->readdir = op_readdir;
 	ops->readdirplus = op_readdirplus;
+#if HAVE_FUSE_3_18
+	ops->tmpfile = op_tmpfile;
+#endif
 }

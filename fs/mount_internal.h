@@ -25,6 +25,12 @@
 #include "fs/fs.h"
 #include "fs/holder.h"
 
+/* O_TMPFILE and statx: operations of a newer libfuse (tools/libfuse.sh). */
+#define HAVE_FUSE_3_18 (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
+
+/* Minor versions of the kernel's protocol that have them. */
+enum { PROTO_TMPFILE = 37, PROTO_STATX = 39 };
+
 enum {
 	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */
 	MOUNT_ERRORS_MAX = 16, /* last failures kept for .txn/error */
@@ -68,6 +74,10 @@ struct knode {
 	struct fs_view *fv; /* atomic: a switch moves it to the old state */
 	struct snap *snap; /* of a commit's objects */
 	bool stale; /* atomic: fv is a state before a switch */
+	/* Removed while somebody still holds it (a directory, an O_PATH
+	 * descriptor): what it was. Set once, atomic; changed under
+	 * nodes_lock. */
+	struct fs_attr *gone;
 	/* nodes_lock: */
 	uint64_t nlookup;
 	bool hashed;
@@ -108,7 +118,8 @@ struct mount {
 	const char *dir, *mountpoint; /* absolute */
 	struct mount_options opt;
 	int64_t start_ns;
-	bool has_acl, has_readdirplus; /* what the kernel agreed to */
+	/* What the kernel and libfuse agreed to. */
+	bool has_acl, has_readdirplus, has_tmpfile, has_birth;
 
 	struct knode root;
 	struct knode virt[NODE_KINDS];
@@ -182,6 +193,15 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count);
 fuse_ino_t knode_known(struct mount *m, uint64_t ino);
 /* The object goes: a later one of that number is another node. */
 void knode_unhash(struct mount *m, uint64_t ino);
+/* fs_params.gone: the node keeps the attributes, and is no longer found. */
+void knode_gone(void *arg, const struct fs_attr *attr);
+static inline bool knode_is_gone(const struct knode *n)
+{
+	return __atomic_load_n(&n->gone, __ATOMIC_ACQUIRE);
+}
+/* Of one that is gone; set (FS_SET_*): change it like fs_setattr() first. */
+void knode_gone_attr(struct mount *m, struct knode *n, unsigned int set,
+		     const struct fs_attr *a, struct fs_attr *out);
 /* Under the working view's lock, in a flip: it shows the old state on. */
 void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old);
 void knode_add_writer(struct mount *m, struct knode *n);

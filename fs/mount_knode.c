@@ -163,6 +163,7 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 	pthread_mutex_unlock(&m->nodes_lock);
 	if (fv) {
 		fs_view_put(fv);
+		free(n->gone);
 		free(n);
 	}
 }
@@ -188,6 +189,50 @@ void knode_unhash(struct mount *m, uint64_t ino)
 	n = find(m, m->root.fv, ino);
 	if (n)
 		unhash(m, n);
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+void knode_gone(void *arg, const struct fs_attr *attr)
+{
+	struct mount *m = arg;
+	struct fs_attr *copy;
+	struct knode *n;
+
+	if (!m->buckets)
+		return; /* not mounted yet */
+	pthread_mutex_lock(&m->nodes_lock);
+	n = find(m, m->root.fv, attr->ino);
+	if (n) {
+		/* The kernel's object is dead for good: should a switch bring
+		 * it back, it is a new node. */
+		unhash(m, n);
+		copy = malloc(sizeof(*copy));
+		if (copy) /* else: ENOENT from now on */
+			*copy = *attr;
+		__atomic_store_n(&n->gone, copy, __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&m->nodes_lock);
+}
+
+void knode_gone_attr(struct mount *m, struct knode *n, unsigned int set,
+		     const struct fs_attr *a, struct fs_attr *out)
+{
+	struct fs_attr *g = n->gone;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	if (set & FS_SET_MODE)
+		g->mode = (g->mode & S_IFMT) | (a->mode & 07777);
+	if (set & FS_SET_UID)
+		g->uid = a->uid;
+	if (set & FS_SET_GID)
+		g->gid = a->gid;
+	if (set & FS_SET_ATIME)
+		g->atime_ns = a->atime_ns;
+	if (set & FS_SET_MTIME)
+		g->mtime_ns = a->mtime_ns;
+	if (set)
+		g->ctime_ns = m->env.now_ns(&m->env);
+	*out = *g;
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 

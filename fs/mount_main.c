@@ -397,7 +397,9 @@ static int check_plain(struct mount *m)
 
 static int open_store(struct mount *m, int storefd)
 {
-	struct fs_params fp = { .background = !m->opt.read_only };
+	struct fs_params fp = { .background = !m->opt.read_only,
+				.gone = knode_gone,
+				.gone_arg = m };
 	struct store_params sp = { .env = &m->env,
 				   .read_only = m->opt.read_only,
 				   .check_item = fs_check_item };

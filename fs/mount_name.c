@@ -7,6 +7,7 @@
 #include "fs/mount_internal.h"
 
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* --- telling --- */
@@ -215,12 +216,25 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 
 /* --- attributes --- */
 
+/* What an open handle has is its own file: perhaps not the name's any more. */
+static int get_attr(struct mount *m, struct knode *n,
+		    const struct fuse_file_info *fi, struct fs_attr *attr)
+{
+	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+
+	if (knode_is_gone(n)) {
+		knode_gone_attr(m, n, 0, NULL, attr);
+		return 0;
+	}
+	return h && h->f ? fs_file_getattr(h->f, attr)
+			 : fs_getattr(knode_view(n), n->ino, attr);
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
 	struct mount *m = fuse_req_userdata(req);
 	struct knode *n = knode_of(m, ino);
-	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
 	struct fs_attr attr;
 	struct telling t;
 	struct stat st;
@@ -232,8 +246,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		return;
 	}
 	tell_begin(m, n, &t);
-	err = h && h->f ? fs_file_getattr(h->f, &attr)
-			: fs_getattr(knode_view(n), n->ino, &attr);
+	err = get_attr(m, n, fi, &attr);
 	if (err) {
 		reply_err(req, err);
 	} else {
@@ -242,6 +255,66 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 	}
 	tell_end(m, &t);
 }
+
+#if HAVE_FUSE_3_18
+static void ts_to_statx(const struct timespec *ts, struct statx_timestamp *out)
+{
+	out->tv_sec = ts->tv_sec;
+	out->tv_nsec = (uint32_t)ts->tv_nsec;
+}
+
+static void stat_to_statx(const struct stat *st, struct statx *sx)
+{
+	*sx = (struct statx){ .stx_mask = STATX_BASIC_STATS,
+			      .stx_blksize = (uint32_t)st->st_blksize,
+			      .stx_nlink = (uint32_t)st->st_nlink,
+			      .stx_uid = st->st_uid,
+			      .stx_gid = st->st_gid,
+			      .stx_mode = (uint16_t)st->st_mode,
+			      .stx_ino = st->st_ino,
+			      .stx_size = (uint64_t)st->st_size,
+			      .stx_blocks = (uint64_t)st->st_blocks,
+			      .stx_rdev_major = major(st->st_rdev),
+			      .stx_rdev_minor = minor(st->st_rdev) };
+	ts_to_statx(&st->st_atim, &sx->stx_atime);
+	ts_to_statx(&st->st_mtim, &sx->stx_mtime);
+	ts_to_statx(&st->st_ctim, &sx->stx_ctime);
+}
+
+/* Asked for the time of birth only: getattr tells all else. */
+static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
+		     struct fuse_file_info *fi)
+{
+	struct mount *m = fuse_req_userdata(req);
+	struct knode *n = knode_of(m, ino);
+	struct timespec birth;
+	struct fs_attr attr;
+	struct telling t;
+	struct statx sx;
+	struct stat st;
+	int err;
+
+	if (n->kind != NODE_OBJECT) {
+		virtual_stat(m, n, &st);
+		stat_to_statx(&st, &sx);
+		fuse_reply_statx(req, 0, &sx, 0);
+		return;
+	}
+	tell_begin(m, n, &t);
+	err = get_attr(m, n, fi, &attr);
+	if (err) {
+		reply_err(req, err);
+	} else {
+		attr_to_stat(n, &attr, &st);
+		stat_to_statx(&st, &sx);
+		ns_to_ts(attr.btime_ns, &birth);
+		ts_to_statx(&birth, &sx.stx_btime);
+		sx.stx_mask |= STATX_BTIME;
+		fuse_reply_statx(req, 0, &sx, t.seconds);
+	}
+	tell_end(m, &t);
+}
+#endif
 
 static unsigned int setattr_mask(struct mount *m, int to_set,
 				 const struct stat *st, struct fs_attr *a)
@@ -273,6 +346,17 @@ static unsigned int setattr_mask(struct mount *m, int to_set,
 	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
 		a->mtime_ns = now;
 	return set;
+}
+
+static int set_attr(struct mount *m, struct knode *n, unsigned int set,
+		    const struct fs_attr *a, struct fs_attr *out)
+{
+	if (!knode_is_gone(n))
+		return fs_setattr(knode_view(n), n->ino, set, a, out);
+	if (set & FS_SET_SIZE)
+		return -ENOENT;
+	knode_gone_attr(m, n, set, a, out);
+	return 0;
 }
 
 static int set_open_file(struct knode *n, struct handle *h, unsigned int set,
@@ -313,7 +397,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	set = setattr_mask(m, to_set, st, &a);
 	tell_begin(m, n, &t);
 	err = h && h->f ? set_open_file(n, h, set, &a, &out)
-			: fs_setattr(knode_view(n), n->ino, set, &a, &out);
+			: set_attr(m, n, set, &a, &out);
 	if (err) {
 		reply_err(req, knode_error(n, err));
 	} else {
@@ -466,17 +550,12 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct mount *m = fuse_req_userdata(req);
 	const struct knode *dir = knode_of(m, parent);
-	uint64_t ino;
 	int err;
 
 	err = dir_error(dir, name, -EPERM);
 	if (!err)
 		err = knode_error(dir, fs_rmdir(knode_view(dir), dir->ino, name,
-						strlen(name), &ino));
-	/* The kernel's object is dead for good: should a switch bring the
-	 * directory back, it is a new node. */
-	if (!err)
-		knode_unhash(m, ino);
+						strlen(name), NULL));
 	reply_err(req, err);
 }
 
@@ -487,8 +566,6 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct mount *m = fuse_req_userdata(req);
 	const struct knode *from = knode_of(m, parent);
 	const struct knode *to = knode_of(m, newparent);
-	struct fs_renamed done = { 0 };
-	struct fs_attr attr;
 	int err;
 
 	err = dir_error(from, name, -EPERM);
@@ -500,14 +577,26 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		err = knode_error(from,
 				  fs_rename(knode_view(from), from->ino, name,
 					    strlen(name), to->ino, newname,
-					    strlen(newname), flags, &done));
-	if (!err && done.other_ino && !(flags & FS_RENAME_EXCHANGE) &&
-	    fs_getattr(knode_view(to), done.other_ino, &attr) == -ENOENT)
-		knode_unhash(m, done.other_ino);
+					    strlen(newname), flags, NULL));
 	reply_err(req, err);
 }
 
 /* --- extended attributes --- */
+
+/* The kernel hands over names of any kind; other filesystems know these. */
+static bool xattr_is_known(const char *name)
+{
+	static const char *const kinds[] = { "user.", "trusted.", "security." };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		size_t len = strlen(kinds[i]);
+
+		if (!strncmp(name, kinds[i], len))
+			return name[len];
+	}
+	return !strcmp(name, "system.posix_acl_access") ||
+	       !strcmp(name, "system.posix_acl_default");
+}
 
 /* Errors and sizes the way fuse_reply_ wants them. */
 static void reply_bytes(fuse_req_t req, int err, size_t size, const void *buf,
@@ -530,7 +619,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	size_t len = 0;
 	int err = 0;
 
-	if (n->kind != NODE_OBJECT) {
+	if (n->kind != NODE_OBJECT || knode_is_gone(n)) {
 		reply_err(req, -ENODATA);
 		return;
 	}
@@ -540,6 +629,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		err = -ENOMEM;
 	if (!err)
 		err = fs_getxattr(knode_view(n), n->ino, name, buf, size, &len);
+	if (err == -ENODATA && !xattr_is_known(name))
+		err = -EOPNOTSUPP;
 	reply_bytes(req, err, size, buf, len);
 	if (buf != small)
 		free(buf);
@@ -553,7 +644,7 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	size_t len = 0;
 	int err = 0;
 
-	if (n->kind == NODE_OBJECT) {
+	if (n->kind == NODE_OBJECT && !knode_is_gone(n)) {
 		buf = malloc(size + 1);
 		err = buf ? fs_listxattr(knode_view(n), n->ino, buf, size, &len)
 			  : -ENOMEM;
@@ -568,7 +659,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	struct mount *m = fuse_req_userdata(req);
 	const struct knode *n = knode_of(m, ino);
 
-	if (n->kind != NODE_OBJECT)
+	if (n->kind != NODE_OBJECT || !xattr_is_known(name))
 		reply_err(req, -EOPNOTSUPP);
 	else
 		reply_err(req, knode_error(n, fs_setxattr(knode_view(n), n->ino,
@@ -630,6 +721,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	     false);
 	m->has_acl = conn->want & FUSE_CAP_POSIX_ACL;
 	m->has_readdirplus = conn->want & FUSE_CAP_READDIRPLUS;
+	m->has_tmpfile = HAVE_FUSE_3_18 && conn->proto_minor >= PROTO_TMPFILE;
+	m->has_birth = HAVE_FUSE_3_18 && conn->proto_minor >= PROTO_STATX;
 	conn->max_write = 1 << 20;
 	conn->max_readahead = 1 << 20;
 	conn->max_background = 64;
@@ -670,6 +763,9 @@ static const struct fuse_lowlevel_ops name_ops = {
 	.statfs = op_statfs,
 	.access = op_access,
 	.ioctl = op_ioctl,
+#if HAVE_FUSE_3_18
+	.statx = op_statx,
+#endif
 };
 
 void mount_name_ops(struct fuse_lowlevel_ops *ops)

@@ -21,11 +21,8 @@ int tx_drop_name(struct vtx *tx, struct fs_op *op, uint64_t ino,
 	*last = !a.nlink;
 	if (a.nlink)
 		return tx_put_attr(tx, op, ino, &a);
-	if (!file_is_used(op->fv, ino)) {
-		ASSERT(op->ntouched < OP_TOUCHED_MAX);
-		op->touched[op->ntouched++] = ino;
-		return tx_del_object(tx, ino);
-	}
+	if (!file_is_used(op->fv, ino))
+		return tx_del_object(tx, op, ino, &a);
 	err = tx_put_orphan(tx, ino);
 	if (!err)
 		err = tx_put_attr(tx, op, ino, &a);
@@ -69,8 +66,7 @@ static int remove_dir(struct vtx *tx, struct remove_op *r,
 	if (a.size)
 		return -ENOTEMPTY;
 	dir->nlink--;
-	r->op.touched[r->op.ntouched++] = r->ino;
-	return tx_del_object(tx, r->ino);
+	return tx_del_object(tx, &r->op, r->ino, &a);
 }
 
 static int remove_fn(struct vtx *tx, void *arg)

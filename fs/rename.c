@@ -163,8 +163,7 @@ static int drop_replaced(struct vtx *tx, struct rename_op *r)
 		return tx_drop_name(tx, &r->op, t->slot.ino, t->dir,
 				    t->slot.cookie, &r->last);
 	to_dir(r)->nlink--;
-	r->op.touched[r->op.ntouched++] = t->slot.ino;
-	return tx_del_object(tx, t->slot.ino);
+	return tx_del_object(tx, &r->op, t->slot.ino, &t->attr);
 }
 
 static int do_rename(struct vtx *tx, struct rename_op *r)
