@@ -2,7 +2,8 @@
 #
 # make help lists the targets. Objects go to build/; SAN=address,undefined (or
 # SAN=thread) switches sanitizers on for any target, WERROR=1 makes warnings
-# fatal, V=1 shows the commands.
+# fatal, V=1 shows the commands. LIBFUSE=3.18.3 uses that release instead of the
+# system's; "make deps LIBFUSE=3.18.3" builds it, below build/.
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -18,10 +19,15 @@ PKG_CONFIG ?= pkg-config
 Q := $(if $(V),,@)
 SHELL := /bin/bash
 
-B := build
+LIBFUSE ?=
+B := build$(if $(LIBFUSE),/libfuse-$(LIBFUSE))
+LIBFUSE_PREFIX := $(B)/prefix
+ifneq ($(LIBFUSE),)
+PKG_CONFIG := PKG_CONFIG_PATH=$(LIBFUSE_PREFIX)/lib/pkgconfig $(PKG_CONFIG)
+endif
 comma := ,
 ifneq ($(SAN),)
-B := build/san-$(subst $(comma),-,$(SAN))
+B := $(B)/san-$(subst $(comma),-,$(SAN))
 endif
 
 pkg = $(shell $(PKG_CONFIG) $(1) $(2) 2>/dev/null)
@@ -133,7 +139,8 @@ test-mount: $(PROGRAMS) $(MOUNT_HELPERS) ## tests on real mounts (T="a b": only 
 
 .PHONY: deps
 deps: ## install what building and testing needs, or name it
-	$(Q)tools/deps.sh
+	$(Q)tools/deps.sh $(if $(LIBFUSE),--libfuse)
+	$(if $(LIBFUSE),$(Q)tools/libfuse.sh $(LIBFUSE) $(LIBFUSE_PREFIX))
 
 # pkg-config is asked when make starts: after deps a new make has to look.
 .PHONY: test
@@ -145,8 +152,8 @@ test: deps ## everything, real mounts included; installs what is missing
 test-long: deps ## longer random and kill tests; mounts under sanitizers (6 minutes)
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
-	$(Q)ROUNDS=200 $(MAKE) --no-print-directory test-mount \
-		T="switch kill stress"
+	$(Q)ROUNDS=200 ENTRIES=1000000 $(MAKE) --no-print-directory test-mount \
+		T="switch kill stress posix"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
 		T="stress switch handles history"
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \

@@ -3,19 +3,22 @@
 #
 # deps.sh [--check]: what building and testing needs, as Debian packages.
 # Installs what is missing when root and apt is there, otherwise names it.
-# --check only names it. Exit status 1: something is missing.
+# --check only names it, --extra is about what only we need, --libfuse adds
+# what tools/libfuse.sh needs. Exit status 1: something is missing.
 set -u
 packages=(
 	# building
 	gcc make pkg-config libfuse3-dev fuse3 libxxhash-dev libjansson-dev
 	# tests
-	libcmocka-dev jq perl-base attr sqlite3 git e2fsprogs util-linux procps
+	libcmocka-dev jq perl-base attr acl sqlite3 git e2fsprogs util-linux procps
 	openssl
 )
 extra=(
 	# make CC=clang, fuzz, format, lint
 	clang clang-format cppcheck shellcheck
 )
+libfuse=(meson ninja-build)
+[ "${1-}" != --libfuse ] || packages+=("${libfuse[@]}")
 [ "${1-}" != --extra ] || packages=("${extra[@]}")
 
 missing=()
