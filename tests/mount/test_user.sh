@@ -1,18 +1,38 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The whole life as an ordinary user, through fusermount3.
+# The whole life as an ordinary user, through fusermount3; with what belongs to
+# others, and others who look.
+#
+# Where /dev/fuse is for root alone: in a mount namespace of its own, with a
+# device node in its place that is for all.
+if [ -c /dev/fuse ] && [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE-}" ] &&
+	[ "$(stat -c %a /dev/fuse)" != 666 ]; then
+	IN_NAMESPACE=1 exec unshare --mount --propagation private bash "$0" "$@"
+fi
 . "$(dirname "$0")/lib.sh"
 
 [ "$(id -u)" = 0 ] || skip "not root: all tests run as an ordinary user"
 command -v setpriv >/dev/null || skip "no setpriv"
 as() { setpriv --reuid nobody --regid nogroup --clear-groups "$@"; }
+other() { setpriv --reuid 4001 --regid 4001 --clear-groups "$@"; }
+if [ -n "${IN_NAMESPACE-}" ]; then
+	# shellcheck disable=SC2046 # two numbers
+	mknod -m 666 "$work/fuse" c $(stat -c '0x%t 0x%T' /dev/fuse) &&
+		mount --bind "$work/fuse" /dev/fuse || skip "no device node of our own"
+fi
 as test -r /dev/fuse -a -w /dev/fuse || skip "/dev/fuse is only for root here"
 as test -x "$build/txn" || skip "nobody may not run what was built"
 
 chmod 755 "$work"
 mkdir "$D"
 echo one >"$D/a"
+mkdir -m 700 "$D/private"
+echo hidden >"$D/private/f"
+chmod 644 "$D/private/f"
 chown -R nobody:nogroup "$D"
+echo "of root" >"$D/foreign"
+chown root:root "$D/foreign"
+chmod 644 "$D/foreign"
 as txn init --quiet "$D" >/dev/null || fail init
 mounts+=("$D")
 as txn mount "$D" || fail mount
@@ -29,7 +49,47 @@ wait_gone "$pid" || fail "kill -9"
 as txn mount "$D" || fail "mount over a dead mount"
 same "a" "$(as cat "$D/a")" two
 as txn -C "$D" verify || fail verify
+
+# what belongs to others still does, and its owner alone may change it
+same "foreign" "$(as stat -c '%U %G %a' "$D/foreign")" "root root 644"
+must_fail as sh -c "echo x >>'$D/foreign'"
+must_fail as chmod 600 "$D/foreign"
+must_fail as chown nobody "$D/foreign"
+as mv "$D/foreign" "$D/moved" || fail "the directory's owner may rename"
+as txn -C "$D" commit -m moved >/dev/null || fail commit
+same "moved" "$(as stat -c '%U %G' "$D/moved")" "root root"
+same "in the commit" "$(as stat -c '%U %G' "$D/.txn/head/moved")" "root root"
+
+# without allow_other nobody else sees anything
+refused() { # what CMD...
+	local got
+	got=$("${@:2}" 2>&1) && fail "$1: another user may: ${*:2}"
+	[[ $got == *"Permission denied"* ]] || fail "$1: $got"
+}
+if [ -z "$(sed -n '/^user_allow_other/p' /etc/fuse.conf 2>/dev/null)" ]; then
+	refused "not allowed" other cat "$D/a"
+	refused "not allowed" other ls "$D/.txn/snapshots"
+fi
 as txn umount "$D" || fail umount
+
+# with it, modes decide: data, snapshots and ctl alike, also where only a parent
+# keeps them out
+if [ -n "${IN_NAMESPACE-}" ]; then
+	echo user_allow_other >"$work/fuse.conf"
+	mount --bind "$work/fuse.conf" /etc/fuse.conf || fail "fuse.conf"
+	as txn mount "$D" || fail "mount for others"
+	same "others" "$(other cat "$D/a")" two
+	same "others, in a snapshot" "$(other cat "$D/.txn/head/a")" two
+	refused "data" other sh -c "echo x >>'$D/a'"
+	refused "parent" other cat "$D/private/f"
+	refused "parent, in a snapshot" other cat "$D/.txn/head/private/f"
+	refused "snapshot" other sh -c "echo x >>'$D/.txn/head/a'"
+	refused "ctl" other sh -c "echo commit >'$D/.txn/ctl'"
+	refused "changes" other cat "$D/.txn/changes"
+	same "status is for all" "$(other cat "$D/.txn/status" | jq -r .health)" ok
+	refused "tool" other txn -C "$D" rollback @1
+	as txn umount "$D" || fail umount
+fi
 chmod 777 "$work"
 as txn -C "$D" export head "$work/out" || fail export
 same "exported" "$(cat "$work/out/a")" two
