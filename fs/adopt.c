@@ -556,6 +556,13 @@ static int adopt_locked(struct adopter *a, int dirfd, int storefd)
 		err = fill_store(a, dev, dirfd);
 	if (dev)
 		dev->ops->release(dev);
+	/*
+	 * The plain files before the name: they may be in the host's cache
+	 * only, and a store whose plain files a power cut took back cannot be
+	 * mounted. One call, not one for each file: most are long durable.
+	 */
+	if (!err && syncfs(dirfd))
+		err = failed(a, -errno, "cannot flush the plain files");
 	/* Everything in it is durable: the name makes it the store. */
 	if (!err && renameat(dirfd, NEW_NAME, dirfd, ".txn"))
 		err = -errno;

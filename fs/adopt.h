@@ -24,7 +24,8 @@ struct adopt_params {
 };
 
 /*
- * 0: DIR/.txn is there, durable. -EEXIST: there is one already. -EBUSY: a file
+ * 0: DIR/.txn is there, durable, and so are the plain files as they were read
+ * (DIR's filesystem was flushed). -EEXIST: there is one already. -EBUSY: a file
  * keeps changing, or another adoption runs. -ECANCELED: progress said so. The
  * text says which path and what to do.
  */
