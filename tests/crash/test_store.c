@@ -442,6 +442,74 @@ static void test_every_failing_call(void **state)
 	}
 }
 
+static bool same_states(struct store *a, struct store *b)
+{
+	struct model ma, mb;
+	uint64_t na, nb;
+
+	load_head(a, &ma, &na);
+	load_head(b, &mb, &nb);
+	if (na != nb || memcmp(&ma, &mb, sizeof(ma)) != 0)
+		return false;
+	assert_int_equal(view_read(store_working(a), load_fn, &ma), 0);
+	assert_int_equal(view_read(store_working(b), load_fn, &mb), 0);
+	return !memcmp(&ma, &mb, sizeof(ma));
+}
+
+/* After `shown` changes of the device the store at f->store was open. */
+static void check_cuts_from(struct fixture *f, size_t first, size_t shown)
+{
+	size_t last = simdev_ops(f->sim);
+
+	for (size_t cut = first; cut <= last; cut++) {
+		for (int mode = 0; mode < SIM_MODES; mode++) {
+			struct simdev *img;
+			struct store *s;
+
+			img = simdev_image(f->sim, cut, mode,
+					   rng_next(&f->rng));
+			s = reopen(f, img, false);
+			assert_promises(f, s, cut);
+			if (cut >= shown)
+				assert_true(same_states(f->store, s));
+			store_abandon(s);
+			simdev_free(img);
+		}
+	}
+}
+
+/*
+ * A daemon dies with writes that it has not flushed; the next one finds them in
+ * the host's cache and goes on from them; then the power goes. What the second
+ * one has shown, or acknowledged, stays.
+ */
+static void test_a_power_cut_after_a_death(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint64_t nth = 1; nth < test_param("DEATHS", 25); nth++) {
+		struct fixture g = *f;
+		size_t died;
+		int err = 0;
+
+		g.sim = simdev_image(f->sim, simdev_ops(f->sim), SIM_KEEP, 1);
+		g.store = reopen(&g, g.sim, false);
+		begin_history(&g);
+		simdev_fail(g.sim, SIM_SYNC, nth, EIO, true);
+		for (int i = 0; i < 200 && !err; i++)
+			err = random_step(&g);
+		assert_true(err);
+		store_abandon(g.store);
+		simdev_fail(g.sim, 0, 0, 0, false);
+		died = simdev_ops(g.sim);
+		g.store = reopen(&g, g.sim, false);
+		check_cuts_from(&g, died, simdev_ops(g.sim));
+		store_abandon(g.store);
+		simdev_free(g.sim);
+		f->rng = g.rng;
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -450,6 +518,7 @@ int main(void)
 		TEST(test_every_power_cut),
 		TEST(test_crash_after_crash),
 		TEST(test_every_failing_call),
+		TEST(test_a_power_cut_after_a_death),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
