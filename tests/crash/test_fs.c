@@ -6,7 +6,7 @@
  * whole; what is staged is a state that was made durable, not older than the
  * last acknowledged; every invariant of files holds.
  */
-#include "fs/fs.h"
+#include "fs/fs_internal.h" /* fs_sweep: what happens in the background */
 
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
@@ -287,7 +287,8 @@ static int do_fsync(struct fixture *f)
 	return err;
 }
 
-/* Names and sweeps change nothing that is shown, but what may be given back. */
+/* Names and sweeps change nothing that is shown, but what may be given back.
+ * One of them may happen while changes are staged that no record has yet. */
 static int do_names(struct fixture *f)
 {
 	char name[16];
@@ -301,7 +302,11 @@ static int do_names(struct fixture *f)
 	if (err == -EEXIST)
 		err = store_change_catalog(f->store, store_working(f->store),
 					   &c);
-	return err ? err : fs_gc(f->fs, NULL);
+	if (!err && rng_below(&f->rng, 2))
+		return fs_gc(f->fs, NULL);
+	for (uint64_t n = rng_below(&f->rng, 4); !err && n; n--)
+		err = random_change(f);
+	return err ? err : fs_sweep(f->fs);
 }
 
 static int do_event(struct fixture *f)
