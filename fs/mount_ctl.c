@@ -81,6 +81,9 @@ static int do_abort(struct mount *m, uid_t uid, struct ctl_result *r)
 	struct root head;
 	int err = 0;
 
+	/* What was stored through a mapping, and nothing else, is staged too.
+	 */
+	push_maps(m);
 	store_head(m->store, &head, NULL);
 	fs_get_staged(m->fs, &st);
 	r->nothing = !st.any;
@@ -159,6 +162,7 @@ static int go_to(struct mount *m, const char *name, struct switch_target *t,
 	struct root root = ROOT_EMPTY;
 	int err;
 
+	push_maps(m);
 	err = fs_resolve(m->fs, name, &root);
 	if (err)
 		return err;

@@ -107,6 +107,25 @@ got=$(answer get 6)
 [ "$got" = C ] || [ "$got" = B ] || fail "the mapping shows '$got'"
 exec 3>&-
 
+# What was stored through a mapping and never synced is dropped as well: it
+# neither stays nor comes back when the mapping is synced or goes away.
+for how in abort "rollback head" "restore head mapped"; do
+	: >"$work/answers"
+	exec 3> >(exec "$map" "$D/mapped" >"$work/answers")
+	pid=$!
+	wait_for test -s "$work/answers" || fail "map did not start"
+	same "set" "$(answer 'set E' 2)" ok
+	ctl "$how" || fail "$how"
+	same "$how: what was mapped" "$(head -c 1 "$D/mapped")" B
+	answer sync 3 >/dev/null # or EIO
+	answer 'set F' 4 >/dev/null
+	answer sync 5 >/dev/null
+	exec 3>&-
+	wait_gone $pid || fail "map did not end"
+	same "$how: unmapped" "$(head -c 1 "$D/mapped")" B
+	same "$how: staged" "$(cat "$D/.txn/changes")" ""
+done
+
 # --- a database in WAL mode with a connection across an abort: its shared
 # memory must not tell the next one about frames that are gone ---
 if command -v sqlite3 >/dev/null; then
