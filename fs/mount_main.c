@@ -443,7 +443,7 @@ static bool fuse_conf_allows_other(void)
 }
 
 /* "," and "\" have a meaning in option lists. */
-static int add_fsname(struct mount *m, struct fuse_args *args)
+static int insert_fsname(struct mount *m, struct fuse_args *args)
 {
 	static const char prefix[] = "-ofsname=";
 	char *s = malloc(2 * strlen(m->dir) + sizeof(prefix)), *to = s;
@@ -459,30 +459,42 @@ static int add_fsname(struct mount *m, struct fuse_args *args)
 		*to++ = *p;
 	}
 	*to = '\0';
-	err = fuse_opt_add_arg(args, s);
+	err = fuse_opt_insert_arg(args, 1, s);
 	free(s);
+	return err;
+}
+
+/* In front of what was given, so that nosuid, nodev and fsname win. */
+static int add_defaults(struct mount *m, struct fuse_args *args)
+{
+	struct statvfs sv;
+	int err;
+
+	err = insert_fsname(m, args);
+	/* What the directory itself allows. */
+	if (!geteuid() && !fstatvfs(m->dirfd, &sv)) {
+		if (!(sv.f_flag & ST_NOSUID))
+			err = err ? err
+				  : fuse_opt_insert_arg(args, 1, "-osuid");
+		if (!(sv.f_flag & ST_NODEV))
+			err = err ? err : fuse_opt_insert_arg(args, 1, "-odev");
+	}
 	return err;
 }
 
 static int add_options(struct mount *m, struct fuse_args *args)
 {
-	struct statvfs sv;
 	int err;
 
-	err = fuse_opt_add_arg(args, "-odefault_permissions,subtype=txnfs");
-	err = err ? err : add_fsname(m, args);
+	err = add_defaults(m, args);
+	err = err ? err
+		  : fuse_opt_add_arg(args,
+				     "-odefault_permissions,subtype=txnfs");
 	if (!geteuid() || fuse_conf_allows_other())
 		err = err ? err : fuse_opt_add_arg(args, "-oallow_other");
 	else
 		complain(0, "only you can use this mount; for others, "
 			    "/etc/fuse.conf needs the line: user_allow_other");
-	/* What the directory itself allows. */
-	if (!geteuid() && !fstatvfs(m->dirfd, &sv)) {
-		if (!(sv.f_flag & ST_NOSUID))
-			err = err ? err : fuse_opt_add_arg(args, "-osuid");
-		if (!(sv.f_flag & ST_NODEV))
-			err = err ? err : fuse_opt_add_arg(args, "-odev");
-	}
 	return err;
 }
 
