@@ -79,6 +79,44 @@ abort
 	abort
 ) || exit 1
 
+# --- what was removed is still somebody's: attributes, and no links ---
+removed() { # what, kind, path of what holds it
+	local got
+
+	# the time of change is what makes the kernel ask
+	got=$(stat -L -c '%F %a %h %Z' "$3") || fail "$1: no attributes"
+	same "$1" "${got% *}" "$2 0"
+}
+mkdir -m 750 "$D/held" "$D/held2" "$D/over"
+exec 3<"$D/held" 4<"$D/held2"
+rmdir "$D/held"
+removed "rmdir" "directory 750" "/proc/$$/fd/3"
+mv -T "$D/over" "$D/held2"
+removed "rename over it" "directory 750" "/proc/$$/fd/4"
+same "the one that is there" "$(stat -c %h "$D/held2")" 2
+abort
+removed "rmdir, aborted" "directory 750" "/proc/$$/fd/3"
+exec 3<&- 4<&-
+if [ "$(id -u)" = 0 ]; then
+	# no handle keeps these, only the kernel does
+	: >"$work/at"
+	for how in unlink rename; do
+		echo held >"$D/held"
+		chmod 640 "$D/held"
+		mount --bind "$D/held" "$work/at"
+		loops+=("$work/at")
+		if [ $how = unlink ]; then
+			rm "$D/held"
+		else
+			echo over >"$D/over"
+			mv "$D/over" "$D/held"
+		fi
+		removed "$how" "regular file 640" "$work/at"
+		umount "$work/at"
+	done
+	abort
+fi
+
 # --- a mapping ---
 printf 'A%4095s' >"$D/mapped"
 commit
