@@ -303,6 +303,26 @@ static int shift(struct fs_file *f, uint64_t off, uint64_t len, bool insert)
 	return settled_op(f, &r, shift_fn, shift_done);
 }
 
+/* Blocks are written elsewhere each time, so none are set aside: the log has
+ * room now, and the host has what the file has not. */
+static int reserve(struct fs_file *f, uint64_t len)
+{
+	struct fs *fs = f->fv->fs;
+	struct fs_attr attr = { 0 };
+	uint64_t space = 0, have;
+	int err;
+
+	err = fs_room(fs, min_u64(len, PENDING_MAX_BYTES), false);
+	if (!err)
+		err = log_host_space(fs->log, &space);
+	if (!err)
+		err = fs_file_getattr(f, &attr);
+	if (err)
+		return err;
+	have = attr.blocks * 512;
+	return len > have && len - have > space ? -ENOSPC : 0;
+}
+
 int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
 {
 	bool keep = mode & FALLOC_FL_KEEP_SIZE;
@@ -319,8 +339,7 @@ int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
 		return -EROFS;
 	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
 	case 0:
-		err = fs_room(f->fv->fs, min_u64(len, PENDING_MAX_BYTES),
-			      false);
+		err = reserve(f, len);
 		break;
 	case FALLOC_FL_PUNCH_HOLE:
 		if (!keep)

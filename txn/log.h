@@ -143,6 +143,8 @@ struct log_range {
 };
 int log_readv(struct log *log, const struct log_range *r, size_t n);
 
+/* Bytes that the host could give beyond what is prepared. */
+int log_host_space(struct log *log, uint64_t *bytes_out);
 /* See "Space" above. May wait for the device. */
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	     bool privileged);

@@ -79,6 +79,11 @@ static int line_up(struct head *h, struct seg *s)
 	return overtaken;
 }
 
+int log_host_space(struct log *log, uint64_t *bytes_out)
+{
+	return log->p.dev->ops->space(log->p.dev, bytes_out);
+}
+
 /* One more segment. Under prep_lock. */
 static int prepare_one(struct log *log, struct head *h)
 {
@@ -87,7 +92,7 @@ static int prepare_one(struct log *log, struct head *h)
 	uint64_t space;
 	int err;
 
-	err = log->p.dev->ops->space(log->p.dev, &space);
+	err = log_host_space(log, &space);
 	if (!err && space < log_seg_size(log, h->id))
 		err = -ENOSPC;
 	if (err)

@@ -82,6 +82,17 @@ same "short" "$(cat "$D/long")" short
 commit
 same "short" "$(cat "$D/long")" short
 
+# more space than there is: nothing is promised, what the file has is not asked
+# for again
+kib=$(df -Pk "$D" | awk 'NR == 2 { print $4 }')
+must_fail fallocate -l $((kib * 2))K "$D/space"
+must_fail fallocate -n -l $((kib * 2))K "$D/space"
+same "size" "$(stat -c %s "$D/space")" 0
+fallocate -l 8M "$D/space" || fail "fallocate"
+same "size" "$(stat -c %s "$D/space")" $((8 << 20))
+rm "$D/space"
+commit
+
 # SIGTERM keeps staged changes
 echo sig >"$D/sig"
 pid=$(daemon_pid)
