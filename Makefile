@@ -180,10 +180,12 @@ fuzz: ## search with libFuzzer (clang), FUZZ_SECONDS for each target
 
 .PHONY: install uninstall
 install: all ## to PREFIX (/usr/local), below DESTDIR
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 \
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin \
+		$(DESTDIR)$(PREFIX)/share/man/man1 \
 		$(DESTDIR)$(PREFIX)/share/man/man8 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(B)/txn $(B)/txnfs $(DESTDIR)$(PREFIX)/bin
+	install -m 755 tools/mount.fuse.txnfs $(DESTDIR)$(PREFIX)/sbin
 	install -m 644 tools/txn.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 tools/txnfs.8 $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 644 tools/completion.bash \
@@ -191,6 +193,7 @@ install: all ## to PREFIX (/usr/local), below DESTDIR
 
 uninstall: ## what install made
 	rm -f $(DESTDIR)$(PREFIX)/bin/txn $(DESTDIR)$(PREFIX)/bin/txnfs \
+		$(DESTDIR)$(PREFIX)/sbin/mount.fuse.txnfs \
 		$(DESTDIR)$(PREFIX)/share/man/man1/txn.1 \
 		$(DESTDIR)$(PREFIX)/share/man/man8/txnfs.8 \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/txn
@@ -201,7 +204,8 @@ lint: ## cppcheck, shellcheck, man pages (tools/deps.sh --extra)
 		--enable=warning,portability --suppress=missingIncludeSystem \
 		--suppress=nullPointerOutOfMemory --suppress=normalCheckLevelMaxBranches \
 		txn fs tools tests
-	shellcheck -S warning $$(git ls-files '*.sh' tests/run-check tests/run-mount .ci/run)
+	shellcheck -S warning $$(git ls-files '*.sh' tests/run-check \
+		tests/run-mount tools/mount.fuse.txnfs .ci/run)
 
 .PHONY: tidy
 tidy: ## our own rules: layering, lengths, documents

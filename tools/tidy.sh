@@ -25,7 +25,8 @@ for f in $sources; do
 		print "tidy: " f ":" start ": a function of " NR - start " lines";
 		start = 0 }' "$f" | grep . && bad=1
 done
-for f in $(git ls-files '*.sh' tests/run-check tests/run-mount .ci/run); do
+for f in $(git ls-files '*.sh' tests/run-check tests/run-mount \
+	tools/mount.fuse.txnfs .ci/run); do
 	head -n 3 "$f" | grep -q SPDX || tell "$f has no SPDX line"
 done
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Mount options: those that are given win over our own.
+# Mount options: those that are given win over our own; those of /etc/fstab, by
+# the helper of mount(8).
 . "$(dirname "$0")/lib.sh"
 
 make_store
@@ -21,4 +22,43 @@ has somewhere
 has nosuid
 has nodev
 has noexec
+umount_it
+
+# what mount(8) gives its helper
+helper() { "$top/tools/mount.fuse.txnfs" "$D" "$D" "$@"; }
+mounts+=("$D")
+helper -n -s -v -o rw,relatime,noexec,user,nofail,_netdev,noauto \
+	-o x-a.b=c,comment=d,defaults,users,fsname=somewhere ||
+	fail "the helper"
+has somewhere
+has rw
+has noexec
+has_not nosuid
+if [ "$(id -u)" = 0 ]; then
+	# a remount has options of the mount that is there, too
+	helper -o ro,noexec,remount,user_id=0,allow_other,fsname=x ||
+		fail "remount"
+	has ro
+	has somewhere
+	must_fail touch "$D/x"
+	helper -o rw,remount || fail "remount"
+	has rw
+	has_not noexec
+fi
+touch "$D/x" || fail "not writable"
+umount_it
+
+helper -f -o ro || fail "fake"
+mountpoint -q "$D" && fail "mounted, and was told not to"
+must_fail helper -N /proc/self/ns/mnt
+must_fail helper -o no-such-option
+
+# a dead mount is cleared away
+helper -o ctldir=visible || fail "the helper"
+[ -d "$D/.txn" ] || fail "no .txn"
+pid=$(daemon_pid)
+kill -9 "$pid"
+wait_gone "$pid" || fail "the daemon survived kill -9"
+helper -o ro || fail "over a dead mount"
+has ro
 umount_it
