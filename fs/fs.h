@@ -215,7 +215,9 @@ int fs_setattr(struct fs_view *fv, uint64_t ino, unsigned int set,
 /* size 0 asks for the length; -ERANGE when value is too small. */
 int fs_getxattr(struct fs_view *fv, uint64_t ino, const char *name, void *value,
 		size_t size, size_t *len_out);
-/* flags: XATTR_CREATE, XATTR_REPLACE. */
+enum { FS_XATTR_KILL_SGID = 1 << 8 };
+/* flags: XATTR_CREATE, XATTR_REPLACE; FS_XATTR_KILL_SGID: an access ACL takes
+ * the set-group-id bit away. */
 int fs_setxattr(struct fs_view *fv, uint64_t ino, const char *name,
 		const void *value, size_t size, int flags);
 /* NUL-terminated names one after the other. */

@@ -244,6 +244,8 @@ static int set_special(struct xattr_op *x, struct item_attr *a)
 {
 	if (strcmp(x->name, XATTR_ACL_ACCESS) != 0 || x->del)
 		return 0;
+	if (x->flags & FS_XATTR_KILL_SGID)
+		a->mode &= ~(uint32_t)S_ISGID;
 	return acl_to_mode(x->value, x->size, &a->mode);
 }
 
