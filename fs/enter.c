@@ -128,7 +128,8 @@ int tx_enter(struct vtx *tx, struct fs_op *op, struct fs_file *f,
 		return err;
 	a.size = f->size;
 	a.mtime_ns = f->mtime_ns;
-	a.ctime_ns = f->ctime_ns;
+	if (f->ctime_ns > a.ctime_ns)
+		a.ctime_ns = f->ctime_ns;
 	a.data_version = store_new_obj(f->fv->fs->store);
 	return tx_put_attr(tx, op, f->ino, &a);
 }

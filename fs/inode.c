@@ -83,7 +83,9 @@ void fv_show(struct fs_view *fv, uint64_t ino, const struct item_attr *a,
 	if (f->dirty) {
 		out->size = f->size;
 		out->mtime_ns = f->mtime_ns;
-		out->ctime_ns = f->ctime_ns;
+		/* The tree's is later after a link, an unlink, a rename. */
+		if (f->ctime_ns > out->ctime_ns)
+			out->ctime_ns = f->ctime_ns;
 		/* As good as is known before they are entered. */
 		if (f->cut != CUT_NONE)
 			out->blocks = min_u64(out->blocks, f->cut / 512);

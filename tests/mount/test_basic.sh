@@ -82,6 +82,30 @@ same "short" "$(cat "$D/long")" short
 commit
 same "short" "$(cat "$D/long")" short
 
+# link, unlink and rename are changes of a file that was just written, too
+ctime() { stat -c %z "$D/written"; }
+later() { # what: it made the time of change a later one, before and after fsync
+	local now
+
+	now=$(ctime)
+	[[ $now > $before ]] || fail "$1: changed $now, $before before"
+	sync "$D/written"
+	same "$1, fsync" "$(ctime)" "$now"
+	echo more >>"$D/written"
+	before=$(ctime)
+}
+echo data >"$D/written"
+before=$(ctime)
+ln "$D/written" "$D/again"
+later link
+rm "$D/again"
+later unlink
+mv "$D/written" "$D/moved"
+mv "$D/moved" "$D/written"
+later rename
+rm "$D/written"
+commit
+
 # more space than there is: nothing is promised, what the file has is not asked
 # for again
 kib=$(df -Pk "$D" | awk 'NR == 2 { print $4 }')
