@@ -157,16 +157,23 @@ int fs_unlink(struct fs_view *fv, uint64_t dir, const char *name, size_t len,
 int fs_rmdir(struct fs_view *fv, uint64_t dir, const char *name, size_t len,
 	     uint64_t *ino_out);
 
-enum { FS_RENAME_NOREPLACE = 1, FS_RENAME_EXCHANGE = 2 }; /* as renameat2 */
+/* As renameat2. WHITEOUT leaves a character device 0:0 under the old name. */
+enum {
+	FS_RENAME_NOREPLACE = 1,
+	FS_RENAME_EXCHANGE = 2,
+	FS_RENAME_WHITEOUT = 4
+};
 
 struct fs_renamed {
 	uint64_t ino; /* what moved */
 	uint64_t other_ino; /* what was replaced or exchanged; 0: nothing */
 };
 
-int fs_rename(struct fs_view *fv, uint64_t dir, const char *name, size_t len,
-	      uint64_t new_dir, const char *new_name, size_t new_len,
-	      unsigned int flags, struct fs_renamed *out);
+/* cred: who owns a whiteout; else it may be NULL. */
+int fs_rename(struct fs_view *fv, const struct fs_cred *cred, uint64_t dir,
+	      const char *name, size_t len, uint64_t new_dir,
+	      const char *new_name, size_t new_len, unsigned int flags,
+	      struct fs_renamed *out);
 
 int fs_readlink(struct fs_view *fv, uint64_t ino, char **target_out,
 		size_t *len_out); /* NUL-terminated; free() */

@@ -566,6 +566,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	struct mount *m = fuse_req_userdata(req);
 	const struct knode *from = knode_of(m, parent);
 	const struct knode *to = knode_of(m, newparent);
+	struct fs_cred cred = cred_of(req);
 	int err;
 
 	err = dir_error(from, name, -EPERM);
@@ -574,10 +575,10 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (!err && knode_view(from) != knode_view(to))
 		err = -EXDEV;
 	if (!err)
-		err = knode_error(from,
-				  fs_rename(knode_view(from), from->ino, name,
-					    strlen(name), to->ino, newname,
-					    strlen(newname), flags, NULL));
+		err = knode_error(
+			from, fs_rename(knode_view(from), &cred, from->ino,
+					name, strlen(name), to->ino, newname,
+					strlen(newname), flags, NULL));
 	reply_err(req, err);
 }
 

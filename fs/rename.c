@@ -19,6 +19,8 @@ struct rename_op {
 	struct item_attr dirs[2]; /* from's; to's, when that is another one */
 	struct fs_renamed out;
 	bool last; /* the replaced object lost its last name */
+	const struct fs_cred *cred; /* of a whiteout, */
+	uint64_t whiteout; /* its inode; 0: none is wanted */
 };
 
 static struct item_attr *to_dir(struct rename_op *r)
@@ -166,6 +168,31 @@ static int drop_replaced(struct vtx *tx, struct rename_op *r)
 	return tx_del_object(tx, &r->op, t->slot.ino, &t->attr);
 }
 
+/* What the old name is afterwards: nothing, or a whiteout. */
+static int leave_name(struct vtx *tx, struct rename_op *r)
+{
+	struct rename_end *f = &r->from;
+	struct item_attr a;
+	int err;
+
+	if (!r->whiteout)
+		return tx_del_entry(tx, f->dir, f->slot.cookie);
+	a = (struct item_attr){ .mode = S_IFCHR,
+				.nlink = 1,
+				.uid = r->cred->uid,
+				.gid = r->cred->gid,
+				.parent = f->dir,
+				.cookie = f->slot.cookie,
+				.data_version = r->whiteout,
+				.atime_ns = r->op.now_ns,
+				.mtime_ns = r->op.now_ns,
+				.ctime_ns = r->op.now_ns,
+				.btime_ns = r->op.now_ns };
+	err = tx_put_entry(tx, f->dir, f->slot.cookie, r->whiteout, S_IFCHR,
+			   f->name, f->len);
+	return err ? err : tx_put_attr(tx, &r->op, r->whiteout, &a);
+}
+
 static int do_rename(struct vtx *tx, struct rename_op *r)
 {
 	struct rename_end *f = &r->from, *t = &r->to;
@@ -174,7 +201,7 @@ static int do_rename(struct vtx *tx, struct rename_op *r)
 	if (t->slot.ino)
 		err = drop_replaced(tx, r);
 	if (!err)
-		err = tx_del_entry(tx, f->dir, f->slot.cookie);
+		err = leave_name(tx, r);
 	if (!err)
 		err = tx_put_entry(tx, t->dir, t->slot.cookie, f->slot.ino,
 				   f->attr.mode, t->name, t->len);
@@ -182,7 +209,8 @@ static int do_rename(struct vtx *tx, struct rename_op *r)
 		err = ref_move(tx, r, f, t->dir, t->slot.cookie);
 	if (err)
 		return err;
-	r->dirs[0].size--;
+	if (!r->whiteout)
+		r->dirs[0].size--;
 	to_dir(r)->size++;
 	if (S_ISDIR(f->attr.mode)) {
 		r->dirs[0].nlink--;
@@ -246,20 +274,30 @@ static int enter_source(struct fs_view *fv, uint64_t ino)
 	return err;
 }
 
-int fs_rename(struct fs_view *fv, uint64_t dir, const char *name, size_t len,
-	      uint64_t new_dir, const char *new_name, size_t new_len,
-	      unsigned int flags, struct fs_renamed *out)
+static bool flags_are_valid(unsigned int flags)
+{
+	unsigned int all =
+		FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE | FS_RENAME_WHITEOUT;
+
+	return !(flags & ~all) &&
+	       (!(flags & FS_RENAME_EXCHANGE) || flags == FS_RENAME_EXCHANGE);
+}
+
+int fs_rename(struct fs_view *fv, const struct fs_cred *cred, uint64_t dir,
+	      const char *name, size_t len, uint64_t new_dir,
+	      const char *new_name, size_t new_len, unsigned int flags,
+	      struct fs_renamed *out)
 {
 	struct rename_op r = {
 		.op = { .fn = rename_fn, .done = rename_done, .ino = dir },
 		.from = { .dir = dir, .name = name, .len = len },
 		.to = { .dir = new_dir, .name = new_name, .len = new_len },
-		.flags = flags
+		.flags = flags,
+		.cred = cred
 	};
 	int err;
 
-	if (flags & ~(unsigned int)(FS_RENAME_NOREPLACE | FS_RENAME_EXCHANGE) ||
-	    (flags & FS_RENAME_NOREPLACE && flags & FS_RENAME_EXCHANGE))
+	if (!flags_are_valid(flags))
 		return -EINVAL;
 	err = name_check(name, len);
 	if (!err)
@@ -268,6 +306,8 @@ int fs_rename(struct fs_view *fv, uint64_t dir, const char *name, size_t len,
 		return err == -EEXIST ? -EBUSY : err; /* . and .. */
 	if (fs_view_is_read_only(fv))
 		return -EROFS;
+	if (flags & FS_RENAME_WHITEOUT)
+		r.whiteout = store_new_obj(fv->fs->store);
 	while ((err = fv_update(fv, 0, &r.op)) == RENAME_ENTER) {
 		err = enter_source(fv, r.out.ino);
 		if (err)

@@ -203,7 +203,7 @@ static int random_change(struct fixture *f)
 		return fs_unlink(w, FS_ROOT_INO, name, strlen(name), NULL);
 	case 1:
 	case 2:
-		return fs_rename(w, FS_ROOT_INO, name, strlen(name),
+		return fs_rename(w, NULL, FS_ROOT_INO, name, strlen(name),
 				 FS_ROOT_INO, other, strlen(other), 0, NULL);
 	case 3:
 		err = fs_link(w, attr.ino, FS_ROOT_INO, other, strlen(other),

@@ -487,7 +487,7 @@ static void op_rename(struct fixture *f)
 	int want = rename_want(f, from, to, td, fd, flags);
 	int err;
 
-	err = fs_rename(fs_working(f->fs), n[fd].ino, name_of(fn),
+	err = fs_rename(fs_working(f->fs), NULL, n[fd].ino, name_of(fn),
 			strlen(name_of(fn)), n[td].ino, name_of(tn),
 			strlen(name_of(tn)), flags, NULL);
 	assert_int_equal(err, want == 1 ? 0 : want);

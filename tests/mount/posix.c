@@ -330,6 +330,15 @@ static void check_rename(void)
 	WANT(!renameat2(AT_FDCWD, "a", AT_FDCWD, "c", RENAME_NOREPLACE));
 	WANT_ERRNO(renameat2(AT_FDCWD, "c", AT_FDCWD, "none", RENAME_EXCHANGE),
 		   ENOENT);
+	/* what is left for overlays */
+	close(make_file("moves", 4));
+	WANT(!renameat2(AT_FDCWD, "moves", AT_FDCWD, "moved", RENAME_WHITEOUT));
+	WANT(!lstat("moves", &st) && S_ISCHR(st.st_mode) && !st.st_rdev);
+	WANT(!lstat("moved", &st) && st.st_size == 4);
+	WANT_ERRNO(renameat2(AT_FDCWD, "moved", AT_FDCWD, "a",
+			     RENAME_WHITEOUT | RENAME_EXCHANGE),
+		   EINVAL);
+	WANT(!unlink("moves") && !unlink("moved"));
 	/* directories: exchange with a file, into oneself, over a full one */
 	WANT(!mkdir("d", 0755) && !mkdir("d/e", 0755) && !mkdir("f", 0755));
 	WANT(!renameat2(AT_FDCWD, "c", AT_FDCWD, "d", RENAME_EXCHANGE));

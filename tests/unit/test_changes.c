@@ -70,8 +70,8 @@ static void move(struct fixture *f, const char *from, const char *to,
 	const char *a, *b;
 	uint64_t da = dir_of(f, from, &a), db = dir_of(f, to, &b);
 
-	assert_int_equal(fs_rename(fs_working(f->fs), da, a, strlen(a), db, b,
-				   strlen(b), flags, NULL),
+	assert_int_equal(fs_rename(fs_working(f->fs), NULL, da, a, strlen(a),
+				   db, b, strlen(b), flags, NULL),
 			 0);
 }
 
