@@ -741,14 +741,16 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	     FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
 		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ATOMIC_O_TRUNC |
 		     FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
-		     FUSE_CAP_ASYNC_DIO | FUSE_CAP_EXPLICIT_INVAL_DATA,
+		     FUSE_CAP_EXPLICIT_INVAL_DATA,
 	     true);
 	/* Only a switch changes files behind the kernel's back, and tells.
-	 * Clearing set-id bits is the kernel's: it knows who may keep them. */
+	 * Clearing set-id bits is the kernel's: it knows who may keep them.
+	 * ASYNC_DIO: a direct write that io_submit(2) does not wait for leaves
+	 * old pages in the page cache when somebody reads there meanwhile. */
 	want(conn,
-	     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_HANDLE_KILLPRIV |
-		     FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_POSIX_LOCKS |
-		     FUSE_CAP_FLOCK_LOCKS,
+	     FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ASYNC_DIO |
+		     FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE |
+		     FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS,
 	     false);
 	m->has_acl = conn->want & FUSE_CAP_POSIX_ACL;
 	m->has_readdirplus = conn->want & FUSE_CAP_READDIRPLUS;
