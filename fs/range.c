@@ -329,9 +329,9 @@ int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len)
 	uint64_t end = off + len;
 	int err = 0;
 
-	if (!len || off > FS_FILE_MAX_BYTES)
+	if (!len)
 		return -EINVAL;
-	if (len > FS_FILE_MAX_BYTES - off)
+	if (off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - off)
 		return -EFBIG;
 	if (fs_file_is_stale(f))
 		return -ESTALE;
