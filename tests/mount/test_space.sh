@@ -55,6 +55,19 @@ txn -C "$work/mnt" verify >/dev/null || fail "verify after gc"
 txn umount "$work/mnt" >/dev/null || fail umount
 rm -rf "$D"
 
+# --- what is staged is overwritten, and nothing is ever committed ---
+mkdir -p "$D"
+make_store
+mount_it
+for _ in 1 2 3 4 5 6 7 8; do
+	head -c 96M /dev/zero >"$D/f" || fail "overwrite"
+done
+given_back() { [ "$(jq .log.segment_bytes "$D/.txn/status")" -lt $((400 << 20)) ]; }
+wait_for given_back ||
+	fail "staged and overwritten: $(jq .log.segment_bytes "$D/.txn/status") bytes"
+umount_it
+rm -rf "$D"
+
 # --- going back, at 1,000 and at 100,000 files ---
 us() { # CMD...: in $took
 	local start
