@@ -96,9 +96,9 @@ class Run:
 		try:
 			result = call()
 		except OSError as err:
+			self.write_journal({"k": self.k, "failed": 1})
+			self.tail.append({**e, "failed": 1})
 			if self.killer and err.errno in DEAD:
-				self.write_journal({"k": self.k, "failed": 1})
-				self.tail.append({**e, "failed": 1})
 				raise Dead() from err
 			raise
 		if after:
@@ -599,7 +599,9 @@ class Run:
 					   "where k=?", (n // 2,))
 				db.execute("commit")
 			except sqlite3.Error as e:
-				raise OSError(errno.EIO, str(e)) from e
+				no = errno.ENOSPC if "full" in str(e) else \
+					errno.EIO
+				raise OSError(no, str(e)) from e
 		n = self.m.count
 		# What SQLite writes meanwhile is judged by SQLite.
 		self.step("sql", call,
@@ -644,8 +646,9 @@ class Run:
 				try:
 					if not self.dead:
 						self.noise_step(gen)
-				except OSError:
-					if not self.killer:
+				except OSError as e:
+					if not self.killer and \
+					   e.errno != errno.ENOSPC:
 						raise
 			time.sleep(.02)
 
@@ -797,7 +800,20 @@ class Run:
 		self.pid = self.status()["pid"]
 
 	def op(self, name):
-		getattr(self, "op_" + name)()
+		try:
+			getattr(self, "op_" + name)()
+		except OSError as e:
+			if e.errno != errno.ENOSPC:
+				raise
+			self.make_space()
+
+	def make_space(self):
+		"""There is always room for an abort and for a deletion."""
+		self.counts["full"] = self.counts.get("full", 0) + 1
+		self.op_abort()
+		while self.m.names:
+			self.op_delete()
+		self.op_gc()
 
 	def use(self):
 		keep = self.rnd.choice((2, 3, 5))
