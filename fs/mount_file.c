@@ -19,12 +19,22 @@ static struct handle *handle_new(struct mount *m, struct knode *n)
 	h->node = n;
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_mutex_lock(&m->nodes_lock);
+	if (n)
+		n->nopen++;
 	h->next = m->handles;
 	if (h->next)
 		h->next->prev = h;
 	m->handles = h;
 	pthread_mutex_unlock(&m->nodes_lock);
 	return h;
+}
+
+static void handle_set_node(struct mount *m, struct handle *h, struct knode *n)
+{
+	h->node = n;
+	pthread_mutex_lock(&m->nodes_lock);
+	n->nopen++;
+	pthread_mutex_unlock(&m->nodes_lock);
 }
 
 static void handle_free(struct mount *m, struct handle *h)
@@ -38,6 +48,8 @@ static void handle_free(struct mount *m, struct handle *h)
 		m->handles = h->next;
 	if (h->next)
 		h->next->prev = h->prev;
+	if (h->node)
+		h->node->nopen--;
 	pthread_mutex_unlock(&m->nodes_lock);
 	if (h->counted)
 		knode_del_writer(m, h->node);
@@ -122,7 +134,7 @@ static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
 
 	if (!n)
 		return -ENOMEM;
-	h->node = n;
+	handle_set_node(m, h, n);
 	if ((fi->flags & O_ACCMODE) == O_RDWR) {
 		knode_add_writer(m, n);
 		h->counted = true;
@@ -131,7 +143,7 @@ static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
 	e.generation = n->generation;
 	e.attr_timeout = t->seconds;
 	e.entry_timeout = t->seconds;
-	attr_to_stat(n, attr, &e.attr);
+	attr_to_stat(m, n, attr, &e.attr);
 	fi->fh = (uintptr_t)h;
 	fi->keep_cache = 1;
 	if (fuse_reply_create(req, &e, fi)) {
@@ -384,9 +396,9 @@ static int list_put_object(struct listing *l, const char *name,
 	struct knode *n = NULL;
 
 	if (ent->attr)
-		attr_to_stat(l->dir, ent->attr, &e.attr);
+		attr_to_stat(l->m, l->dir, ent->attr, &e.attr);
 	else
-		attr_to_stat(l->dir,
+		attr_to_stat(l->m, l->dir,
 			     &(struct fs_attr){ .ino = ent->ino,
 						.mode = ent->type },
 			     &e.attr);
@@ -430,12 +442,12 @@ static bool list_dots(struct listing *l, uint64_t cookie)
 		l->err = fs_getattr(knode_view(l->dir), l->dir->ino, &attr);
 	if (l->err)
 		return false;
-	attr_to_stat(l->dir, &attr, &st);
+	attr_to_stat(l->m, l->dir, &attr, &st);
 	if (cookie < 1 && !list_put_stat(l, ".", 1, &st))
 		return false;
 	if (attr.parent)
 		attr.ino = attr.parent;
-	attr_to_stat(l->dir, &attr, &st);
+	attr_to_stat(l->m, l->dir, &attr, &st);
 	if (cookie < 2 && !list_put_stat(l, "..", 2, &st))
 		return false;
 	if (cookie < 3 && l->m->opt.ctldir_visible &&

@@ -61,6 +61,14 @@ struct snap {
 	struct snap *next;
 };
 
+/* A working inode that shows another st_ino than its own: see
+ * knode_make_stale(). Kept until the end, programs remember numbers. */
+struct renumber {
+	uint64_t ino;
+	uint64_t count; /* how often it was given another */
+	struct renumber *next;
+};
+
 /*
  * What the kernel calls by its address (root and virtual ones live in struct
  * mount). An object is the node for its (view, inode) as long as it is hashed;
@@ -78,9 +86,11 @@ struct knode {
 	 * descriptor): what it was. Set once, atomic; changed under
 	 * nodes_lock. */
 	struct fs_attr *gone;
+	uint64_t stale_shown; /* st_ino since; set before stale */
 	/* nodes_lock: */
 	uint64_t nlookup;
 	bool hashed;
+	unsigned int nopen; /* handles */
 	unsigned int nwriters; /* open files that may be mapped shared */
 	struct knode *hash_next;
 	struct knode *writer_prev, *writer_next;
@@ -123,7 +133,7 @@ struct mount {
 
 	struct knode root;
 	struct knode virt[NODE_KINDS];
-	pthread_mutex_t nodes_lock; /* guards the next eight */
+	pthread_mutex_t nodes_lock; /* guards the next eleven */
 	struct knode *all; /* made by knode_get() */
 	struct knode **buckets;
 	size_t nbuckets, nnodes;
@@ -131,6 +141,9 @@ struct mount {
 	struct snap *snaps;
 	struct knode *writers;
 	struct handle *handles;
+	struct renumber **renumbered; /* by hash */
+	size_t renumber_buckets, nrenumbered;
+	bool any_renumbered; /* atomic */
 
 	/* Replies in flight, counted by the epoch that they began in. */
 	bool recall; /* atomic: what is told now may not be kept */
@@ -202,8 +215,16 @@ static inline bool knode_is_gone(const struct knode *n)
 /* Of one that is gone; set (FS_SET_*): change it like fs_setattr() first. */
 void knode_gone_attr(struct mount *m, struct knode *n, unsigned int set,
 		     const struct fs_attr *a, struct fs_attr *out);
-/* Under the working view's lock, in a flip: it shows the old state on. */
+/*
+ * Under the working view's lock, in a flip: it shows the old state on. When it
+ * is open, the object that takes its place shows another st_ino: two files at
+ * once with one number are taken for one, and a program that holds the old one
+ * sees by the number that the name is another's (SQLite then keeps its hands
+ * off the journal and the log of the restored database).
+ */
 void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old);
+/* The st_ino of an object; n is its node, or one of the same view. */
+uint64_t knode_shown(struct mount *m, const struct knode *n, uint64_t ino);
 void knode_add_writer(struct mount *m, struct knode *n);
 void knode_del_writer(struct mount *m, struct knode *n);
 /* Inodes of working files that are open for reading and writing; free(). */
@@ -238,8 +259,8 @@ struct telling {
 
 void tell_begin(struct mount *m, const struct knode *n, struct telling *t);
 void tell_end(struct mount *m, const struct telling *t);
-void attr_to_stat(const struct knode *n, const struct fs_attr *a,
-		  struct stat *st);
+void attr_to_stat(struct mount *m, const struct knode *n,
+		  const struct fs_attr *a, struct stat *st);
 /* -EFSCORRUPTED and -EFSBADCRC are EIO outside. */
 int errno_out(int err);
 void reply_err(fuse_req_t req, int err);

@@ -4,7 +4,7 @@
 
 #include <xxhash.h>
 
-enum { BUCKETS_FIRST = 1024 };
+enum { BUCKETS_FIRST = 1024, RENUMBER_FIRST = 64 };
 
 int knodes_init(struct mount *m)
 {
@@ -236,6 +236,106 @@ void knode_gone_attr(struct mount *m, struct knode *n, unsigned int set,
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 
+/* --- numbers shown --- */
+
+static struct renumber **renumber_slot(const struct mount *m, uint64_t ino)
+{
+	struct renumber **p = &m->renumbered[XXH3_64bits(&ino, sizeof(ino)) &
+					     (m->renumber_buckets - 1)];
+
+	while (*p && (*p)->ino != ino)
+		p = &(*p)->next;
+	return p;
+}
+
+/* Above the inode number, below the bit of views other than working. */
+static uint64_t shown_locked(const struct mount *m, uint64_t ino)
+{
+	uint64_t mask = ((uint64_t)1 << SNAP_ID_BITS) - 1;
+	const struct renumber *r;
+
+	if (!m->renumber_buckets)
+		return ino;
+	r = *renumber_slot(m, ino);
+	return r ? ino | (r->count & mask) << SNAP_ID_SHIFT | (uint64_t)1 << 62
+		 : ino;
+}
+
+static bool renumber_grow(struct mount *m)
+{
+	size_t n = m->renumber_buckets, more = n ? n * 2 : RENUMBER_FIRST;
+	struct renumber **old = m->renumbered;
+	struct renumber **b = calloc(more, sizeof(struct renumber *));
+
+	if (!b)
+		return n; /* slower, no more */
+	m->renumbered = b;
+	m->renumber_buckets = more;
+	for (size_t i = 0; i < n; i++) {
+		struct renumber *next, *r = old[i];
+
+		for (; r; r = next) {
+			struct renumber **slot = renumber_slot(m, r->ino);
+
+			next = r->next;
+			r->next = NULL;
+			*slot = r;
+		}
+	}
+	free(old);
+	return true;
+}
+
+/* Without memory the number stays. */
+static void renumber(struct mount *m, uint64_t ino)
+{
+	struct renumber **slot;
+
+	if (m->nrenumbered >= m->renumber_buckets && !renumber_grow(m))
+		return;
+	slot = renumber_slot(m, ino);
+	if (!*slot) {
+		*slot = calloc(1, sizeof(**slot));
+		if (!*slot)
+			return;
+		(*slot)->ino = ino;
+		m->nrenumbered++;
+		__atomic_store_n(&m->any_renumbered, true, __ATOMIC_RELEASE);
+	}
+	(*slot)->count++;
+}
+
+static void renumber_release(struct mount *m)
+{
+	for (size_t i = 0; i < m->renumber_buckets; i++) {
+		struct renumber *next, *r = m->renumbered[i];
+
+		for (; r; r = next) {
+			next = r->next;
+			free(r);
+		}
+	}
+	free(m->renumbered);
+}
+
+/* Views other than working show other numbers, so that cp, diff and tar do not
+ * take two versions of a file for one. */
+uint64_t knode_shown(struct mount *m, const struct knode *n, uint64_t ino)
+{
+	uint64_t shown;
+
+	if (n->snap)
+		return ino | n->snap->id << SNAP_ID_SHIFT | (uint64_t)1 << 63;
+	if (knode_is_stale(n) && ino == n->ino)
+		return n->stale_shown;
+	if (!__atomic_load_n(&m->any_renumbered, __ATOMIC_ACQUIRE))
+		return ino;
+	pthread_mutex_lock(&m->nodes_lock);
+	shown = shown_locked(m, ino);
+	pthread_mutex_unlock(&m->nodes_lock);
+	return shown;
+}
+
 void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
 {
 	struct knode *n;
@@ -246,6 +346,9 @@ void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
 	n = find(m, m->root.fv, ino);
 	if (n) {
 		unhash(m, n);
+		n->stale_shown = shown_locked(m, ino);
+		if (n->nopen)
+			renumber(m, ino);
 		__atomic_store_n(&n->fv, fs_view_get(old), __ATOMIC_RELEASE);
 		__atomic_store_n(&n->stale, true, __ATOMIC_RELEASE);
 	}
@@ -380,6 +483,7 @@ void knodes_release(struct mount *m)
 {
 	while (m->all)
 		knode_forget(m, m->all, m->all->nlookup);
+	renumber_release(m);
 	free(m->buckets);
 	pthread_mutex_destroy(&m->nodes_lock);
 }

@@ -71,19 +71,10 @@ static int64_t ts_to_ns(const struct timespec *ts)
 	return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
 }
 
-/* Views other than working show other numbers, so that cp, diff and tar do not
- * take two versions of a file for one. */
-static uint64_t shown_ino(const struct knode *n, uint64_t ino)
+void attr_to_stat(struct mount *m, const struct knode *n,
+		  const struct fs_attr *a, struct stat *st)
 {
-	if (!n->snap)
-		return ino;
-	return ino | n->snap->id << SNAP_ID_SHIFT | (uint64_t)1 << 63;
-}
-
-void attr_to_stat(const struct knode *n, const struct fs_attr *a,
-		  struct stat *st)
-{
-	*st = (struct stat){ .st_ino = shown_ino(n, a->ino),
+	*st = (struct stat){ .st_ino = knode_shown(m, n, a->ino),
 			     .st_mode = a->mode,
 			     .st_nlink = knode_is_stale(n) ? 0 : a->nlink,
 			     .st_uid = a->uid,
@@ -117,7 +108,7 @@ static int reply_object(struct mount *m, fuse_req_t req, struct knode *dir,
 	e.generation = n->generation;
 	e.attr_timeout = t->seconds;
 	e.entry_timeout = t->seconds;
-	attr_to_stat(n, attr, &e.attr);
+	attr_to_stat(m, n, attr, &e.attr);
 	if (fuse_reply_entry(req, &e))
 		knode_forget(m, n, 1); /* the kernel never counted it */
 	return 0;
@@ -250,7 +241,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 	if (err) {
 		reply_err(req, err);
 	} else {
-		attr_to_stat(n, &attr, &st);
+		attr_to_stat(m, n, &attr, &st);
 		fuse_reply_attr(req, &st, t.seconds);
 	}
 	tell_end(m, &t);
@@ -305,7 +296,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 	if (err) {
 		reply_err(req, err);
 	} else {
-		attr_to_stat(n, &attr, &st);
+		attr_to_stat(m, n, &attr, &st);
 		stat_to_statx(&st, &sx);
 		ns_to_ts(attr.btime_ns, &birth);
 		ts_to_statx(&birth, &sx.stx_btime);
@@ -401,7 +392,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	if (err) {
 		reply_err(req, knode_error(n, err));
 	} else {
-		attr_to_stat(n, &out, st);
+		attr_to_stat(m, n, &out, st);
 		fuse_reply_attr(req, st, t.seconds);
 	}
 	tell_end(m, &t);

@@ -513,7 +513,8 @@ static void push_file(struct mount *m, uint64_t ino)
 		if (fd >= 0) {
 			/* Failing, the pages stay dirty in the kernel and are
 			 * written later: part of the next commit. */
-			if (!fstat(fd, &st) && st.st_ino == ino &&
+			if (!fstat(fd, &st) &&
+			    st.st_ino == knode_shown(m, &m->root, ino) &&
 			    sync_file_range(fd, 0, 0,
 					    SYNC_FILE_RANGE_WRITE_AND_WAIT))
 				fuse_log(FUSE_LOG_DEBUG, "push: %s\n",

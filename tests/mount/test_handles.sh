@@ -35,6 +35,28 @@ same "links of the old one" "$(stat -L -c %h "/proc/$$/fd/3")" 0
 exec 3<&- 4>&- 5<&- 6>&- 7<&- 8>&-
 abort
 
+# Two files at once are two numbers, wherever they are shown; and the one that
+# is open keeps its own.
+ino() { stat -L -c %i "$@"; }
+was=$(ino "$D/f")
+seen="$was"
+for i in 1 2 3; do
+	echo changed >"$D/f"
+	exec {fd}<"$D/f"
+	is=$(ino "$D/f")
+	abort
+	same "the open one's number" "$(ino "/proc/$$/fd/$fd")" "$is"
+	now=$(ino "$D/f")
+	[[ " $seen " != *" $now "* ]] || fail "numbers: $now again after $seen"
+	seen="$seen $now"
+	same "listed" "$(ls -i "$D" | awk '$2 == "f" {print $1}')" "$now"
+	same "by find" "$(find "$D" -inum "$now")" "$D/f"
+done
+for fd in $(seq $((fd - 2)) "$fd"); do exec {fd}<&-; done
+echo changed >"$D/f"
+abort
+same "nobody has it open: the number stays" "$(ino "$D/f")" "$now"
+
 # unlinked while open, then brought back
 exec 3<"$D/f" 4>>"$D/f"
 rm "$D/f"
@@ -183,6 +205,30 @@ if command -v sqlite3 >/dev/null; then
 	echo ".quit" >&"$sql_in" 2>/dev/null
 	wait "$sql_pid" 2>/dev/null
 	same "rows when it ended" "$(sqlite3 "$D/db" 'select sum(x) from t')" 10
+	commit
+fi
+
+# A connection of before an abort knows that the database is another one, and
+# keeps its hands off the journal of the new one.
+if command -v sqlite3 >/dev/null; then
+	rm -f "$D"/db*
+	sqlite3 "$D/db" "create table t(x); insert into t values(1);"
+	commit
+	coproc SQL { sqlite3 "$D/db" 2>&1; }
+	sql_in=${SQL[1]} sql_out=${SQL[0]} sql_pid=$SQL_PID
+	echo "insert into t values(2); select count(*) from t;" >&"$sql_in"
+	read -r -t 10 got <&"$sql_out"
+	same "rows staged" "$got" 2
+	abort
+	echo "insert into t values(3);" >&"$sql_in"
+	read -r -t 10 got <&"$sql_out"
+	[[ $got == *readonly* ]] || fail "a connection of before: $got"
+	[ ! -e "$D/db-journal" ] || fail "it made a journal"
+	same "rows" "$(sqlite3 "$D/db" "insert into t values(4);
+		select sum(x) from t")" 5
+	echo ".quit" >&"$sql_in"
+	wait "$sql_pid" 2>/dev/null
+	same "rows when it ended" "$(sqlite3 "$D/db" 'select sum(x) from t')" 5
 	commit
 fi
 
