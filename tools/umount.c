@@ -5,13 +5,21 @@
 #include "fs/busy.h"
 #include "fs/holder.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { WAIT_MS = 60000, TICK_MS = 10, NAMED_MAX = 10 };
+enum {
+	WAIT_MS = 60000,
+	TICK_MS = 10,
+	COPIES_MS = 2000, /* then copies of the mount are looked for */
+	NAMED_MAX = 10
+};
 
 struct holders {
 	long daemon; /* has DIR open, and is not in the way */
@@ -44,8 +52,53 @@ static int unmount(const char *path, long daemon)
 	return 0;
 }
 
+/* --- copies of the mount, in other namespaces --- */
+
+/* The third word of a line of mountinfo is the device. */
+static bool has_mount(const char *pid, const char *dev)
+{
+	char path[300], *line = NULL, found[32];
+	size_t cap = 0;
+	bool has = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/mountinfo", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (!has && getline(&line, &cap, f) > 0)
+		has = sscanf(line, "%*s %*s %31s", found) == 1 &&
+		      !strcmp(found, dev);
+	free(line);
+	fclose(f);
+	return has;
+}
+
+/* Name processes that still have the mount: the daemon goes on for them. */
+static void name_copies(dev_t dev)
+{
+	DIR *proc = opendir("/proc");
+	unsigned int n = 0;
+	struct dirent *e;
+	char text[32];
+
+	snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
+	while (proc && (e = readdir(proc))) {
+		if (e->d_name[0] < '1' || e->d_name[0] > '9' ||
+		    !has_mount(e->d_name, text))
+			continue;
+		if (n++ < NAMED_MAX)
+			tool_fail(0,
+				  "process %s has a copy of the mount in a "
+				  "mount namespace of its own",
+				  e->d_name);
+	}
+	if (proc)
+		closedir(proc);
+}
+
 /* The daemon brings staged changes to safety before it lets go. */
-static int wait_for_daemon(const char *dir)
+static int wait_for_daemon(const char *dir, dev_t dev)
 {
 	const struct timespec tick = { .tv_nsec = TICK_MS * 1000000 };
 	struct holder_info info = { 0 };
@@ -66,6 +119,8 @@ static int wait_for_daemon(const char *dir)
 		err = holder_probe(fd, &info);
 		if (err)
 			break;
+		if (ms == COPIES_MS)
+			name_copies(dev);
 		nanosleep(&tick, NULL);
 	}
 	close(fd);
@@ -99,6 +154,7 @@ static char *source_dir(const struct place *p, long *daemon)
 int cmd_umount(int argc, char **argv)
 {
 	struct place p;
+	struct stat st = { 0 };
 	char *dir = NULL;
 	long daemon = 0;
 	int status;
@@ -117,9 +173,12 @@ int cmd_umount(int argc, char **argv)
 	if (!status && chdir("/"))
 		status = EXIT_FAILURE;
 	if (!status)
-		status = unmount(p.mount, daemon);
+		status = stat(p.mount, &st)
+				 ? tool_fail(EXIT_FAILURE, "%s: %s", p.mount,
+					     strerror(errno))
+				 : unmount(p.mount, daemon);
 	if (!status)
-		status = wait_for_daemon(dir);
+		status = wait_for_daemon(dir, st.st_dev);
 	if (!status)
 		printf("%s is unmounted; its plain files show the state of txn "
 		       "init, later commits are in the store\n",

@@ -62,3 +62,17 @@ wait_gone "$pid" || fail "the daemon survived kill -9"
 helper -o ro || fail "over a dead mount"
 has ro
 umount_it
+
+# --- a copy of the mount in another namespace keeps the daemon: it is named ---
+if unshare --mount true 2>/dev/null; then
+	mount_it
+	mkfifo "$work/end"
+	unshare --mount --propagation private sh -c "echo >'$work/ready'; read _ <'$work/end'" &
+	wait_for test -e "$work/ready" || fail "unshare"
+	txn umount "$D" >/dev/null 2>"$work/said" &
+	wait_for grep -q "has a copy of the mount" "$work/said" ||
+		fail "umount does not say who keeps the mount: $(cat "$work/said")"
+	echo >"$work/end"
+	wait %+ || fail "umount when the copy was gone"
+	wait
+fi
