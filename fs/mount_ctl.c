@@ -358,6 +358,30 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 		snprintf(r->reason, sizeof(r->reason), "%s", strerror(-err));
 }
 
+/* Any signal interrupts the caller's write, the end of a child too, and its
+ * wait goes on with the signal pending. Only those that ask it to end count. */
+static bool wants_to_end(long pid)
+{
+	static const int ends[] = { SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM };
+	uint64_t pending = 0;
+	char path[64], line[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%ld/status", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return true; /* gone */
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, "SigPnd:", 7) ||
+		    !strncmp(line, "ShdPnd:", 7))
+			pending |= strtoull(line + 7, NULL, 16);
+	fclose(f);
+	for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+		if (pending >> (ends[i] - 1) & 1)
+			return true;
+	return false;
+}
+
 static int run_command(struct mount *m, struct ctl_job *job,
 		       const struct ctl_command *c, FILE *reply)
 {
@@ -367,7 +391,7 @@ static int run_command(struct mount *m, struct ctl_job *job,
 
 	if (store_is_read_only(m->store) && c->verb < CTL_DIFF)
 		err = -EROFS;
-	else if (fuse_req_interrupted(job->req))
+	else if (fuse_req_interrupted(job->req) && wants_to_end(job->pid))
 		err = -EINTR;
 	else if (c->verb == CTL_GC)
 		err = fs_gc(m->fs, NULL); /* it waits for those who pin */
