@@ -10,8 +10,8 @@ packages=(
 	# building
 	gcc make pkg-config libfuse3-dev fuse3 libxxhash-dev libjansson-dev
 	# tests
-	libcmocka-dev jq perl-base attr acl sqlite3 git e2fsprogs util-linux procps
-	openssl
+	libcmocka-dev jq perl-base attr sqlite3 git e2fsprogs util-linux procps
+	openssl rsync acl tar inotify-tools
 )
 extra=(
 	# make CC=clang, fuzz, format, lint
