@@ -56,7 +56,9 @@ TOOL_SRC := $(sort $(wildcard tools/*.c))
 TESTLIB_SRC := $(sort $(wildcard tests/lib/*.c))
 TEST_SRC := $(sort $(wildcard tests/unit/test_*.c tests/model/test_*.c \
 	tests/crash/test_*.c))
-MOUNT_TESTS := $(sort $(wildcard tests/mount/test_*.sh))
+# PostgreSQL is a large package: for test-long alone.
+MOUNT_TESTS := $(filter-out tests/mount/test_postgres.sh,$(sort \
+	$(wildcard tests/mount/test_*.sh)))
 MOUNT_HELPERS := $(patsubst tests/%.c,$(B)/tests/%,$(sort \
 	$(wildcard tests/mount/*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
@@ -149,11 +151,14 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## longer random and kill tests; mounts under sanitizers (6 minutes)
+test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (10 minutes)
+	$(Q)tools/deps.sh --long
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
 	$(Q)ROUNDS=200 ENTRIES=1000000 $(MAKE) --no-print-directory test-mount \
 		T="switch kill stress posix"
+	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
+	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
 		T="stress switch handles history"
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \

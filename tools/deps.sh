@@ -3,8 +3,9 @@
 #
 # deps.sh [--check]: what building and testing needs, as Debian packages.
 # Installs what is missing when root and apt is there, otherwise names it.
-# --check only names it, --extra is about what only we need, --libfuse adds
-# what tools/libfuse.sh needs. Exit status 1: something is missing.
+# --check only names it, --extra is about what only we need (linting, fuzzing),
+# --long about what make test-long wants as well; --libfuse adds what
+# tools/libfuse.sh needs. Exit status 1: something is missing.
 set -u
 packages=(
 	# building
@@ -19,7 +20,9 @@ extra=(
 )
 libfuse=(meson ninja-build)
 [ "${1-}" != --libfuse ] || packages+=("${libfuse[@]}")
+long=(postgresql)
 [ "${1-}" != --extra ] || packages=("${extra[@]}")
+[ "${1-}" != --long ] || packages=("${long[@]}")
 
 missing=()
 for p in "${packages[@]}"; do
