@@ -210,7 +210,7 @@ lint: ## cppcheck, shellcheck, man pages (tools/deps.sh --extra)
 		--suppress=nullPointerOutOfMemory --suppress=normalCheckLevelMaxBranches \
 		txn fs tools tests
 	shellcheck -S warning $$(git ls-files '*.sh' tests/run-check \
-		tests/run-mount 'tests/suites/run-*' tests/run-powerloss tools/mount.fuse.txnfs .ci/run)
+		tests/run-mount 'tests/suites/run-*' tools/mount.fuse.txnfs .ci/run)
 
 .PHONY: tidy
 tidy: ## our own rules: layering, lengths, documents
