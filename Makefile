@@ -209,8 +209,9 @@ lint: ## cppcheck, shellcheck, man pages (tools/deps.sh --extra)
 		--enable=warning,portability --suppress=missingIncludeSystem \
 		--suppress=nullPointerOutOfMemory --suppress=normalCheckLevelMaxBranches \
 		txn fs tools tests
-	shellcheck -S warning $$(git ls-files '*.sh' tests/run-check \
-		tests/run-mount 'tests/suites/run-*' tools/mount.fuse.txnfs .ci/run)
+	shellcheck -x -P SCRIPTDIR -S warning -e SC2010,SC2046,SC2183 \
+		$$(git ls-files '*.sh' tests/run-check tests/run-mount \
+		'tests/suites/run-*' tools/mount.fuse.txnfs .ci/run)
 
 .PHONY: tidy
 tidy: ## our own rules: layering, lengths, documents

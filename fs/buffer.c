@@ -532,9 +532,10 @@ void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 {
 	struct fs_window *w = file_window(f, blk / WINDOW_BLOCKS);
 	unsigned int at = blk % WINDOW_BLOCKS;
-	uint64_t mask = UINT64_MAX >> (WINDOW_BLOCKS - n) << at;
+	uint64_t mask;
 
 	ASSERT(w && n && at + n <= WINDOW_BLOCKS);
+	mask = UINT64_MAX >> (WINDOW_BLOCKS - n) << at;
 	drop_blocks(f, w, mask);
 	memcpy(w->pos + at, pos, n * sizeof(*pos));
 	memcpy(w->sum + at, sum, n * sizeof(*sum));

@@ -136,11 +136,15 @@ static int read_fetch(struct read_op *r, uint32_t from, uint32_t to,
 	for (uint64_t m = r->in_log; m; m &= m - 1) {
 		uint32_t start = (uint32_t)__builtin_ctzll(m) * FS_BLOCK_BYTES;
 		bool whole = start >= from && start + FS_BLOCK_BYTES <= to;
-		uint8_t *at = start < from ? bounce : bounce + FS_BLOCK_BYTES;
+		uint8_t *at;
 
+		if (whole)
+			at = buf + (start - from);
+		else
+			at = start < from ? bounce : bounce + FS_BLOCK_BYTES;
 		ranges[n++] = (struct log_range){
 			.pos = r->m.pos[start / FS_BLOCK_BYTES],
-			.buf = whole ? buf + (start - from) : at,
+			.buf = at,
 			.len = FS_BLOCK_BYTES
 		};
 	}

@@ -168,6 +168,7 @@ static int go_to(struct mount *m, const char *name, struct switch_target *t,
 		return err;
 	t->root = &root;
 	err = switch_to(m, t, number);
+	t->root = NULL;
 	root_put(store_tree(m->store), &root);
 	return err;
 }

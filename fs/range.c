@@ -110,7 +110,7 @@ static int shifted_window(struct vtx *tx, struct range_op *r, uint64_t widx,
 			  struct item_window *out)
 {
 	uint64_t n = r->end - r->first, loaded = UINT64_MAX;
-	struct item_window m;
+	struct item_window m = { .mask = 0 };
 	int err;
 
 	out->mask = 0;

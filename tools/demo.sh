@@ -123,7 +123,7 @@ check "nothing is staged any more" [ -z "$(cat "$D/.txn/changes")" ]
 show txn -C "$D" log || fail log
 
 step "More work, not committed; then the daemon is killed with -9"
-echo half done >"$D/etc/half"
+echo "half done" >"$D/etc/half"
 sqlite3 "$D/app.db" "delete from accounts where id < 1000;"
 pid=$(sed -n 's/^  "pid": \([0-9]*\),$/\1/p' "$D/.txn/status")
 kill -9 "$pid" || fail "kill -9 $pid"

@@ -178,7 +178,7 @@ static int look(struct reader *r, const char *state, const char *path, bool cat)
 {
 	struct root root = ROOT_EMPTY;
 	struct fs_view *fv = NULL;
-	struct fs_attr attr;
+	struct fs_attr attr = { 0 };
 	int err;
 
 	err = fs_resolve(r->fs, state, &root);

@@ -166,10 +166,11 @@ static int read_message(struct vtx *tx, uint64_t obj, uint64_t off,
 	size_t done = 0;
 
 	while (done < i->message_bytes) {
-		struct key key = KEY(obj, CAT_KIND_NAMED, ++off);
+		struct key key = KEY(obj, CAT_KIND_NAMED, off + 1);
 		struct val val;
 		int err = vtx_get(tx, &key, &val);
 
+		off++;
 		if (err < 0)
 			return err;
 		if (err || !val.len || val.len > i->message_bytes - done)

@@ -211,9 +211,12 @@ static struct val iter_val(const struct iter *it)
 static int report(struct iter *a, struct iter *b, tree_diff_fn fn, void *arg)
 {
 	struct val va, vb;
-	struct key key = a ? a->at.low : b->at.low;
+	struct key key;
 	int err = 0;
 
+	ASSERT(a || b);
+	/* cppcheck-suppress nullPointerRedundantCheck */
+	key = a ? a->at.low : b->at.low;
 	if (a)
 		va = iter_val(a);
 	if (b)

@@ -51,7 +51,7 @@ static int open_on(struct fixture *f, struct simdev *sim, bool create)
 				  .bulk_segment_bytes = 512 << 10,
 				  .reserve_bytes = 512 << 10 };
 	struct fs_params fp = { .buffer_bytes = 1 << 20 };
-	struct store_error text;
+	struct store_error text = { "" };
 	int err;
 
 	err = create ? store_create(&p, &f->store, &text)

@@ -70,7 +70,7 @@ static void quiet(struct env *env, enum env_level level, const char *text)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct store_error err;
+	struct store_error err = { "" };
 	struct store_params p;
 
 	assert_non_null(f);
@@ -288,7 +288,7 @@ static struct store *reopen(struct fixture *f, struct simdev *sim,
 			    bool read_only)
 {
 	struct store_params p = params(f, sim);
-	struct store_error err;
+	struct store_error err = { "" };
 	struct store *s;
 	char why[256];
 

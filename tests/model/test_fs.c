@@ -307,7 +307,7 @@ static void open_all(struct fixture *f, bool create)
 				  .small_segment_bytes = 1 << 20,
 				  .bulk_segment_bytes = 1 << 20,
 				  .reserve_bytes = 1 << 20 };
-	struct store_error err;
+	struct store_error err = { "" };
 
 	if (create ? store_create(&p, &f->store, &err)
 		   : store_open(&p, &f->store, &err))

@@ -54,7 +54,7 @@ times() { # FILES: medians of commit and abort, in us
 	mount_it
 	same "listed" "$(ls -f "$D/many" | grep -c ^f)" "$n"
 	same "by find" "$(find "$D/many" -type f -size +0 | wc -l)" "$n"
-	: >"$work/c" : >"$work/a"
+	: >"$work/c"
 	: >"$work/a"
 	for i in $(seq 1 21); do
 		echo "$i" >"$D/many/f00007"

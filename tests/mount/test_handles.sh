@@ -202,7 +202,7 @@ if command -v sqlite3 >/dev/null; then
 	sqlite3 "$D/db" "insert into t values(9)" || fail "insert after abort"
 	same "integrity" "$(sqlite3 "$D/db" 'pragma integrity_check')" ok
 	same "rows" "$(sqlite3 "$D/db" 'select sum(x) from t')" 10
-	echo ".quit" >&"$sql_in" 2>/dev/null
+	{ echo ".quit" >&"$sql_in"; } 2>/dev/null
 	wait "$sql_pid" 2>/dev/null
 	same "rows when it ended" "$(sqlite3 "$D/db" 'select sum(x) from t')" 10
 	commit

@@ -7,7 +7,7 @@
 free_kib=$(df -Pk "$work" | awk 'NR == 2 {print $4}')
 [ "$free_kib" -gt $((3 << 20)) ] || skip "less than 3 GiB free in $work"
 
-store_kib() { du -sk "${1:-$D}/.txn" | cut -f1; }
+store_kib() { du -sk "$D/.txn" | cut -f1; }
 
 # --- 2,000 commits that rewrite random blocks, 10 of them kept ---
 mkdir -p "$D"

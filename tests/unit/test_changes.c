@@ -104,7 +104,7 @@ static int setup(void **state)
 				  .small_segment_bytes = 1 << 20,
 				  .bulk_segment_bytes = 1 << 20,
 				  .reserve_bytes = 1 << 20 };
-	struct store_error err;
+	struct store_error err = { "" };
 	uint64_t number;
 
 	*state = f;

@@ -60,7 +60,7 @@ static int setup(void **state)
 				  .bulk_segment_bytes = 512 << 10,
 				  .reserve_bytes = 512 << 10 };
 	struct change all = { .to = KEYS, .look_at = -1 };
-	struct store_error err;
+	struct store_error err = { "" };
 
 	assert_non_null(f);
 	*state = f;
