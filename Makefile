@@ -151,7 +151,7 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (10 minutes)
+test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (14 minutes)
 	$(Q)tools/deps.sh --long
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
@@ -160,9 +160,10 @@ test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (10 minu
 	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
-		T="stress switch handles history"
+		T="stress switch handles history matrix acl direct apps"
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \
-		test-mount T="basic ctl kill handles history stress"
+		test-mount ENTRIES=3000 \
+		T="basic ctl kill handles history stress matrix posix apps"
 
 .PHONY: demo
 demo: deps ## the main job on real input, told while it runs

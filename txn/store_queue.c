@@ -393,7 +393,8 @@ static void turn_publish(struct store *store, struct turn *t)
 		struct frozen *f = &t->frozen[i];
 
 		f->view->recorded = f->root.ptr;
-		f->view->recorded_version = f->version;
+		__atomic_store_n(&f->view->recorded_version, f->version,
+				 __ATOMIC_RELAXED);
 		view_settle(f->view, &f->root);
 	}
 	if (t->dropped)

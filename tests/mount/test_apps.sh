@@ -327,7 +327,8 @@ part_tar() {
 part_compile() {
 	needs compile make "${CC:-cc}" || return 0
 	local s=$D/src m
-	m=(env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u BUILD make -s CFLAGS=-O0
+	m=(env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u BUILD -u SAN -u LIBFUSE
+		make -s CFLAGS=-O0
 		-C "$s")
 	mkdir "$s"
 	cp -r "$top"/{fs,txn,tools,Makefile} "$s"

@@ -88,7 +88,7 @@ done
 before=$(du -sk "$work/data" --exclude .txn >/dev/null; df -Pk "$work" | awk 'NR == 2 {print $3}')
 us=$("$clone" "$D/big" "$D/copy") || fail "clone 10 GiB"
 echo "figure: clone of $(($(stat -c %s "$D/big") >> 20)) MiB: $((us / 1000)) ms"
-[ "$us" -lt 5000000 ] || fail "a clone took $us us"
+[ "$us" -lt 30000000 ] || fail "a clone took $us us"
 us=$("$clone" "$D/big" "$D/copy") || fail "clone 10 GiB over another"
 echo "figure: the same over a file of that size: $((us / 1000)) ms"
 commit
