@@ -312,9 +312,10 @@ static int reserve(struct fs_file *f, uint64_t len)
 	uint64_t space = 0, have;
 	int err;
 
-	err = fs_room(fs, min_u64(len, PENDING_MAX_BYTES), false);
+	/* As df told: what making room takes now is there for the file. */
+	err = log_host_space(fs->log, &space);
 	if (!err)
-		err = log_host_space(fs->log, &space);
+		err = fs_room(fs, min_u64(len, PENDING_MAX_BYTES), false);
 	if (!err)
 		err = fs_file_getattr(f, &attr);
 	if (err)
