@@ -4,9 +4,11 @@
 # others, and others who look.
 #
 # Where /dev/fuse is for root alone: in a mount namespace of its own, with a
-# device node in its place that is for all.
+# device node in its place that is for all (not in a chroot: its root is no mount
+# that could be made private).
 if [ -c /dev/fuse ] && [ "$(id -u)" = 0 ] && [ -z "${IN_NAMESPACE-}" ] &&
-	[ "$(stat -c %a /dev/fuse)" != 666 ]; then
+	[ "$(stat -c %a /dev/fuse)" != 666 ] &&
+	unshare --mount --propagation private true 2>/dev/null; then
 	IN_NAMESPACE=1 exec unshare --mount --propagation private bash "$0" "$@"
 fi
 . "$(dirname "$0")/lib.sh"
