@@ -13,7 +13,7 @@ mkdir "$work/host"
 if [ "$(stat -f -c %T "$work/host")" = ext2/ext3 ]; then
 	"$posix" "$work/host" tmpfile birth shift || fail "the host is not content"
 else
-	echo "figure: the host has no ext4: its own answers were not asked for"
+	echo "skipped: the host's own answers: it is not ext4"
 fi
 
 make_store
