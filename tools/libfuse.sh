@@ -32,7 +32,7 @@ for uri in $(apt-get indextargets --format '$(REPO_URI)' \
 	$helper download-file "${uri%/}/pool/main/f/fuse3/$archive" \
 		"$src/$archive" "SHA256:$sum" >"$src/log" 2>&1 && break
 done
-[ -f "$src/$archive" ] || {
+echo "$sum  $src/$archive" | sha256sum --quiet -c - >>"$src/log" 2>&1 || {
 	cat "$src/log" >&2
 	echo "libfuse: no mirror has $archive" >&2
 	exit 1
