@@ -279,7 +279,7 @@ void fs_thread_init(struct fs *fs)
 	pthread_condattr_destroy(&attr);
 }
 
-int fs_thread_start(struct fs *fs)
+int fs_start(struct fs *fs)
 {
 	int err = pthread_create(&fs->thread, NULL, background, fs);
 

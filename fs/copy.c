@@ -211,7 +211,8 @@ static int copy_some(struct fs *fs, struct copy *c)
 		c->dst_off += n;
 		c->len -= n;
 	}
-	return err ? err : fs_balance(fs);
+	return err ? err
+		   : fs_balance(__atomic_load_n(&c->dst->fv, __ATOMIC_ACQUIRE));
 }
 
 int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,

@@ -28,6 +28,7 @@ static const struct {
 	{ "undo", CTL_UNDO, NOTHING },
 	{ "gc", CTL_GC, NOTHING },
 	{ "set", CTL_SET, TWO_WORDS },
+	{ "sync", CTL_SYNC, NOTHING },
 	{ "diff", CTL_DIFF, TWO_WORDS },
 	{ "names", CTL_NAMES, NOTHING },
 	{ "verify", CTL_VERIFY, NOTHING },

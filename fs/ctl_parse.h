@@ -22,6 +22,7 @@ enum ctl_verb {
 	CTL_UNDO,
 	CTL_GC,
 	CTL_SET,
+	CTL_SYNC,
 	/* Questions, for the tool: the answer is lines of text. */
 	CTL_DIFF,
 	CTL_NAMES,

@@ -264,9 +264,10 @@ int fv_enter_all(struct fs_view *fv, bool wait_bulk)
 
 /* --- bounds --- */
 
-static int enter_oldest(struct fs *fs)
+static int enter_oldest(struct fs_view *of)
 {
-	struct fs_file *f = fv_oldest_dirty(fs->working);
+	struct fs_file *f = fv_oldest_dirty(of);
+	struct fs *fs = of->fs;
 	struct fs_view *fv;
 	uint64_t flushed;
 	int err;
@@ -295,14 +296,15 @@ static bool is_over(struct fs *fs)
 		       PENDING_MAX_BYTES;
 }
 
-int fs_balance(struct fs *fs)
+int fs_balance(struct fs_view *fv)
 {
+	struct fs *fs = fv->fs;
 	int err = 0;
 
 	if (log_unwritten_bytes(fs->log, LOG_BULK) >= WRITE_OUT_BYTES)
 		err = log_write_out(fs->log, LOG_BULK);
-	while (!err && is_over(fs) && fs->working->dirty_first)
-		err = enter_oldest(fs);
+	while (!err && is_over(fs) && fv->dirty_first)
+		err = enter_oldest(fv);
 	if (__atomic_load_n(&fs->since_checkpoint, __ATOMIC_RELAXED) >=
 	    CHECKPOINT_BYTES)
 		fs_thread_kick(fs);

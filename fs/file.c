@@ -561,9 +561,9 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 		err = file_change(&c);
 	file_write_unlock(f);
 	change_release(&c);
+	/* A failure stops the log, and is met by whoever makes this durable. */
 	if (!err)
-		(void)fs_balance(fs); /* a failure stops the log, and is met
-				       * by whoever makes this durable */
+		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));
 	return err;
 }
 

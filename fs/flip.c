@@ -236,6 +236,25 @@ void fs_flip_is_head(struct fs *fs)
 	__atomic_store_n(&fs->new_bytes, 0, __ATOMIC_SEQ_CST);
 }
 
+int fs_flip_anyhow(struct fs *fs, const struct root *to, struct root *old_out)
+{
+	struct root now = ROOT_EMPTY;
+	struct fs_delta *delta = NULL;
+	uint64_t version = fs_version(fs);
+	int err;
+
+	err = fs_freeze(fs, &now);
+	if (!err)
+		err = fs_delta_new(fs, &now, to, &delta);
+	if (!err)
+		err = fs_flip(fs, to, delta, version, true, NULL, NULL,
+			      old_out);
+	track_stop(fs);
+	fs_delta_free(delta);
+	root_put(store_tree(fs->store), &now);
+	return err;
+}
+
 struct abort_arg {
 	struct fs *fs;
 	const struct root *head;
@@ -244,21 +263,8 @@ struct abort_arg {
 static int abort_flip(void *arg, struct root *old_out)
 {
 	struct abort_arg *a = arg;
-	struct root now = ROOT_EMPTY;
-	struct fs_delta *delta = NULL;
-	uint64_t version = fs_version(a->fs);
-	int err;
 
-	err = fs_freeze(a->fs, &now);
-	if (!err)
-		err = fs_delta_new(a->fs, &now, a->head, &delta);
-	if (!err)
-		err = fs_flip(a->fs, a->head, delta, version, true, NULL, NULL,
-			      old_out);
-	track_stop(a->fs);
-	fs_delta_free(delta);
-	root_put(store_tree(a->fs->store), &now);
-	return err;
+	return fs_flip_anyhow(a->fs, a->head, old_out);
 }
 
 int fs_abort(struct fs *fs)

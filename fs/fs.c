@@ -357,6 +357,13 @@ static int make_root(struct vtx *tx, void *arg)
 	return tx_put_attr(tx, op, FS_ROOT_INO, &a);
 }
 
+int fv_make_root(struct fs_view *fv)
+{
+	struct fs_op op = { .fn = make_root, .ino = FS_ROOT_INO };
+
+	return fv_update(fv, 0, &op);
+}
+
 static bool working_is_head(struct fs *fs)
 {
 	struct root head, working;
@@ -400,7 +407,6 @@ static void fs_init(struct fs *fs, struct store *store,
 int fs_open(struct store *store, const struct fs_params *params,
 	    struct fs **fs_out)
 {
-	struct fs_op op = { .fn = make_root, .ino = FS_ROOT_INO };
 	struct commit_info *info = NULL;
 	struct root head = ROOT_EMPTY;
 	struct fs *fs;
@@ -421,11 +427,9 @@ int fs_open(struct store *store, const struct fs_params *params,
 		fs->same_clock = fs->clock;
 	if (!store_is_read_only(store)) {
 		if (!info->number)
-			err = fv_update(fs->working, 0, &op);
+			err = fv_make_root(fs->working);
 		if (!err)
 			err = orphans_remove(fs);
-		if (!err && params && params->background)
-			err = fs_thread_start(fs);
 	}
 out:
 	root_put(store_tree(fs->store), &head);

@@ -76,9 +76,6 @@ struct fs_cred {
 struct fs_params {
 	uint64_t
 		buffer_bytes; /* bound of all file buffers; 0: default 64 MiB */
-	/* Start the thread that checkpoints staged work every 5 s or 64 MiB,
-	 * and writes a closing record when idle. Tests leave it off. */
-	bool background;
 	/*
 	 * An object of the working view is gone, with these last attributes
 	 * (nlink 0), although it may still be known somewhere. Called under the
@@ -101,6 +98,9 @@ int fs_check_item(void *arg, struct log *log, uint64_t small_limit,
  */
 int fs_open(struct store *store, const struct fs_params *params,
 	    struct fs **fs_out);
+/* Start the threads that checkpoint staged work every 5 s or 64 MiB and give
+ * space back. Until then no record is made but by those who ask for one. */
+int fs_start(struct fs *fs);
 /*
  * Enter what is buffered and release. Files must be put before. The result is
  * that of entering; store_close() makes it durable.

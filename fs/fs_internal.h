@@ -106,6 +106,7 @@ struct fs {
 	 * file's write_lock. */
 	pthread_rwlock_t copy_lock;
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
+	uint64_t shown_at; /* atomic: the same for the plain files in step */
 	uint64_t live_bytes; /* atomic: that it found */
 	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
 
@@ -192,6 +193,9 @@ struct fs_op {
 int fv_new_private(struct fs *fs, const struct root *root,
 		   struct fs_view **out);
 
+/* The root directory, where a state has none yet. */
+int fv_make_root(struct fs_view *fv);
+
 int fv_read(struct fs_view *fv, struct fs_op *op);
 int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op);
 /* For those who call view_update_freeze and view_flip themselves. */
@@ -217,7 +221,6 @@ int orphan_remove(struct fs_file *f);
 /* --- commit.c --- */
 
 void fs_thread_init(struct fs *fs);
-int fs_thread_start(struct fs *fs);
 void fs_thread_stop(struct fs *fs);
 void fs_thread_kick(struct fs *fs);
 
@@ -225,6 +228,8 @@ void fs_thread_kick(struct fs *fs);
 
 /* Enough was dropped and written for a sweep to be worth it. */
 bool fs_wants_sweep(struct fs *fs);
+/* The plain files show another state: the one before is not kept by that. */
+void fs_shown_moved(struct fs *fs);
 /* In the background; tells what went wrong. */
 int fs_sweep(struct fs *fs);
 
@@ -330,6 +335,20 @@ typedef int (*fv_name_fn)(void *arg, uint64_t dir, const char *name,
 			  size_t len);
 int fv_each_name(struct fs_view *fv, uint64_t ino, fv_name_fn fn, void *arg);
 
+/* --- graft.c --- */
+
+/* As fs_graft(), into a view that can be changed. */
+int fv_graft(struct fs_view *to, struct fs_view *from, const char *path);
+/* A name with all below it. */
+int fv_remove_tree(struct fs_view *fv, uint64_t dir, const char *name,
+		   size_t len, uint32_t mode, uint64_t ino);
+
+/* --- flip.c --- */
+
+/* In a switch_req's flip: the working view goes to a state that nobody
+ * compared with it; before there is a mount. */
+int fs_flip_anyhow(struct fs *fs, const struct root *to, struct root *old_out);
+
 /* --- extent.c: what the tree knows of contents; under a view's lock --- */
 
 int fmap_load(struct vtx *tx, uint64_t ino, uint64_t widx,
@@ -425,8 +444,8 @@ void fv_entered_all(struct fs_view *fv);
 /* The same file by file. wait_bulk: data of the bulk head is durable before
  * it is entered. */
 int fv_enter_all(struct fs_view *fv, bool wait_bulk);
-/* Keep within the bounds, after writing; no locks held. */
-int fs_balance(struct fs *fs);
+/* Keep within the bounds, after writing to files of a view; no locks held. */
+int fs_balance(struct fs_view *fv);
 /* Room for writing so much; may wait for the device. */
 int fs_room(struct fs *fs, uint64_t bytes, bool privileged);
 

@@ -280,9 +280,6 @@ static int graft_object(struct graft *g, uint64_t from_ino, uint64_t dir,
 
 /* --- making room --- */
 
-static int remove_tree(struct fs_view *fv, uint64_t dir, const char *name,
-		       size_t len, uint32_t mode, uint64_t ino);
-
 struct removing {
 	struct fs_view *fv;
 	uint64_t dir;
@@ -292,12 +289,12 @@ static int remove_child(void *arg, const struct fs_dirent *ent)
 {
 	struct removing *r = arg;
 
-	return remove_tree(r->fv, r->dir, ent->name, ent->len, ent->type,
-			   ent->ino);
+	return fv_remove_tree(r->fv, r->dir, ent->name, ent->len, ent->type,
+			      ent->ino);
 }
 
-static int remove_tree(struct fs_view *fv, uint64_t dir, const char *name,
-		       size_t len, uint32_t mode, uint64_t ino)
+int fv_remove_tree(struct fs_view *fv, uint64_t dir, const char *name,
+		   size_t len, uint32_t mode, uint64_t ino)
 {
 	struct removing r = { fv, ino };
 	int err;
@@ -363,29 +360,37 @@ static int graft_path(struct graft *g, const char *path)
 		return err;
 	err = fs_lookup(g->to, to_dir, path, len, &to);
 	if (!err)
-		err = remove_tree(g->to, to_dir, path, len, to.mode, to.ino);
+		err = fv_remove_tree(g->to, to_dir, path, len, to.mode, to.ino);
 	else if (err == -ENOENT)
 		err = 0;
 	return err ? err : graft_object(g, from.ino, to_dir, path, len, &ino);
 }
 
+int fv_graft(struct fs_view *to, struct fs_view *from, const char *path)
+{
+	struct graft g = { .fs = to->fs, .from = from, .to = to };
+	int err = graft_path(&g, path);
+
+	free(g.map);
+	return err;
+}
+
 int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 	     const char *path, struct root *to_out)
 {
-	struct graft g = { .fs = fs };
+	struct fs_view *fv = NULL, *to = NULL;
 	int err;
 
 	pthread_rwlock_rdlock(&fs->copy_lock);
-	err = fs_view_new(fs, from, &g.from);
+	err = fs_view_new(fs, from, &fv);
 	if (!err)
-		err = fv_new_private(fs, now, &g.to);
+		err = fv_new_private(fs, now, &to);
 	if (!err)
-		err = graft_path(&g, path);
+		err = fv_graft(to, fv, path);
 	if (!err)
-		view_freeze(g.to->view, to_out);
-	fs_view_put(g.from);
-	fs_view_put(g.to);
-	free(g.map);
+		view_freeze(to->view, to_out);
+	fs_view_put(fv);
+	fs_view_put(to);
 	pthread_rwlock_unlock(&fs->copy_lock);
 	return err;
 }

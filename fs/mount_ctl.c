@@ -259,7 +259,8 @@ static int do_set(struct mount *m, const struct ctl_command *c)
 		bool is_switch; /* on, off */
 	} keys[] = { { "keep.last", STORE_KEEP_LAST, false },
 		     { "keep.discarded", STORE_KEEP_DISCARDED, false },
-		     { "push-maps", STORE_PUSH_MAPS, true } };
+		     { "push-maps", STORE_PUSH_MAPS, true },
+		     { "plain", STORE_PLAIN, true } };
 	struct catalog_change change = { .op = CATALOG_SET };
 	int err = 0;
 
@@ -398,16 +399,23 @@ static int run_command(struct mount *m, struct ctl_job *job,
 		err = fs_gc(m->fs, NULL); /* it waits for those who pin */
 	else if (c->verb == CTL_VERIFY)
 		err = ask_verify(m, reply); /* pins by itself, for a moment */
+	else if (c->verb == CTL_SYNC)
+		err = plain_sync_now(m, reply, &r.nothing, r.reason,
+				     sizeof(r.reason));
 	else {
 		unsigned int pin = store_pin(m->store);
 
 		err = do_command(m, job->uid, c, &r, reply);
 		store_unpin(m->store, pin);
 	}
+	if (!err && (c->verb == CTL_COMMIT || c->verb == CTL_ROLLBACK ||
+		     c->verb == CTL_SET))
+		plain_kick(m);
 	if (!err && !r.number)
 		r.number = head_number(m);
 	if (err) {
-		explain(m, err, &r);
+		if (!r.reason[0])
+			explain(m, err, &r);
 		mount_note_error(m, job->pid, ctl_verb_name(c->verb), err,
 				 r.reason);
 	} else {
@@ -480,38 +488,44 @@ static void run_job(struct mount *m, struct ctl_job *job)
 
 /* --- the threads --- */
 
-/* A verification may take hours: others' commands do not wait for it. */
-static void *verify_main(void *arg)
+/* These may take hours: others' commands do not wait for them. */
+static bool is_long(const struct ctl_job *job)
+{
+	return (job->len >= 6 && !memcmp(job->text, "verify", 6)) ||
+	       (job->len >= 4 && !memcmp(job->text, "sync", 4));
+}
+
+static void *long_main(void *arg)
 {
 	struct ctl_job *job = arg;
 	struct mount *m = fuse_req_userdata(job->req);
 
 	run_job(m, job);
 	pthread_mutex_lock(&m->ctl_lock);
-	m->nverifying--;
+	m->nlong--;
 	pthread_cond_broadcast(&m->ctl_cond);
 	pthread_mutex_unlock(&m->ctl_lock);
 	return NULL;
 }
 
 /* Under ctl_lock. False: it runs like any other command. */
-static bool start_verify(struct mount *m, struct ctl_job *job)
+static bool start_long(struct mount *m, struct ctl_job *job)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
 	pthread_t t;
 	int err;
 
-	if (job->len < 6 || memcmp(job->text, "verify", 6) != 0)
+	if (!is_long(job))
 		return false;
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	m->nverifying++;
-	err = pthread_create(&t, &attr, verify_main, job);
+	m->nlong++;
+	err = pthread_create(&t, &attr, long_main, job);
 	if (err)
-		m->nverifying--;
+		m->nlong--;
 	pthread_attr_destroy(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return !err;
@@ -535,7 +549,7 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 				 .len = len };
 	memcpy(job->text, buf, len);
 	pthread_mutex_lock(&m->ctl_lock);
-	if (!start_verify(m, job)) {
+	if (!start_long(m, job)) {
 		*m->jobs_end = job;
 		m->jobs_end = &job->next;
 	}
@@ -604,7 +618,7 @@ void ctl_stop(struct mount *m)
 	pthread_mutex_lock(&m->ctl_lock);
 	__atomic_store_n(&m->ctl_stop, true, __ATOMIC_RELAXED);
 	pthread_cond_broadcast(&m->ctl_cond);
-	while (m->nverifying)
+	while (m->nlong)
 		pthread_cond_wait(&m->ctl_cond, &m->ctl_lock);
 	pthread_mutex_unlock(&m->ctl_lock);
 	pthread_join(m->ctl_thread, NULL);

@@ -11,6 +11,7 @@
  *	mount_ctl.c	commands, in a thread of their own
  *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
+ *	mount_plain.c	DIR's own files: edits come in, commits go out
  */
 #ifndef FS_MOUNT_INTERNAL_H
 #define FS_MOUNT_INTERNAL_H
@@ -18,6 +19,7 @@
 #define FUSE_USE_VERSION 312
 
 #include <fuse_lowlevel.h>
+#include <jansson.h>
 #include <pthread.h>
 #include <sys/stat.h>
 
@@ -99,7 +101,8 @@ struct knode {
 
 struct mount_options {
 	/* int: what fuse_opt_parse() writes */
-	int staged_discard, ctldir_visible, force;
+	int staged_discard, ctldir_visible, force, checksum;
+	char *offline; /* stage, refuse, ignore */
 	bool read_only;
 	bool has_ctl_owner;
 	uid_t ctl_uid;
@@ -158,8 +161,10 @@ struct mount {
 	bool ctl_stop;
 	pthread_t ctl_thread;
 	bool has_ctl_thread;
-	unsigned int nverifying; /* threads that run a verify; ctl_lock too */
+	unsigned int nlong; /* commands with a thread of their own; ctl_lock */
 	uint64_t verify_bytes, verify_total; /* atomic; total 0: none runs */
+
+	struct plain_job *plain; /* NULL: DIR's own files are left alone */
 
 	pthread_mutex_t errors_lock; /* guards the next four */
 	struct mount_error errors[MOUNT_ERRORS_MAX];
@@ -309,6 +314,37 @@ void mount_note_error(struct mount *m, long pid, const char *command, int err,
 int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f);
 int ask_names(struct mount *m, FILE *f);
 int ask_verify(struct mount *m, FILE *f);
+
+/* --- mount_plain.c --- */
+
+/* Before the mount answers: what was left half done is finished, edits become
+ * staged changes as m->opt.offline says. 0, or an exit status (told). */
+int plain_prepare(struct mount *m);
+/* The thread that lets the files follow. */
+int plain_start(struct mount *m);
+/* Let them follow to the last commit and end; nobody uses the mount. */
+void plain_stop(struct mount *m);
+/* There is a new commit, or a new setting. */
+void plain_kick(struct mount *m);
+/* The command sync: one line for each thing worth telling, and how it went. */
+int plain_sync_now(struct mount *m, FILE *reply, bool *nothing, char *reason,
+		   size_t reason_size);
+/* For status; a new reference. */
+json_t *plain_status(struct mount *m);
+
+/* --- mount_main.c --- */
+
+enum {
+	EXIT_USAGE = 2,
+	EXIT_REFUSED = 3,
+	EXIT_DAMAGE = 4,
+	NAMED_MAX = 10 /* of paths or processes in a message */
+};
+
+/* To stderr; returns status. */
+int complain(int status, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+int status_of(int err);
 
 /* --- mount_switch.c --- */
 

@@ -9,7 +9,6 @@
 #include "fs/mount_internal.h"
 
 #include "fs/busy.h"
-#include "fs/plain.h"
 #include "fs/version.h"
 
 #include <fcntl.h>
@@ -24,13 +23,9 @@
 #include <unistd.h>
 
 enum {
-	EXIT_USAGE = 2,
-	EXIT_REFUSED = 3,
-	EXIT_DAMAGE = 4,
 	OLD_DAEMON_WAIT_MS = 10000,
 	MAX_THREADS = 256,
 	IDLE_THREADS = 8,
-	NAMED_MAX = 10, /* of paths or processes in a message */
 	FUSE_MAGIC = 0x65735546
 };
 
@@ -52,6 +47,11 @@ static const char help_text[] =
 	"  ctldir=visible      show .txn in listings\n"
 	"  ctl=UID:GID:MODE    owner and mode (octal) of .txn/ctl\n"
 	"  force               mount although DIR is in use by processes\n"
+	"  offline=WHAT        edits of DIR's own files while unmounted: stage "
+	"(the\n"
+	"                      default), refuse, ignore\n"
+	"  checksum            look for such edits in every byte, not by "
+	"times\n"
 	"  and those of FUSE\n"
 	"\n"
 	"exit status: 0 mounted, 1 failed, 2 usage, 3 refused, 4 damage\n";
@@ -74,8 +74,7 @@ static void log_to_syslog(struct env *env, enum env_level level,
 	syslog(levels[level], "%s", msg);
 }
 
-__attribute__((format(printf, 2, 3))) static int complain(int status,
-							  const char *fmt, ...)
+int complain(int status, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -87,7 +86,7 @@ __attribute__((format(printf, 2, 3))) static int complain(int status,
 	return status;
 }
 
-static int status_of(int err)
+int status_of(int err)
 {
 	switch (err) {
 	case -EFSCORRUPTED:
@@ -124,6 +123,8 @@ static const struct fuse_opt option_spec[] = {
 	{ "ctldir=visible", offsetof(struct arguments, opt.ctldir_visible), 1 },
 	{ "force", offsetof(struct arguments, opt.force), 1 },
 	{ "ctl=%s", offsetof(struct arguments, ctl), 0 },
+	{ "offline=%s", offsetof(struct arguments, opt.offline), 0 },
+	{ "checksum", offsetof(struct arguments, opt.checksum), 1 },
 	FUSE_OPT_KEY("ro", FUSE_OPT_KEY_KEEP),
 	FUSE_OPT_END
 };
@@ -360,46 +361,9 @@ static int check_busy(struct mount *m)
 	return 0;
 }
 
-static int name_difference(void *arg, enum plain_difference what,
-			   const char *path)
-{
-	static const char *const texts[] = { "was changed", "was added",
-					     "was removed" };
-	unsigned int *n = arg;
-	char shown[512];
-
-	(void)fs_quote_path(path, shown, sizeof(shown));
-	if ((*n)++ < NAMED_MAX)
-		complain(0, "%s %s", shown, texts[what]);
-	return 0;
-}
-
-static int check_plain(struct mount *m)
-{
-	unsigned int n = 0;
-	int err = 0;
-
-	if (!is_only_looked_at(m))
-		err = plain_compare(m->fs, m->dirfd, name_difference, &n);
-	if (err)
-		return complain(status_of(err),
-				"comparing %s with its store: %s", m->dir,
-				strerror(-err));
-	if (n)
-		return complain(
-			EXIT_REFUSED,
-			"%u plain file(s) of %s are not as txn init saw "
-			"them: edits made while it was not mounted would "
-			"be hidden; move them away, or undo them",
-			n, m->dir);
-	return 0;
-}
-
 static int open_store(struct mount *m, int storefd)
 {
-	struct fs_params fp = { .background = !m->opt.read_only,
-				.gone = knode_gone,
-				.gone_arg = m };
+	struct fs_params fp = { .gone = knode_gone, .gone_arg = m };
 	struct store_params sp = { .env = &m->env,
 				   .read_only = m->opt.read_only,
 				   .check_item = fs_check_item };
@@ -547,7 +511,9 @@ static int mount_open(struct mount *m, struct arguments *a)
 	if (!status)
 		status = open_store(m, storefd);
 	if (!status)
-		status = check_plain(m);
+		status = plain_prepare(m);
+	if (!status && !m->opt.read_only && fs_start(m->fs))
+		status = complain(EXIT_FAILURE, "cannot start threads");
 	if (!status) {
 		virtual_init(m);
 		status = knodes_init(m) ? EXIT_FAILURE : 0;
@@ -570,6 +536,7 @@ static int mount_close(struct mount *m)
 		fuse_remove_signal_handlers(m->se);
 	}
 	ctl_stop(m);
+	plain_stop(m);
 	if (m->buckets) {
 		handles_release(m);
 		knodes_release(m);
@@ -638,7 +605,7 @@ static int run(struct arguments *a, int tell)
 		openlog("txnfs", LOG_PID, LOG_DAEMON);
 		m->env.log = log_to_syslog;
 	}
-	if (!status && ctl_start(m, tell))
+	if (!status && (plain_start(m) || ctl_start(m, tell)))
 		status = EXIT_FAILURE;
 	served = !status;
 	if (served && serve(m) < 0)

@@ -298,7 +298,7 @@ static int make_status(struct mount *m, char **out)
 	snprintf(last, sizeof(last), "%s", m->last_result);
 	forced = m->switch_not_atomic;
 	pthread_mutex_unlock(&m->errors_lock);
-	j = json_pack("{s:i s:s s:o s:o s:i s:s s:s s:o s:o s:s s:s s:s "
+	j = json_pack("{s:i s:s s:o s:o s:i s:s s:s s:o s:o s:s s:o s:s "
 		      "s:s s:{s:b s:b s:b s:b} s:o}",
 		      "format", STATUS_FORMAT, "uuid", store_uuid(m->store),
 		      "dir", json_path(m->dir), "mountpoint",
@@ -307,7 +307,7 @@ static int make_status(struct mount *m, char **out)
 		      store_is_read_only(m->store) ? "read-only" : "read-write",
 		      "head", status_head(m), "staged", status_staged(m),
 		      "health", failed ? (reason ? reason : "stopped") : "ok",
-		      "plain", "shows the state of init", "switch",
+		      "plain", plain_status(m), "switch",
 		      forced ? "not atomic" : "atomic", "libfuse",
 		      fuse_pkgversion(), "kernel", "acl", (int)m->has_acl,
 		      "readdirplus", (int)m->has_readdirplus, "o_tmpfile",

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * plain.h - what DIR's own files looked like to stat when they were last in
- * step with a commit, and whether they still do. Kept in the tree that
- * store_plain() gives; bytes: txn/FORMAT.md 7.
+ * plain.h - DIR's own files, beneath the mount: they follow commits, and edits
+ * made to them while unmounted become staged changes. fs/DESIGN.md 6.
+ *
+ * The store's tree store_plain() notes what stat showed of each object when it
+ * was last in step, and which state that was (the state *shown*). While the
+ * files are being made another state, that is the *target*.
+ *
+ * One thread at a time uses these functions on a store; others may use the fs
+ * meanwhile.
  */
 #ifndef FS_PLAIN_H
 #define FS_PLAIN_H
@@ -11,44 +17,96 @@
 
 #include <sys/stat.h>
 
-/* The hash of a file's contents, block by block; holes need not be fed. */
-struct plain_hash;
-struct plain_hash *plain_hash_new(void);
-void plain_hash_free(struct plain_hash *h); /* NULL is fine */
-void plain_hash_reset(struct plain_hash *h);
-/* off is a multiple of 4096; len too, but at the end of the file. */
-void plain_hash_feed(struct plain_hash *h, uint64_t off, const uint8_t *buf,
-		     size_t len);
-uint64_t plain_hash_get(const struct plain_hash *h);
-
-/* Note that a plain object looks like st, with contents of that hash (of
- * symlinks: plain_hash_target). Durable with the next commit or checkpoint. */
-int plain_record(struct fs *fs, uint64_t ino, const struct stat *st,
-		 uint64_t hash);
-uint64_t plain_hash_target(const char *target, size_t len);
-/* And that a directory has this name. */
-int plain_record_name(struct fs *fs, uint64_t dir, const char *name, size_t len,
-		      uint64_t ino, uint32_t type);
-
-enum plain_difference { PLAIN_CHANGED, PLAIN_ADDED, PLAIN_REMOVED };
-
-/* path: relative to DIR, NUL-terminated. Other than 0 ends the comparison. */
-typedef int (*plain_fn)(void *arg, enum plain_difference what,
-			const char *path);
-
-/*
- * Call fn for everything in the directory dirfd (the store's own folder and
- * other mounts left out) that is not as it was recorded. Where only the host's
- * inode number, the count of links or ctime differ (a copy of the whole
- * directory, an extra hard link), the contents decide. 0, fn's result, -errno.
- */
-int plain_compare(struct fs *fs, int dirfd, plain_fn fn, void *arg);
+/* What is being made lies here for the time of plain_sync() when the store
+ * lies elsewhere, else in .txn/sync. */
+#define PLAIN_TMP_NAME ".txn.sync"
 
 /* Names in DIR that are the store's own. */
 bool plain_is_own(const char *name);
 
-/* Open an object of a directory without following symlinks or crossing into
+/* Open an object below a directory without following symlinks or crossing into
  * another mount (-EXDEV). */
-int plain_open(int dirfd, const char *name, int flags);
+int plain_open(int dirfd, const char *path, int flags);
+
+/* Remove a directory's entry with all below it; -ENOENT is fine. */
+int plain_remove_tree(int dirfd, const char *name);
+
+/* --- looking --- */
+
+enum plain_difference { PLAIN_CHANGED, PLAIN_ADDED, PLAIN_REMOVED };
+
+struct plain_compare_params {
+	bool checksum; /* read every file, whatever stat says */
+	/* path: relative to DIR ("": DIR itself). Not called for what
+	 * is in an added or removed directory. Other than 0 ends it. */
+	int (*fn)(void *arg, enum plain_difference what, const char *path);
+	/* Now and then; other than 0 ends it. May be NULL. */
+	int (*progress)(void *arg, uint64_t objects);
+	void *arg;
+};
+
+/*
+ * Call fn for everything in the directory dirfd (the store's own folder and
+ * other mounts left out) that is not as it was noted. 0, fn's result,
+ * -ECANCELED, -errno.
+ */
+int plain_compare(struct fs *fs, int dirfd,
+		  const struct plain_compare_params *params);
+
+/* --- in: edits become staged changes --- */
+
+struct plain_in_params {
+	bool checksum;
+	/* One edit was found, and staged (beside NULL); or the path has
+	 * staged changes of its own, and it is staged under the name beside
+	 * ("": what was removed stays). */
+	void (*edit)(void *arg, enum plain_difference what, const char *path,
+		     const char *beside);
+	int (*progress)(void *arg, uint64_t objects);
+	void *arg;
+};
+
+struct plain_in_result {
+	uint64_t edits, beside;
+};
+
+/*
+ * Make what was edited in DIR since the files were last in step part of the
+ * working view, staged, durable on return, all or nothing. Before the fs has
+ * other users, and before fs_start(). A target must not be pending.
+ */
+int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
+	     struct plain_in_result *out, struct store_error *err_out);
+
+/* --- out: the files follow --- */
+
+struct plain_out_params {
+	int dirfd; /* DIR's own, beneath a mount over it */
+	int storefd; /* the store's folder */
+	/* Something is not as the state says, or was kept: what, and why. */
+	void (*note)(void *arg, const char *path, const char *why);
+	void *arg;
+};
+
+struct plain_out_result {
+	uint64_t number; /* commit that the files show; 0: none */
+	uint64_t changed; /* names and objects that were made or removed */
+	uint64_t kept; /* edits found in the way, now NAME@offline-N */
+	uint64_t unlike; /* what the caller may not do */
+};
+
+/*
+ * Make DIR show the last commit (or, with the setting `plain` off, nothing).
+ * 0: it does, durably; 1: it did already. Else the next call goes on where this
+ * one ended, whatever the reason (a crash included): -ENOSPC, -EIO, ... An edit
+ * that is in the way is kept beside under the name NAME@offline-N.
+ */
+int plain_sync(struct fs *fs, const struct plain_out_params *params,
+	       struct plain_out_result *out, struct store_error *err_out);
+
+/* Is there something for plain_sync() to do? number_out: the commit that the
+ * files show (0: none); half: they are between two. */
+int plain_is_behind(struct fs *fs, bool *behind_out, uint64_t *number_out,
+		    bool *half_out);
 
 #endif

@@ -87,6 +87,18 @@ bool fs_wants_sweep(struct fs *fs)
 			      : max_u64(SWEEP_BYTES, live / SWEEP_PART));
 }
 
+void fs_shown_moved(struct fs *fs)
+{
+	uint64_t was = __atomic_exchange_n(&fs->shown_at, appended(fs),
+					   __ATOMIC_RELAXED);
+
+	/* What was replaced since the files were in step was kept by the state
+	 * that they showed, from sweeps too. */
+	if (was < __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED))
+		__atomic_store_n(&fs->swept_at, was, __ATOMIC_RELAXED);
+	store_note_dropped(fs->store);
+}
+
 int fs_sweep(struct fs *fs)
 {
 	int err = sweep(fs, false, NULL);

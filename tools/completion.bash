@@ -22,7 +22,7 @@ _txn() {
 	case $cmd in
 	'') words="init mount umount status diff commit abort log snapshot
 			snapshots tag delete restore rollback undo ls cat verify
-			export gc set -C --help --version" ;;
+			export gc set sync eject -C --help --version" ;;
 	init) words='--force --quiet --help' ;;
 	mount) words='-o --force --help' ;;
 	status | diff | snapshots) words='--json --help' ;;
@@ -30,7 +30,8 @@ _txn() {
 	restore) words="--commit --force --skip-damaged --help $(_txn_states)" ;;
 	rollback) words="--force --help $(_txn_states)" ;;
 	delete | ls | cat | export) words=$(_txn_states) ;;
-	set) words='keep.last keep.discarded push-maps' ;;
+	set) words='keep.last keep.discarded push-maps plain' ;;
+	eject) words='--yes --help' ;;
 	snapshot) words='-m --help' ;;
 	commit) words='-m --help' ;;
 	log) words='-n --json --help' ;;
@@ -38,7 +39,7 @@ _txn() {
 	esac
 	COMPREPLY=()
 	case $cmd in
-	init | mount | umount)
+	init | mount | umount | sync | eject)
 		[[ $cur == -* ]] || mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
 	esac

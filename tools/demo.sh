@@ -178,5 +178,5 @@ show txn -C "$D" snapshots || fail snapshots
 
 step "Unmount"
 show txn umount "$D" || fail "txn umount"
-check "the plain files are as they were at init" [ "$(state "$D")" = "$before" ]
+check "the plain files are the last commit" [ "$(state "$D")" = "$after" ]
 printf '\n%sdone: every step was checked%s\n' "$bold" "$plain"

@@ -10,27 +10,7 @@
 #include <errno.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
-
-/* The exit status. */
-static int run(char *const argv[])
-{
-	pid_t pid = fork();
-	int status;
-
-	if (pid < 0)
-		return tool_fail(EXIT_FAILURE, "fork: %s", strerror(errno));
-	if (!pid) {
-		execvp(argv[0], argv);
-		_exit(127);
-	}
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return tool_fail(EXIT_FAILURE, "waitpid: %s",
-					 strerror(errno));
-	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
-}
 
 static int copy(const struct place *p, const char *state, const char *dest)
 {
@@ -48,8 +28,9 @@ static int copy(const struct place *p, const char *state, const char *dest)
 	to = strdup(dest);
 	if (dot && to) {
 		snprintf(dot, size, "%s/.", from);
-		rc = run((char *[]){ cp, a, sparse, reflink, t, dash, dot, to,
-				     NULL });
+		rc = tool_run((char *[]){ cp, a, sparse, reflink, t, dash, dot,
+					  to, NULL },
+			      false);
 	}
 	free(from);
 	free(dot);
@@ -71,7 +52,8 @@ static int copy_unmounted(const struct place *p, const char *state,
 		free(store);
 		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
 	}
-	status = run((char *[]){ txn, mnt, o, ro, store, dir, NULL });
+	status = tool_run((char *[]){ txn, mnt, o, ro, store, dir, NULL },
+			  false);
 	if (!status) {
 		status = copy(&at, state, dest);
 		if (umount2(dir, 0) && tool_fusermount(dir, false))

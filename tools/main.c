@@ -55,9 +55,13 @@ const struct tool_command tool_commands[] = {
 	{ "verify", "", "read and check every state that is kept", "",
 	  cmd_verify },
 	{ "export", "STATE DEST", "a state as plain files", "", cmd_export },
+	{ "sync", "[DIR]", "let DIR's own files show the last commit now", "",
+	  cmd_sync },
+	{ "eject", "[DIR]", "DIR is a plain directory again; the store goes",
+	  "  --yes       do not ask\n", cmd_eject },
 	{ "gc", "", "give space back to the host now", "", cmd_gc },
-	{ "set", "KEY VALUE", "keep.last N, keep.discarded N, push-maps on|off",
-	  "", cmd_set },
+	{ "set", "KEY VALUE",
+	  "keep.last, keep.discarded N; push-maps, plain on|off", "", cmd_set },
 	{ NULL, NULL, NULL, NULL, NULL }
 };
 

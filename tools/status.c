@@ -53,18 +53,16 @@ static int unmounted_status(const struct place *p, json_t **out)
 	store_head(r.store, &head, info);
 	status = tool_status(staged_totals(&r, &head, &t));
 	time_text(info->time_ns, when);
-	*out = json_pack("{s:i s:s s:s s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
-			 "s:s s:s s:b}",
-			 "format", JSON_FORMAT, "uuid", store_uuid(r.store),
-			 "dir", p->dir, "head", "number",
-			 (json_int_t)info->number, "time", when, "staged",
-			 "added", (json_int_t)t.added, "modified",
-			 (json_int_t)t.modified, "deleted",
-			 (json_int_t)t.deleted, "renamed",
-			 (json_int_t)t.renamed, "retyped",
-			 (json_int_t)t.retyped, "file_bytes",
-			 (json_int_t)t.bytes, "health", "ok", "plain",
-			 "shows the state of init", "mounted", 0);
+	*out = json_pack(
+		"{s:i s:s s:s s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
+		"s:s s:o s:b}",
+		"format", JSON_FORMAT, "uuid", store_uuid(r.store), "dir",
+		p->dir, "head", "number", (json_int_t)info->number, "time",
+		when, "staged", "added", (json_int_t)t.added, "modified",
+		(json_int_t)t.modified, "deleted", (json_int_t)t.deleted,
+		"renamed", (json_int_t)t.renamed, "retyped",
+		(json_int_t)t.retyped, "file_bytes", (json_int_t)t.bytes,
+		"health", "ok", "plain", plain_json_of(&r), "mounted", 0);
 	root_put(store_tree(r.store), &head);
 	reader_close(&r);
 	free(info);
@@ -111,6 +109,7 @@ static int print_status(const json_t *j)
 {
 	const json_t *head = json_object_get(j, "head");
 	bool mounted = json_is_true(json_object_get(j, "mounted"));
+	char words[1024];
 
 	printf("dir:     %s\n", text(j, "dir"));
 	if (mounted)
@@ -122,7 +121,8 @@ static int print_status(const json_t *j)
 	printf("head:    @%" PRId64 " of %s\n", (int64_t)number(head, "number"),
 	       text(head, "time"));
 	print_staged(json_object_get(j, "staged"));
-	printf("plain:   %s\n", text(j, "plain"));
+	plain_words(json_object_get(j, "plain"), words, sizeof(words));
+	printf("plain:   %s\n", words);
 	printf("health:  %s\n", text(j, "health"));
 	return strcmp(text(j, "health"), "ok") ? EXIT_FAILURE : 0;
 }

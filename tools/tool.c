@@ -57,21 +57,38 @@ char *tool_realpath(const char *path)
 	return s;
 }
 
-int tool_fusermount(const char *path, bool lazy)
+int tool_run(char *const argv[], bool quiet)
 {
 	pid_t pid = fork();
 	int status;
 
 	if (pid < 0)
-		return -errno;
+		return tool_fail(EXIT_FAILURE, "fork: %s", strerror(errno));
 	if (!pid) {
-		execlp("fusermount3", "fusermount3", lazy ? "-uz" : "-u", "--",
-		       path, (char *)NULL);
+		if (quiet && !freopen("/dev/null", "w", stdout))
+			_exit(126);
+		execvp(argv[0], argv);
 		_exit(127);
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
-			return -errno;
+			return tool_fail(EXIT_FAILURE, "waitpid: %s",
+					 strerror(errno));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+int tool_fusermount(const char *path, bool lazy)
+{
+	static char fusermount[] = "fusermount3", u[] = "-u", uz[] = "-uz",
+		    dash[] = "--";
+	char *at = strdup(path);
+	int status = EXIT_FAILURE;
+
+	if (at)
+		status = tool_run((char *[]){ fusermount, lazy ? uz : u, dash,
+					      at, NULL },
+				  false);
+	free(at);
 	return status ? -EBUSY : 0;
 }
 

@@ -49,6 +49,8 @@ int cmd_ls(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_export(int argc, char **argv);
+int cmd_sync(int argc, char **argv);
+int cmd_eject(int argc, char **argv);
 int cmd_gc(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 
@@ -73,6 +75,8 @@ int tool_status(int err);
 /* Absolute, without symlinks; free(). NULL: told. */
 char *tool_realpath(const char *path);
 
+/* Run a program; its exit status. quiet: without its output. */
+int tool_run(char *const argv[], bool quiet);
 /* fusermount3 -u, for those who may not umount2(). -EBUSY, or -errno. */
 int tool_fusermount(const char *path, bool lazy);
 
@@ -101,6 +105,16 @@ struct reader {
 
 int reader_open(const struct place *p, struct reader *r);
 void reader_close(struct reader *r);
+
+/* --- DIR's own files (sync.c) --- */
+
+/* Let them follow the last commit. 0, or a status (told). */
+int tool_sync(const struct place *p);
+/* What they show: the object of .txn/status; NULL: told. */
+json_t *plain_json(const struct place *p);
+json_t *plain_json_of(struct reader *r);
+/* The same as words, in one line. */
+void plain_words(const json_t *j, char *buf, size_t size);
 
 /* --- ctl --- */
 

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-	WAIT_MS = 60000,
+	WAIT_MS = 60000, /* while somebody else has a copy of the mount */
 	TICK_MS = 10,
 	COPIES_MS = 2000, /* then copies of the mount are looked for */
 	NAMED_MAX = 10
@@ -75,7 +75,7 @@ static bool has_mount(const char *pid, const char *dev)
 }
 
 /* Name processes that still have the mount: the daemon goes on for them. */
-static void name_copies(dev_t dev)
+static unsigned int name_copies(dev_t dev)
 {
 	DIR *proc = opendir("/proc");
 	unsigned int n = 0;
@@ -95,15 +95,21 @@ static void name_copies(dev_t dev)
 	}
 	if (proc)
 		closedir(proc);
+	return n;
 }
 
-/* The daemon brings staged changes to safety before it lets go. */
+/*
+ * The daemon brings staged changes to safety and lets the plain files follow
+ * before it lets go. When nobody has the mount any more it is waited for
+ * however long that takes.
+ */
 static int wait_for_daemon(const char *dir, dev_t dev)
 {
 	const struct timespec tick = { .tv_nsec = TICK_MS * 1000000 };
 	struct holder_info info = { 0 };
 	char *txn = NULL;
 	size_t size = strlen(dir) + 6;
+	bool copies = true;
 	int fd, err = 0;
 
 	txn = malloc(size);
@@ -115,12 +121,18 @@ static int wait_for_daemon(const char *dir, dev_t dev)
 	if (fd < 0)
 		return tool_fail(EXIT_FAILURE, "%s/.txn: %s", dir,
 				 strerror(errno));
-	for (int ms = 0; ms < WAIT_MS; ms += TICK_MS) {
+	for (unsigned int ms = 0; ms < WAIT_MS || !copies; ms += TICK_MS) {
 		err = holder_probe(fd, &info);
 		if (err)
 			break;
-		if (ms == COPIES_MS)
-			name_copies(dev);
+		if (ms == COPIES_MS) {
+			copies = name_copies(dev) != 0;
+			if (!copies)
+				tool_fail(0,
+					  "process %ld is finishing; the plain "
+					  "files may be many",
+					  info.pid);
+		}
 		nanosleep(&tick, NULL);
 	}
 	close(fd);
@@ -149,6 +161,24 @@ static char *source_dir(const struct place *p, long *daemon)
 	free(text);
 	free(path);
 	return dir;
+}
+
+/* The files of DIR have followed, or not. */
+static int tell_plain(const char *dir)
+{
+	struct place p = { .dir = strdup(dir) };
+	char words[1024] = "unknown";
+	json_t *j = p.dir ? plain_json(&p) : NULL;
+	const char *state = json_string_value(json_object_get(j, "state"));
+	bool behind = !state || strcmp(state, "in step") != 0;
+
+	plain_words(j, words, sizeof(words));
+	json_decref(j);
+	place_release(&p);
+	printf("%s is unmounted; its plain files %s\n", dir, words);
+	return behind ? tool_fail(0, "the system log tells why; txn sync tries "
+				     "again")
+		      : 0;
 }
 
 int cmd_umount(int argc, char **argv)
@@ -180,9 +210,7 @@ int cmd_umount(int argc, char **argv)
 	if (!status)
 		status = wait_for_daemon(dir, st.st_dev);
 	if (!status)
-		printf("%s is unmounted; its plain files show the state of txn "
-		       "init, later commits are in the store\n",
-		       dir);
+		status = tell_plain(dir);
 	free(dir);
 	place_release(&p);
 	return status;

@@ -186,6 +186,8 @@ enum {
 enum {
 	PLAIN_KIND_STAT = 1, /* obj: the inode, off 0 */
 	PLAIN_KIND_ENTRY = 2, /* as ITEM_KIND_ENTRY */
+	PLAIN_KIND_STATE = 3, /* obj PLAIN_OBJ_STATES, off PLAIN_STATE_* */
+	PLAIN_OBJ_STATES = 0,
 
 	PLAIN_OFF_HOST_INO = 0, /* u64 */
 	PLAIN_OFF_SIZE = 8, /* u64, of directories 0 */
@@ -194,9 +196,22 @@ enum {
 	PLAIN_OFF_MODE = 32, /* u32 */
 	PLAIN_OFF_UID = 36, /* u32 */
 	PLAIN_OFF_GID = 40, /* u32 */
-	PLAIN_OFF_NLINK = 44, /* u32 */
-	PLAIN_OFF_HASH = 48, /* u64, FORMAT.md 7 */
-	PLAIN_STAT_BYTES = 56
+	PLAIN_OFF_FLAGS = 44, /* u32, PLAIN_* */
+	PLAIN_STAT_BYTES = 48,
+
+	PLAIN_UNLIKE = 1, /* owner or attributes could not be given */
+	PLAIN_ABSENT = 2, /* it could not be made */
+	PLAIN_LEFT = 4, /* it could not be removed */
+
+	PLAIN_STATE_SHOWN = 0, /* what the files are */
+	PLAIN_STATE_TARGET = 1, /* what they are being made, if anything */
+
+	PLAIN_STATE_OFF_PTR_POS = 0, /* u64 */
+	PLAIN_STATE_OFF_PTR_SUM = 8, /* u64 */
+	PLAIN_STATE_OFF_PTR_LEN = 16, /* u32 */
+	PLAIN_STATE_OFF_PHASE = 20, /* u32, of a target */
+	PLAIN_STATE_OFF_NUMBER = 24, /* u64, the commit; 0: it is none */
+	PLAIN_STATE_BYTES = 32
 };
 
 #endif

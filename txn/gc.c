@@ -127,19 +127,21 @@ static int meet(struct gc *g, const struct ptr *ptr)
 }
 
 /* What the items of a tree refer to. */
-enum tree_kind { TREE_FILES, TREE_CATALOG, TREE_OTHER };
+/* OTHER: a tree whose items are not looked at. */
+enum tree_kind { TREE_FILES, TREE_CATALOG, TREE_PLAIN, TREE_OTHER };
 
 static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
 		    enum tree_kind kind);
 
-static int mark_catalog_item(struct gc *g, const struct key *key,
-			     const struct val *val)
+/* What an item of the store's own trees names. */
+static int mark_named_state(struct gc *g, enum tree_kind kind,
+			    const struct key *key, const struct val *val)
 {
-	struct ptr ptr;
+	struct ptr ptr = { 0 };
+	bool names = kind == TREE_PLAIN ? plain_item_root(key, val, &ptr)
+					: catalog_item_root(key, val, &ptr);
 
-	if (!catalog_item_root(key, val, &ptr) || !ptr.pos)
-		return 0;
-	return mark_ptr(g, &ptr, -1, TREE_FILES);
+	return names && ptr.pos ? mark_ptr(g, &ptr, -1, TREE_FILES) : 0;
 }
 
 /* Let others have the device now and then. */
@@ -188,8 +190,8 @@ static int mark_node(struct gc *g, const struct node *node, enum tree_kind kind)
 		} else if (kind == TREE_FILES) {
 			err = g->p->mark_item(g->p->arg, &key, &val, mark_range,
 					      g);
-		} else if (kind == TREE_CATALOG && !g->scan) {
-			err = mark_catalog_item(g, &key, &val);
+		} else if (kind != TREE_OTHER && !g->scan) {
+			err = mark_named_state(g, kind, &key, &val);
 		}
 	}
 	return err;
@@ -263,7 +265,7 @@ static int mark_record(struct gc *g, const struct record *rec)
 	for (size_t i = 0; i < rec->nroots && !err; i++) {
 		const struct record_root *r = &rec->roots[i];
 		enum tree_kind kind = r->kind == ROOT_CATALOG ? TREE_CATALOG
-				      : r->kind == ROOT_PLAIN ? TREE_OTHER
+				      : r->kind == ROOT_PLAIN ? TREE_PLAIN
 							      : TREE_FILES;
 
 		if (r->ptr.pos)
@@ -321,7 +323,7 @@ static int mark_all(struct gc *g, const struct record *rec,
 	if (!err)
 		err = mark_view(g, s->catalog, TREE_CATALOG);
 	if (!err)
-		err = mark_view(g, s->plain, TREE_OTHER);
+		err = mark_view(g, s->plain, TREE_PLAIN);
 	if (!err)
 		err = mark_open_views(g);
 	if (err)
@@ -526,4 +528,9 @@ void store_gc_stop(struct store *store)
 uint64_t store_dropped(struct store *store)
 {
 	return __atomic_load_n(&store->n_dropped, __ATOMIC_RELAXED);
+}
+
+void store_note_dropped(struct store *store)
+{
+	__atomic_add_fetch(&store->n_dropped, 1, __ATOMIC_RELAXED);
 }

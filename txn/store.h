@@ -173,6 +173,7 @@ enum store_setting {
 	STORE_KEEP_LAST = 1, /* unnamed commits that are kept; 0: all */
 	STORE_KEEP_DISCARDED, /* the same of discarded states */
 	STORE_PUSH_MAPS, /* before a commit; 0: do not */
+	STORE_PLAIN, /* the plain files follow commits; 0: there are none */
 	STORE_SETTINGS
 };
 
@@ -279,6 +280,8 @@ int store_gc(struct store *store, const struct gc_params *params,
 void store_gc_stop(struct store *store);
 /* Turns of the queue that dropped states since the last sweep. */
 uint64_t store_dropped(struct store *store);
+/* Count one more: the plain directory's table no longer names a state. */
+void store_note_dropped(struct store *store);
 
 /*
  * Look at states whole, what they share once: for verification.

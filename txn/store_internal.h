@@ -138,6 +138,9 @@ int catalog_check_commit(const struct val *val);
 /* The root that an item of the catalog names; false: it names none. */
 bool catalog_item_root(const struct key *key, const struct val *val,
 		       struct ptr *out);
+/* The same of an item of the plain directory's table. */
+bool plain_item_root(const struct key *key, const struct val *val,
+		     struct ptr *out);
 int catalog_load_settings(struct store *store);
 
 /* store_recover.c: choose the record (*rec_out is filled) and say why not. */

@@ -186,17 +186,30 @@ bool catalog_item_root(const struct key *key, const struct val *val,
 		       struct ptr *out)
 {
 	/* Commits and names begin with the pointer to their root. */
-	bool commit = key->obj == CAT_OBJ_COMMITS &&
-		      key->kind == CAT_KIND_COMMIT;
-	bool name = (key->obj == CAT_OBJ_NAMES ||
-		     key->obj == CAT_OBJ_DISCARDED) &&
-		    !(key->off & (PIECES - 1));
+	bool commit =
+		key->obj == CAT_OBJ_COMMITS && key->kind == CAT_KIND_COMMIT;
+	bool name =
+		(key->obj == CAT_OBJ_NAMES || key->obj == CAT_OBJ_DISCARDED) &&
+		!(key->off & (PIECES - 1));
 
 	if ((!commit && !name) || val->len < PTR_BYTES)
 		return false;
 	*out = (struct ptr){ .pos = get_le64(val->p + CAT_NAMED_OFF_PTR_POS),
 			     .sum = get_le64(val->p + CAT_NAMED_OFF_PTR_SUM),
 			     .len = get_le32(val->p + CAT_NAMED_OFF_PTR_LEN) };
+	return true;
+}
+
+bool plain_item_root(const struct key *key, const struct val *val,
+		     struct ptr *out)
+{
+	if (key->obj != PLAIN_OBJ_STATES || key->kind != PLAIN_KIND_STATE ||
+	    val->len != PLAIN_STATE_BYTES)
+		return false;
+	*out = (struct ptr){ .pos = get_le64(val->p + PLAIN_STATE_OFF_PTR_POS),
+			     .sum = get_le64(val->p + PLAIN_STATE_OFF_PTR_SUM),
+			     .len = get_le32(val->p +
+					     PLAIN_STATE_OFF_PTR_LEN) };
 	return true;
 }
 
@@ -358,6 +371,7 @@ static int load_settings_fn(struct vtx *tx, void *arg)
 	l->v[STORE_KEEP_LAST] = STORE_KEEP_LAST_DEFAULT;
 	l->v[STORE_KEEP_DISCARDED] = STORE_KEEP_DISCARDED_DEFAULT;
 	l->v[STORE_PUSH_MAPS] = 1;
+	l->v[STORE_PLAIN] = 1;
 	for (uint64_t i = 1; i < STORE_SETTINGS; i++) {
 		int err = tx_get_setting(tx, i, &l->v[i]);
 

@@ -23,18 +23,32 @@ static int verify_item(void *arg, const struct key *key, const struct val *val)
 	return s->check_item(s->check_arg, s->log, v->small_limit, key, val);
 }
 
-/* States that the catalog names are as much of the record as its roots. */
+/* States that the catalog and the plain directory's table name are as much of
+ * the record as its roots. */
+static int verify_state(struct verify *v, const struct ptr *ptr)
+{
+	struct store *s = v->store;
+
+	if (!ptr->pos)
+		return 0;
+	return tree_walk_new(&s->tree, ptr, v->small_limit,
+			     s->check_item ? verify_item : NULL, v);
+}
+
 static int verify_catalog_item(void *arg, const struct key *key,
 			       const struct val *val)
 {
-	struct verify *v = arg;
-	struct store *s = v->store;
 	struct ptr ptr;
 
-	if (!catalog_item_root(key, val, &ptr) || !ptr.pos)
-		return 0;
-	return tree_walk_new(&s->tree, &ptr, v->small_limit,
-			     s->check_item ? verify_item : NULL, v);
+	return catalog_item_root(key, val, &ptr) ? verify_state(arg, &ptr) : 0;
+}
+
+static int verify_plain_item(void *arg, const struct key *key,
+			     const struct val *val)
+{
+	struct ptr ptr;
+
+	return plain_item_root(key, val, &ptr) ? verify_state(arg, &ptr) : 0;
 }
 
 /*
@@ -57,6 +71,8 @@ static int verify_record(struct store *store, const struct record *rec,
 			continue;
 		if (r->kind == ROOT_CATALOG)
 			fn = verify_catalog_item;
+		else if (r->kind == ROOT_PLAIN)
+			fn = verify_plain_item;
 		else if (files && store->check_item)
 			fn = verify_item;
 		err = tree_walk_new(&store->tree, &r->ptr, rec->small_flushed,

@@ -70,15 +70,15 @@ must_fail ctl commit
 echo edited >"$D/f2"
 rm "$D/f3"
 echo added >"$D/added"
-expect 3 "f2 was changed" txn mount "$D"
+expect 3 "f2 was changed" txn mount -o offline=refuse "$D"
 grep -q "f3 was removed" "$work/out" || fail "f3"
 grep -q "added was added" "$work/out" || fail "added"
 echo "file 2" >"$D/f2"
-expect 3 "f3 was removed" txn mount "$D"
+expect 3 "f3 was removed" txn mount -o offline=refuse "$D"
 rm "$D/added"
 echo "file 3" >"$D/f3"
 touch -d 2001-01-01 "$D/f2" "$D/f3"
-expect 3 "changed" txn mount "$D" # another time
+expect 3 "changed" txn mount -o offline=refuse "$D" # another time
 rm -rf "$work/copy"
 cp -a "$work/has" "$work/copy"
 

@@ -59,7 +59,7 @@ manifest "$D" | diff "$work/changed" - || fail "commit changed what is shown"
 abort
 manifest "$D" | diff "$work/changed" - || fail "abort after commit"
 umount_it
-manifest "$D" | diff "$work/plain" - || fail "the plain files changed"
+manifest "$D" | diff "$work/changed" - || fail "the plain files did not follow"
 mount_it
 manifest "$D" | diff "$work/changed" - || fail "after a remount"
 

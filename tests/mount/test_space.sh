@@ -49,6 +49,8 @@ for i in 1 2; do
 done
 [ "$(store_kib)" -gt $((450 * 1024)) ] || fail "the snapshot holds nothing?"
 txn -C "$work/mnt" delete big || fail delete
+txn -C "$work/mnt" sync >/dev/null || fail sync # the plain files hold it, too
+txn -C "$work/mnt" sync >/dev/null || fail sync # the plain files hold it, too
 txn -C "$work/mnt" gc || fail gc
 [ "$(store_kib)" -lt $((340 * 1024)) ] || fail "deleted, and $(store_kib) KiB"
 txn -C "$work/mnt" verify >/dev/null || fail "verify after gc"

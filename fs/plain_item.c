@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* plain_item.c - the plain directory's table. Bytes: txn/FORMAT.md 7. */
+#include "fs/plain_internal.h"
+
+int64_t plain_ns(const struct timespec *ts)
+{
+	return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
+}
+
+struct plain_stat plain_of_stat(const struct stat *st)
+{
+	return (struct plain_stat){ .host_ino = st->st_ino,
+				    .size = S_ISDIR(st->st_mode)
+						    ? 0
+						    : (uint64_t)st->st_size,
+				    .mtime_ns = plain_ns(&st->st_mtim),
+				    .ctime_ns = plain_ns(&st->st_ctim),
+				    .mode = st->st_mode,
+				    .uid = st->st_uid,
+				    .gid = st->st_gid };
+}
+
+/* --- items --- */
+
+struct item_op {
+	struct key key;
+	uint8_t buf[PLAIN_STAT_BYTES];
+	size_t len;
+};
+
+static int put_fn(struct vtx *tx, void *arg)
+{
+	struct item_op *o = arg;
+
+	return vtx_put(tx, &o->key, o->buf, o->len);
+}
+
+static int del_fn(struct vtx *tx, void *arg)
+{
+	struct item_op *o = arg;
+
+	return vtx_del(tx, &o->key);
+}
+
+static int get_fn(struct vtx *tx, void *arg)
+{
+	struct item_op *o = arg;
+	struct val val;
+	int err;
+
+	err = vtx_get(tx, &o->key, &val);
+	if (!err && val.len != o->len)
+		err = -EFSCORRUPTED;
+	if (!err)
+		memcpy(o->buf, val.p, val.len);
+	return err;
+}
+
+static int update(struct fs *fs, view_fn fn, void *arg)
+{
+	return view_update(store_plain(fs->store), VIEW_PRIVILEGED, fn, NULL,
+			   arg);
+}
+
+int plain_put(struct fs *fs, uint64_t ino, const struct plain_stat *p)
+{
+	struct item_op o = { .key = KEY(ino, PLAIN_KIND_STAT, 0),
+			     .len = PLAIN_STAT_BYTES };
+
+	put_le64(o.buf + PLAIN_OFF_HOST_INO, p->host_ino);
+	put_le64(o.buf + PLAIN_OFF_SIZE, p->size);
+	put_le64(o.buf + PLAIN_OFF_MTIME, (uint64_t)p->mtime_ns);
+	put_le64(o.buf + PLAIN_OFF_CTIME, (uint64_t)p->ctime_ns);
+	put_le32(o.buf + PLAIN_OFF_MODE, p->mode);
+	put_le32(o.buf + PLAIN_OFF_UID, p->uid);
+	put_le32(o.buf + PLAIN_OFF_GID, p->gid);
+	put_le32(o.buf + PLAIN_OFF_FLAGS, p->flags);
+	return update(fs, put_fn, &o);
+}
+
+static void decode(const uint8_t *p, struct plain_stat *out)
+{
+	*out = (struct plain_stat){
+		.host_ino = get_le64(p + PLAIN_OFF_HOST_INO),
+		.size = get_le64(p + PLAIN_OFF_SIZE),
+		.mtime_ns = (int64_t)get_le64(p + PLAIN_OFF_MTIME),
+		.ctime_ns = (int64_t)get_le64(p + PLAIN_OFF_CTIME),
+		.mode = get_le32(p + PLAIN_OFF_MODE),
+		.uid = get_le32(p + PLAIN_OFF_UID),
+		.gid = get_le32(p + PLAIN_OFF_GID),
+		.flags = get_le32(p + PLAIN_OFF_FLAGS)
+	};
+}
+
+int plain_get(struct fs *fs, uint64_t ino, struct plain_stat *out)
+{
+	struct item_op o = { .key = KEY(ino, PLAIN_KIND_STAT, 0),
+			     .len = PLAIN_STAT_BYTES };
+	int err;
+
+	err = view_read(store_plain(fs->store), get_fn, &o);
+	if (!err)
+		decode(o.buf, out);
+	return err;
+}
+
+struct next_stat_op {
+	uint64_t ino;
+	struct plain_stat *out;
+};
+
+/* Entries of directories lie between: they are passed over. */
+static int next_stat_fn(struct vtx *tx, void *arg)
+{
+	struct next_stat_op *n = arg;
+	struct key from = KEY(n->ino, PLAIN_KIND_STAT, 0), at;
+	struct val val;
+	int err;
+
+	for (;;) {
+		err = vtx_next(tx, &from, &KEY_LAST, &at, &val);
+		if (err)
+			return err;
+		if (at.kind == PLAIN_KIND_STAT)
+			break;
+		from = KEY(at.obj + 1, PLAIN_KIND_STAT, 0);
+	}
+	if (val.len != PLAIN_STAT_BYTES)
+		return -EFSCORRUPTED;
+	n->ino = at.obj;
+	decode(val.p, n->out);
+	return 0;
+}
+
+int plain_next_stat(struct fs *fs, uint64_t *ino, struct plain_stat *out)
+{
+	struct next_stat_op n = { *ino, out };
+	int err = view_read(store_plain(fs->store), next_stat_fn, &n);
+
+	if (!err)
+		*ino = n.ino;
+	return err;
+}
+
+int plain_del(struct fs *fs, uint64_t ino)
+{
+	struct item_op o = { .key = KEY(ino, PLAIN_KIND_STAT, 0) };
+
+	return update(fs, del_fn, &o);
+}
+
+/* --- names --- */
+
+struct name_op {
+	const struct fs *fs;
+	uint64_t dir, ino;
+	uint32_t type;
+	const char *name;
+	size_t len;
+};
+
+static int put_name_fn(struct vtx *tx, void *arg)
+{
+	const struct name_op *n = arg;
+	struct dir_slot slot;
+	int err;
+
+	err = tx_find(tx, n->fs, n->dir, n->name, n->len, &slot);
+	if (!err && !slot.cookie)
+		err = -ENOSPC;
+	return err ? err
+		   : tx_put_entry(tx, n->dir, slot.cookie, n->ino, n->type,
+				  n->name, n->len);
+}
+
+static int del_name_fn(struct vtx *tx, void *arg)
+{
+	const struct name_op *n = arg;
+	struct dir_slot slot;
+	int err;
+
+	err = tx_find(tx, n->fs, n->dir, n->name, n->len, &slot);
+	if (err || !slot.ino)
+		return err;
+	return tx_del_entry(tx, n->dir, slot.cookie);
+}
+
+static int find_name_fn(struct vtx *tx, void *arg)
+{
+	struct name_op *n = arg;
+	struct dir_slot slot;
+	int err;
+
+	err = tx_find(tx, n->fs, n->dir, n->name, n->len, &slot);
+	n->ino = slot.ino;
+	n->type = slot.type;
+	return err;
+}
+
+int plain_put_name(struct fs *fs, uint64_t dir, const char *name, size_t len,
+		   uint64_t ino, uint32_t type)
+{
+	struct name_op n = { fs, dir, ino, type, name, len };
+
+	return update(fs, put_name_fn, &n);
+}
+
+int plain_del_name(struct fs *fs, uint64_t dir, const char *name, size_t len)
+{
+	struct name_op n = { .fs = fs, .dir = dir, .name = name, .len = len };
+
+	return update(fs, del_name_fn, &n);
+}
+
+int plain_find_name(struct fs *fs, uint64_t dir, const char *name,
+		    uint64_t *ino_out, uint32_t *type_out)
+{
+	struct name_op n = {
+		.fs = fs, .dir = dir, .name = name, .len = strlen(name)
+	};
+	int err;
+
+	if (n.len > FS_NAME_MAX)
+		return -ENAMETOOLONG;
+	err = view_read(store_plain(fs->store), find_name_fn, &n);
+	*ino_out = n.ino;
+	*type_out = n.type;
+	return err;
+}
+
+struct next_op {
+	uint64_t dir, cookie;
+	struct plain_name *out;
+};
+
+static int next_name_fn(struct vtx *tx, void *arg)
+{
+	struct next_op *n = arg;
+	struct key from = KEY(n->dir, PLAIN_KIND_ENTRY, n->cookie);
+	struct key to = KEY(n->dir, PLAIN_KIND_ENTRY, UINT64_MAX), at;
+	struct item_entry e;
+	struct val val;
+	int err;
+
+	err = vtx_next(tx, &from, &to, &at, &val);
+	if (!err)
+		err = item_entry_decode(&val, &e);
+	if (err)
+		return err;
+	memcpy(n->out->name, e.name, e.len);
+	n->out->name[e.len] = '\0';
+	n->out->ino = e.ino;
+	n->out->type = e.type;
+	n->cookie = at.off + 1;
+	return 0;
+}
+
+int plain_next_name(struct fs *fs, uint64_t dir, uint64_t *cookie,
+		    struct plain_name *out)
+{
+	struct next_op n = { dir, *cookie, out };
+	int err;
+
+	err = view_read(store_plain(fs->store), next_name_fn, &n);
+	if (!err)
+		*cookie = n.cookie;
+	return err;
+}
+
+/* --- states --- */
+
+int plain_get_state(struct fs *fs, uint64_t which, struct plain_state *out)
+{
+	struct item_op o = { .key = KEY(PLAIN_OBJ_STATES, PLAIN_KIND_STATE,
+					which),
+			     .len = PLAIN_STATE_BYTES };
+	int err;
+
+	err = view_read(store_plain(fs->store), get_fn, &o);
+	if (err)
+		return err;
+	*out = (struct plain_state){
+		.root = { .pos = get_le64(o.buf + PLAIN_STATE_OFF_PTR_POS),
+			  .sum = get_le64(o.buf + PLAIN_STATE_OFF_PTR_SUM),
+			  .len = get_le32(o.buf + PLAIN_STATE_OFF_PTR_LEN) },
+		.number = get_le64(o.buf + PLAIN_STATE_OFF_NUMBER),
+		.phase = get_le32(o.buf + PLAIN_STATE_OFF_PHASE)
+	};
+	return 0;
+}
+
+int plain_put_state(struct fs *fs, uint64_t which,
+		    const struct plain_state *state)
+{
+	struct item_op o = { .key = KEY(PLAIN_OBJ_STATES, PLAIN_KIND_STATE,
+					which),
+			     .len = PLAIN_STATE_BYTES };
+
+	put_le64(o.buf + PLAIN_STATE_OFF_PTR_POS, state->root.pos);
+	put_le64(o.buf + PLAIN_STATE_OFF_PTR_SUM, state->root.sum);
+	put_le32(o.buf + PLAIN_STATE_OFF_PTR_LEN, state->root.len);
+	put_le32(o.buf + PLAIN_STATE_OFF_PHASE, state->phase);
+	put_le64(o.buf + PLAIN_STATE_OFF_NUMBER, state->number);
+	return update(fs, put_fn, &o);
+}
+
+int plain_del_state(struct fs *fs, uint64_t which)
+{
+	struct item_op o = { .key = KEY(PLAIN_OBJ_STATES, PLAIN_KIND_STATE,
+					which) };
+
+	return update(fs, del_fn, &o);
+}
+
+/* --- paths --- */
+
+int path_push(struct plain_path *p, const char *name, size_t *mark)
+{
+	size_t n = strlen(name);
+
+	*mark = p->len;
+	if (p->len + n + 2 > p->cap) {
+		size_t cap = (p->len + n + 2) * 2;
+		char *s = realloc(p->s, cap);
+
+		if (!s)
+			return -ENOMEM;
+		p->s = s;
+		p->cap = cap;
+	}
+	if (p->len)
+		p->s[p->len++] = '/';
+	memcpy(p->s + p->len, name, n + 1);
+	p->len += n;
+	return 0;
+}
+
+void path_pop(struct plain_path *p, size_t mark)
+{
+	p->len = mark;
+	if (p->s)
+		p->s[mark] = '\0';
+}

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * plain_place.c - where objects are while names move. A directory that moves
+ * waits in the folder for objects on their way; the way to any other one is
+ * the way that the state shown says until all that moves was taken, and the
+ * way that the target says from then on.
+ */
+#include "fs/plain_internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+enum { OPEN_PATH_BYTES = 3000, SUFFIX_BYTES = 32 };
+
+void out_tmp_name(char buf[32], uint64_t ino, bool dir)
+{
+	snprintf(buf, 32, "%c%llu", dir ? 'd' : 'o', (unsigned long long)ino);
+}
+
+const struct fs_delta_inode *out_find(const struct plain_out *o, uint64_t ino,
+				      struct out_inode **out)
+{
+	const struct fs_delta_inode *d = fs_delta_find(o->d, ino);
+
+	*out = d ? &o->inodes[d - o->d->inodes] : NULL;
+	return d;
+}
+
+static struct fs_view *names_of(const struct plain_out *o)
+{
+	return o->installing ? o->hv : o->sv;
+}
+
+/* --- the way to a directory --- */
+
+struct one_name {
+	uint64_t dir;
+	char name[FS_NAME_MAX + 1];
+};
+
+/* 1: enough. */
+static int take_name(void *arg, uint64_t dir, const char *name, size_t len)
+{
+	struct one_name *n = arg;
+
+	n->dir = dir;
+	memcpy(n->name, name, len);
+	n->name[len] = '\0';
+	return 1;
+}
+
+/* -ENOENT: it has none. */
+static int find_name(struct fs_view *fv, uint64_t ino, struct one_name *out)
+{
+	int err = fv_each_name(fv, ino, take_name, out);
+
+	return err == 1 ? 0 : err ? err : -ENOENT;
+}
+
+static bool waits_in_folder(const struct plain_out *o, uint64_t ino)
+{
+	unsigned int flags = FS_DELTA_MOVED;
+	const struct fs_delta_inode *d = fs_delta_find(o->d, ino);
+	char tmp[32];
+
+	if (o->installing)
+		flags |= FS_DELTA_NEW;
+	out_tmp_name(tmp, ino, true);
+	return d && d->flags & flags &&
+	       !faccessat(o->tmpfd, tmp, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+/* Paths may be longer than the kernel takes at once. */
+static int open_deep(int base, char *path)
+{
+	int fd = -1, err;
+
+	for (;;) {
+		size_t len = strlen(path), cut = len;
+
+		if (len > OPEN_PATH_BYTES) {
+			cut = OPEN_PATH_BYTES;
+			while (cut && path[cut] != '/')
+				cut--;
+		}
+		if (!cut)
+			return -ENAMETOOLONG;
+		if (path[cut])
+			path[cut++] = '\0';
+		err = plain_open(fd < 0 ? base : fd, path,
+				 O_DIRECTORY | (cut < len ? O_PATH : O_RDONLY));
+		if (fd >= 0)
+			close(fd);
+		if (err < 0 || cut >= len)
+			return err;
+		fd = err;
+		path += cut;
+	}
+}
+
+static int append_names(struct plain_out *o, const uint64_t *chain, size_t n,
+			struct plain_path *path)
+{
+	struct one_name name;
+	size_t mark;
+	int err = 0;
+
+	while (n-- && !err) {
+		err = find_name(names_of(o), chain[n], &name);
+		if (!err)
+			err = path_push(path, name.name, &mark);
+	}
+	return err;
+}
+
+static int open_dir(struct plain_out *o, uint64_t ino)
+{
+	struct plain_path path = { 0 };
+	uint64_t *chain = NULL;
+	size_t n = 0, cap = 0, mark;
+	struct one_name name;
+	int base = o->p->dirfd, err = 0;
+	char tmp[32];
+
+	while (ino != FS_ROOT_INO && !err) {
+		if (waits_in_folder(o, ino)) {
+			base = o->tmpfd;
+			out_tmp_name(tmp, ino, true);
+			err = path_push(&path, tmp, &mark);
+			break;
+		}
+		err = array_grow((void **)&chain, &cap, n + 1, sizeof(*chain));
+		if (err)
+			break;
+		chain[n++] = ino;
+		err = find_name(names_of(o), ino, &name);
+		ino = name.dir;
+	}
+	if (!err)
+		err = append_names(o, chain, n, &path);
+	if (!err)
+		err = path.len ? open_deep(base, path.s)
+			       : plain_open(base, ".", O_RDONLY | O_DIRECTORY);
+	free(chain);
+	free(path.s);
+	return err;
+}
+
+static int note_touched(struct plain_out *o, uint64_t ino)
+{
+	int err;
+
+	if (o->ntouched && o->touched[o->ntouched - 1] == ino)
+		return 0;
+	err = array_grow((void **)&o->touched, &o->touched_cap, o->ntouched + 1,
+			 sizeof(*o->touched));
+	if (!err)
+		o->touched[o->ntouched++] = ino;
+	return err;
+}
+
+/* One's own directory that may not be written: its mode comes back with its
+ * times. */
+static void make_writable(int fd)
+{
+	struct stat st;
+
+	if (!geteuid() || fstat(fd, &st) || st.st_uid != geteuid() ||
+	    (st.st_mode & 0700) == 0700)
+		return;
+	(void)fchmod(fd, (st.st_mode & 07777) | 0700); /* else EACCES tells */
+}
+
+int out_open_dir(struct plain_out *o, uint64_t ino, bool touch, int *fd_out)
+{
+	int fd = o->dir_fd, err = 0;
+
+	if (o->dir_ino != ino) {
+		fd = open_dir(o, ino);
+		if (fd < 0)
+			return fd;
+		if (o->dir_ino)
+			close(o->dir_fd);
+		o->dir_fd = fd;
+		o->dir_ino = ino;
+	}
+	if (touch) {
+		err = note_touched(o, ino);
+		make_writable(fd);
+	}
+	*fd_out = fd;
+	return err;
+}
+
+int out_open_object(struct plain_out *o, uint64_t ino, int flags, int *fd_out)
+{
+	struct one_name name;
+	int dirfd, err;
+
+	if (ino == FS_ROOT_INO) {
+		err = plain_open(o->p->dirfd, ".", flags);
+	} else {
+		err = find_name(o->hv, ino, &name);
+		if (!err)
+			err = out_open_dir(o, name.dir, false, &dirfd);
+		if (!err)
+			err = plain_open(dirfd, name.name, flags);
+	}
+	if (err < 0)
+		return err;
+	*fd_out = err;
+	return 0;
+}
+
+/* --- telling --- */
+
+static char *shown_path(struct plain_out *o, uint64_t dir, const char *name)
+{
+	char *d = NULL, *s = NULL;
+	size_t size;
+
+	if (fs_path(names_of(o), dir, &d))
+		return strdup(name ? name : "?");
+	size = strlen(d) + (name ? strlen(name) : 0) + 2;
+	s = malloc(size);
+	if (s)
+		snprintf(s, size, "%s%s%s", d, *d && name ? "/" : "",
+			 name ? name : "");
+	free(d);
+	return s;
+}
+
+void out_note(struct plain_out *o, uint64_t dir, const char *name,
+	      const char *why)
+{
+	char *path = shown_path(o, dir, name);
+
+	if (o->p->note && path)
+		o->p->note(o->p->arg, path, why);
+	free(path);
+}
+
+int out_failed(struct plain_out *o, uint64_t dir, const char *name, int err,
+	       const char *what)
+{
+	char *path, shown[256] = "?";
+
+	if (o->err->text[0])
+		return err;
+	path = shown_path(o, dir, name);
+	if (path)
+		(void)fs_quote_path(path, shown, sizeof(shown));
+	free(path);
+	snprintf(o->err->text, sizeof(o->err->text), "%s %s: %s", what, shown,
+		 strerror(-err));
+	return err;
+}
+
+bool out_is_refused(int err)
+{
+	return err == -EPERM || err == -EACCES || err == -EBUSY ||
+	       err == -EXDEV || err == -EOPNOTSUPP || err == -ENODEV ||
+	       err == -EINVAL || err == -EOVERFLOW;
+}
+
+/* --- what is in the way --- */
+
+int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
+		   const char *name)
+{
+	char to[FS_NAME_MAX + SUFFIX_BYTES], why[FS_NAME_MAX + 128];
+	int err = -EEXIST;
+
+	for (unsigned int n = 1; err == -EEXIST && n; n++) {
+		char suffix[SUFFIX_BYTES];
+		int len;
+
+		snprintf(suffix, sizeof(suffix), "@offline-%u", n);
+		len = (int)min_u64(strlen(name), FS_NAME_MAX - strlen(suffix));
+		snprintf(to, sizeof(to), "%.*s%s", len, name, suffix);
+		err = renameat2(dirfd, name, dirfd, to, RENAME_NOREPLACE)
+			      ? -errno
+			      : 0;
+	}
+	if (err == -ENOENT)
+		return 0;
+	if (err)
+		return out_failed(o, dir, name, err, "cannot keep the edited");
+	snprintf(why, sizeof(why), "was edited outside the mount; kept as %s",
+		 to);
+	out_note(o, dir, name, why);
+	o->r.kept++;
+	return 0;
+}
+
+int plain_remove_tree(int dirfd, const char *name)
+{
+	int fd = openat(dirfd, name,
+			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *de;
+	int err = 0;
+
+	if (!d) {
+		err = -errno;
+		if (fd >= 0)
+			close(fd);
+		return err == -ENOENT ? 0 : err;
+	}
+	while (!err && (errno = 0, de = readdir(d))) {
+		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, ".."))
+			continue;
+		if (!unlinkat(fd, de->d_name, 0))
+			continue;
+		if (errno != EISDIR && errno != EPERM)
+			err = -errno;
+		else
+			err = plain_remove_tree(fd, de->d_name);
+	}
+	if (!err && errno)
+		err = -errno;
+	closedir(d);
+	if (!err && unlinkat(dirfd, name, AT_REMOVEDIR))
+		err = -errno;
+	return err;
+}

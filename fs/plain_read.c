@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* plain_read.c - plain objects into a view: all of a directory for init, edits
+ * later. */
+#include "fs/plain_internal.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdarg.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+enum { READ_BYTES = 1 << 20, REREADS_MAX = 5, LINKS_FIRST = 1024 };
+
+/* A host inode with several names that was read already. */
+struct linked {
+	uint64_t dev, host_ino, ino; /* ino 0: a free place */
+};
+
+int plain_reader_init(struct plain_reader *r, struct fs *fs, struct fs_view *to)
+{
+	int err = looker_init(&r->look, fs);
+
+	r->to = to;
+	r->buf = malloc(READ_BYTES);
+	return err ? err : r->buf ? 0 : -ENOMEM;
+}
+
+void plain_reader_release(struct plain_reader *r)
+{
+	looker_release(&r->look);
+	free(r->buf);
+	free(r->path.s);
+	free(r->links);
+}
+
+int plain_reader_failed(struct plain_reader *r, int err, const char *fmt, ...)
+{
+	struct store_error *e = r->err;
+	char shown[256];
+	va_list ap;
+	int n;
+
+	if (e->text[0])
+		return err; /* the first reason is the reason */
+	va_start(ap, fmt);
+	vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	va_end(ap);
+	n = (int)strlen(e->text);
+	(void)fs_quote_path(r->path.len ? r->path.s : ".", shown,
+			    sizeof(shown));
+	snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s: %s", shown,
+		 strerror(-err));
+	return err;
+}
+
+static int tell(struct plain_reader *r)
+{
+	return r->progress && r->progress(r->arg, &r->p) ? -ECANCELED : 0;
+}
+
+/* --- hard links --- */
+
+static struct linked *link_place(struct linked *t, size_t cap, uint64_t dev,
+				 uint64_t host_ino)
+{
+	size_t i = (host_ino * 0x9e3779b97f4a7c15ull ^ dev) & (cap - 1);
+
+	while (t[i].ino && (t[i].dev != dev || t[i].host_ino != host_ino))
+		i = (i + 1) & (cap - 1);
+	return &t[i];
+}
+
+int plain_reader_knows(struct plain_reader *r, const struct stat *st,
+		       uint64_t ino)
+{
+	struct linked *place;
+
+	if (r->nlinks * 2 >= r->links_cap) {
+		size_t cap = r->links_cap ? r->links_cap * 2 : LINKS_FIRST;
+		struct linked *t = calloc(cap, sizeof(*t));
+
+		if (!t)
+			return -ENOMEM;
+		for (size_t i = 0; i < r->links_cap; i++)
+			if (r->links[i].ino)
+				*link_place(t, cap, r->links[i].dev,
+					    r->links[i].host_ino) = r->links[i];
+		free(r->links);
+		r->links = t;
+		r->links_cap = cap;
+	}
+	place = link_place(r->links, r->links_cap, st->st_dev, st->st_ino);
+	if (!place->ino)
+		r->nlinks++;
+	*place = (struct linked){ st->st_dev, st->st_ino, ino };
+	return 0;
+}
+
+/* What the table has, when the first file with several names is met. */
+static int learn_links(struct plain_reader *r, const struct stat *at)
+{
+	struct stat st = *at;
+	struct plain_stat p = { 0 };
+	struct fs_attr a;
+	uint64_t ino = 0;
+	int err = 0;
+
+	r->learned = true;
+	while (!err) {
+		err = plain_next_stat(r->look.fs, &ino, &p);
+		st.st_ino = p.host_ino;
+		if (!err && !S_ISDIR(p.mode) && p.mode &&
+		    !fs_getattr(r->to, ino, &a))
+			err = plain_reader_knows(r, &st, ino);
+		ino++;
+	}
+	return err == 1 ? 0 : err;
+}
+
+/* *ino_out 0: not known. What the table has must still be so: the host gives
+ * numbers again to other files. */
+static int link_find(struct plain_reader *r, const struct stat *st,
+		     uint64_t *ino_out)
+{
+	struct plain_stat was, now = plain_of_stat(st);
+	int err = 0;
+
+	*ino_out = 0;
+	if (S_ISDIR(st->st_mode) || st->st_nlink < 2)
+		return 0;
+	if (r->from_table && !r->learned)
+		err = learn_links(r, st);
+	if (err || !r->links_cap)
+		return err;
+	*ino_out =
+		link_place(r->links, r->links_cap, st->st_dev, st->st_ino)->ino;
+	if (!*ino_out || !r->from_table)
+		return 0;
+	err = plain_get(r->look.fs, *ino_out, &was);
+	if (err || was.mode != now.mode || was.size != now.size ||
+	    was.mtime_ns != now.mtime_ns || was.ctime_ns != now.ctime_ns)
+		*ino_out = 0;
+	return err < 0 ? err : 0;
+}
+
+/* --- attributes --- */
+
+/* was: what was given to the plain object, when that was not all; else NULL. */
+static int set_attr(struct plain_reader *r, uint64_t ino, const struct stat *st,
+		    const struct plain_stat *was)
+{
+	struct fs_attr attr = { .mode = st->st_mode,
+				.uid = st->st_uid,
+				.gid = st->st_gid,
+				.atime_ns = plain_ns(&st->st_atim),
+				.mtime_ns = plain_ns(&st->st_mtim),
+				.ctime_ns = plain_ns(&st->st_ctim) };
+	unsigned int set = FS_SET_ATIME | FS_SET_MTIME | FS_SET_CTIME;
+
+	if (!was || was->mode != st->st_mode)
+		set |= FS_SET_MODE;
+	if (!was || was->uid != st->st_uid)
+		set |= FS_SET_UID;
+	if (!was || was->gid != st->st_gid)
+		set |= FS_SET_GID;
+	return fs_setattr(r->to, ino, set, &attr, NULL);
+}
+
+static int copy_xattr(struct plain_reader *r, const char *proc,
+		      const char *name, uint64_t ino)
+{
+	ssize_t n = getxattr(proc, name, r->look.value, FS_XATTR_VALUE_MAX);
+
+	if (n < 0)
+		return errno == ENODATA ? 0 : -errno;
+	return fs_setxattr(r->to, ino, name, r->look.value, (size_t)n, 0);
+}
+
+/* Of the object that fd leads to, symlinks included. */
+static int copy_xattrs(struct plain_reader *r, int fd, uint64_t ino)
+{
+	char proc[64];
+	size_t len;
+	int err;
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	err = look_list_xattrs(&r->look, fd, &len);
+	for (const char *s = r->look.list; !err && s < r->look.list + len;
+	     s += strlen(s) + 1)
+		err = copy_xattr(r, proc, s, ino);
+	return err;
+}
+
+/* Those that the plain object has not any more. */
+static int drop_xattrs(struct plain_reader *r, int fd, uint64_t ino)
+{
+	char proc[64], *names = malloc(FS_XATTR_LIST_MAX);
+	size_t len = 0;
+	int err;
+
+	if (!names)
+		return -ENOMEM;
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	err = fs_listxattr(r->to, ino, names, FS_XATTR_LIST_MAX, &len);
+	for (const char *s = names; !err && s < names + len;
+	     s += strlen(s) + 1) {
+		if (geteuid() && look_is_privileged_xattr(s))
+			continue;
+		if (getxattr(proc, s, NULL, 0) < 0 && errno == ENODATA)
+			err = fs_removexattr(r->to, ino, s);
+	}
+	free(names);
+	return err;
+}
+
+/* --- contents --- */
+
+/* What differs of a window's blocks, which are in r->buf. */
+static int write_changed(struct plain_reader *r, struct fs_file *f,
+			 uint64_t off, size_t len)
+{
+	uint64_t ino = fs_file_ino(f);
+	struct item_window w;
+	size_t at = 0;
+	int err;
+
+	err = look_window(r->to, ino, off / WINDOW_BYTES, &w);
+	while (at < len && !err) {
+		size_t i = at / FS_BLOCK_BYTES, end = at;
+
+		/* the run of blocks that differ */
+		while (end < len) {
+			size_t n = min_u64(FS_BLOCK_BYTES, len - end);
+
+			if (n < FS_BLOCK_BYTES)
+				memset(r->buf + end + n, 0, FS_BLOCK_BYTES - n);
+			if (w.mask >> i & 1 &&
+			    item_block_sum(r->buf + end) == w.sum[i])
+				break;
+			end += n;
+			i++;
+		}
+		if (end > at)
+			err = fs_write(f, NULL, off + at, r->buf + at, end - at,
+				       false);
+		at = end + FS_BLOCK_BYTES;
+	}
+	return err;
+}
+
+/* From off to end. update: the file has an older version of it. */
+static int copy_range(struct plain_reader *r, int fd, struct fs_file *f,
+		      off_t off, off_t end, bool update)
+{
+	size_t step = update ? WINDOW_BYTES : READ_BYTES;
+
+	while (off < end) {
+		size_t want = min_u64((uint64_t)(end - off),
+				      step - (uint64_t)off % step);
+		ssize_t n = pread(fd, r->buf, want, off);
+		int err;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			return 0; /* it became shorter: seen afterwards */
+		err = update ? write_changed(r, f, (uint64_t)off, (size_t)n)
+			     : fs_write(f, NULL, (uint64_t)off, r->buf,
+					(size_t)n, false);
+		r->p.bytes += (uint64_t)n;
+		off += n;
+		if (!err)
+			err = tell(r);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int copy_hole(struct fs_file *f, off_t from, off_t to)
+{
+	return from >= to ? 0
+			  : fs_fallocate(f,
+					 FALLOC_FL_PUNCH_HOLE |
+						 FALLOC_FL_KEEP_SIZE,
+					 (uint64_t)from, (uint64_t)(to - from));
+}
+
+/* Holes stay holes. */
+static int copy_contents(struct plain_reader *r, int fd, struct fs_file *f,
+			 off_t size, bool update)
+{
+	/* Windows begin where the update compares from. */
+	off_t unit = update ? WINDOW_BYTES : FS_BLOCK_BYTES, off = 0;
+	int err = 0;
+
+	while (!err && off < size) {
+		off_t data = lseek(fd, off, SEEK_DATA), hole;
+
+		if (data < 0 && errno == ENXIO)
+			break;
+		if (data < 0)
+			data = off; /* it cannot tell */
+		hole = lseek(fd, data, SEEK_HOLE);
+		/* Whole blocks, whatever the host's are. */
+		data -= data % unit;
+		if (hole >= 0)
+			hole = (off_t)round_up_u64((uint64_t)hole,
+						   (uint64_t)unit);
+		if (hole < 0 || hole > size)
+			hole = size;
+		if (update)
+			err = copy_hole(f, off, data);
+		if (!err)
+			err = copy_range(r, fd, f, data, hole, update);
+		off = hole;
+	}
+	if (!err && update)
+		err = copy_hole(f, off, size);
+	return err ? err : fs_truncate(f, (uint64_t)size);
+}
+
+static bool same_state(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size &&
+	       plain_ns(&a->st_mtim) == plain_ns(&b->st_mtim) &&
+	       plain_ns(&a->st_ctim) == plain_ns(&b->st_ctim);
+}
+
+static int read_contents(struct plain_reader *r, int fd, uint64_t ino,
+			 struct stat *st, bool update)
+{
+	struct fs_attr a = { 0 };
+	struct stat after;
+	struct fs_file *f;
+	int err;
+
+	err = fs_file_open(r->to, ino, &f);
+	if (err)
+		return err;
+	if (update)
+		err = fs_file_getattr(f, &a);
+	/* What is inline is not in windows. */
+	if (!err && update && a.size <= INLINE_FILE_MAX) {
+		update = false;
+		err = fs_truncate(f, 0);
+	} else if (!err && update && (uint64_t)st->st_size < a.size) {
+		err = fs_truncate(f, (uint64_t)st->st_size);
+	}
+	for (unsigned int i = 0; !err; i++) {
+		err = copy_contents(r, fd, f, st->st_size, update);
+		if (!err && fstat(fd, &after))
+			err = -errno;
+		if (err || same_state(st, &after))
+			break;
+		if (i == REREADS_MAX) {
+			err = plain_reader_failed(
+				r, -EBUSY,
+				"keeps changing while it is read; "
+				"stop what writes it");
+			break;
+		}
+		r->p.reread++;
+		*st = after;
+		update = false;
+		err = fs_truncate(f, 0);
+	}
+	fs_file_put(f);
+	return err;
+}
+
+/* --- objects --- */
+
+static int read_dir(struct plain_reader *r, int fd, uint64_t dir);
+
+static int make_object(struct plain_reader *r, uint64_t dir, int dirfd,
+		       const char *name, const struct stat *st,
+		       uint64_t *ino_out)
+{
+	struct fs_cred cred = { .uid = st->st_uid, .gid = st->st_gid };
+	struct fs_new w = { .mode = st->st_mode, .rdev = st->st_rdev };
+	char target[FS_SYMLINK_MAX + 1];
+	struct fs_attr attr;
+	int err;
+
+	if (S_ISLNK(st->st_mode)) {
+		ssize_t n = readlinkat(dirfd, name, target, sizeof(target));
+
+		if (n < 0)
+			return -errno;
+		w.target = target;
+		w.target_len = (size_t)n;
+	}
+	err = fs_make(r->to, &cred, dir, name, strlen(name), &w, &attr, NULL);
+	if (!err)
+		err = plain_put_name(r->look.fs, dir, name, strlen(name),
+				     attr.ino, attr.mode);
+	if (!err)
+		*ino_out = attr.ino;
+	return err;
+}
+
+static int note(struct plain_reader *r, uint64_t ino, const struct stat *st,
+		uint32_t flags)
+{
+	struct plain_stat p = plain_of_stat(st);
+
+	p.flags = flags;
+	return plain_put(r->look.fs, ino, &p);
+}
+
+int plain_reader_fill(struct plain_reader *r, int fd, uint64_t ino,
+		      struct stat *st)
+{
+	int err = 0;
+
+	if (S_ISREG(st->st_mode))
+		err = read_contents(r, fd, ino, st, false);
+	else if (S_ISDIR(st->st_mode))
+		err = read_dir(r, fd, ino);
+	if (!err)
+		err = copy_xattrs(r, fd, ino);
+	if (!err)
+		err = set_attr(r, ino, st, NULL);
+	if (!err)
+		err = note(r, ino, st, 0);
+	return err;
+}
+
+int plain_reader_update(struct plain_reader *r, int fd, uint64_t ino,
+			struct stat *st, const struct plain_stat *was)
+{
+	bool unlike = was->flags & PLAIN_UNLIKE;
+	int err = 0;
+
+	if (S_ISREG(st->st_mode))
+		err = read_contents(r, fd, ino, st, true);
+	if (!err)
+		err = drop_xattrs(r, fd, ino);
+	if (!err)
+		err = copy_xattrs(r, fd, ino);
+	if (!err)
+		err = set_attr(r, ino, st, unlike ? was : NULL);
+	if (!err)
+		err = note(r, ino, st, was->flags & PLAIN_UNLIKE);
+	return err;
+}
+
+int plain_reader_open(int dirfd, const char *name, const struct stat *st)
+{
+	int flags = O_PATH, fd;
+
+	if (S_ISREG(st->st_mode))
+		flags = O_RDONLY | O_NOATIME | O_NONBLOCK;
+	else if (S_ISDIR(st->st_mode))
+		flags = O_RDONLY | O_DIRECTORY;
+	fd = plain_open(dirfd, name, flags);
+	if (fd == -EPERM && flags & O_NOATIME)
+		fd = plain_open(dirfd, name, flags & ~O_NOATIME);
+	return fd;
+}
+
+/* Another mount: an empty directory (or file) in its place. */
+static int read_mount_point(struct plain_reader *r, uint64_t dir, int dirfd,
+			    const char *name, const struct stat *st)
+{
+	struct stat as = *st;
+	uint64_t ino;
+	int err;
+
+	r->p.mounts++;
+	if (!S_ISDIR(as.st_mode))
+		as.st_mode = S_IFREG | (as.st_mode & 07777);
+	err = make_object(r, dir, dirfd, name, &as, &ino);
+	return err ? err : note(r, ino, &as, 0);
+}
+
+static int read_name(struct plain_reader *r, uint64_t dir, int dirfd,
+		     const char *name)
+{
+	struct stat st;
+	uint64_t ino;
+	int err, fd;
+
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : -errno; /* it went meanwhile */
+	err = link_find(r, &st, &ino);
+	if (err)
+		return err;
+	if (ino) {
+		err = fs_link(r->to, ino, dir, name, strlen(name), NULL);
+		return err ? err
+			   : plain_put_name(r->look.fs, dir, name, strlen(name),
+					    ino, st.st_mode);
+	}
+	fd = plain_reader_open(dirfd, name, &st);
+	if (fd == -EXDEV)
+		return read_mount_point(r, dir, dirfd, name, &st);
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	if (fstat(fd, &st)) {
+		err = -errno;
+		goto out;
+	}
+	err = make_object(r, dir, dirfd, name, &st, &ino);
+	if (!err)
+		err = plain_reader_fill(r, fd, ino, &st);
+	if (!err && !S_ISDIR(st.st_mode) && st.st_nlink > 1)
+		err = plain_reader_knows(r, &st, ino);
+out:
+	close(fd);
+	return err;
+}
+
+int plain_reader_add(struct plain_reader *r, uint64_t dir, int dirfd,
+		     const char *name)
+{
+	size_t mark;
+	int err = path_push(&r->path, name, &mark);
+
+	if (err)
+		return err;
+	err = read_name(r, dir, dirfd, name);
+	if (err && err != -ECANCELED)
+		err = plain_reader_failed(r, err, "cannot read into the store");
+	path_pop(&r->path, mark);
+	r->p.objects++;
+	return err ? err : tell(r);
+}
+
+static int read_dir(struct plain_reader *r, int fd, uint64_t dir)
+{
+	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	const struct dirent *de;
+	int err = 0;
+
+	if (!d) {
+		err = -errno;
+		if (copy >= 0)
+			close(copy);
+		return err;
+	}
+	while (!err && (errno = 0, de = readdir(d))) {
+		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") ||
+		    (dir == FS_ROOT_INO && plain_is_own(de->d_name)))
+			continue;
+		err = plain_reader_add(r, dir, fd, de->d_name);
+	}
+	if (!err && errno)
+		err = plain_reader_failed(r, -errno, "cannot list");
+	closedir(d);
+	return err;
+}

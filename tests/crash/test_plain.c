@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The plain directory under interruptions: a real directory beside a store on
+ * the simulated disk. A run that lets the files follow ends at any of its
+ * system calls, the store loses power with what was not synced dropped,
+ * reordered or torn, and the next run goes on: in the end the files are head,
+ * and nothing of it is taken for an edit. Edits are staged whole, whenever the
+ * store fails in it.
+ */
+/* LDFLAGS: -Wl,--wrap=renameat,--wrap=renameat2,--wrap=linkat */
+/* LDFLAGS: -Wl,--wrap=unlinkat,--wrap=pwrite64,--wrap=ftruncate64 */
+/* LDFLAGS: -Wl,--wrap=fallocate64,--wrap=fsync,--wrap=syncfs,--wrap=chown */
+/* LDFLAGS: -Wl,--wrap=chmod,--wrap=utimensat,--wrap=setxattr */
+/* LDFLAGS: -Wl,--wrap=removexattr,--wrap=mkdirat,--wrap=symlinkat */
+#include "fs/plain_internal.h"
+
+#include "tests/lib/simdev.h"
+#include "tests/lib/test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+enum { NAMES = 6, BLOCK = 4096, BIG_BLOCKS = 600 };
+
+/* --- the switch that ends a run --- */
+
+static uint64_t calls_left; /* 0: no limit */
+static uint64_t calls; /* since the switch was set */
+static bool dead;
+static struct simdev *to_kill;
+
+static bool allow(void)
+{
+	calls++;
+	if (!dead && calls_left && calls > calls_left) {
+		dead = true;
+		simdev_fail(to_kill, SIM_ALL, 1, EIO, true);
+	}
+	if (dead)
+		errno = EIO;
+	return !dead;
+}
+
+#define WRAP(ret, name, params, args)                                          \
+	ret __real_##name params;                                              \
+	ret __wrap_##name params;                                              \
+	ret __wrap_##name params                                               \
+	{                                                                      \
+		return allow() ? __real_##name args : -1;                      \
+	}
+
+WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
+WRAP(int, renameat2,
+     (int a, const char *b, int c, const char *d, unsigned int e),
+     (a, b, c, d, e))
+WRAP(int, linkat, (int a, const char *b, int c, const char *d, int e),
+     (a, b, c, d, e))
+WRAP(int, unlinkat, (int a, const char *b, int c), (a, b, c))
+WRAP(ssize_t, pwrite64, (int a, const void *b, size_t c, off_t d), (a, b, c, d))
+WRAP(int, ftruncate64, (int a, off_t b), (a, b))
+WRAP(int, fallocate64, (int a, int b, off_t c, off_t d), (a, b, c, d))
+WRAP(int, fsync, (int a), (a))
+WRAP(int, chown, (const char *a, uid_t b, gid_t c), (a, b, c))
+WRAP(int, chmod, (const char *a, mode_t b), (a, b))
+WRAP(int, utimensat, (int a, const char *b, const struct timespec *c, int d),
+     (a, b, c, d))
+WRAP(int, setxattr,
+     (const char *a, const char *b, const void *c, size_t d, int e),
+     (a, b, c, d, e))
+WRAP(int, removexattr, (const char *a, const char *b), (a, b))
+WRAP(int, mkdirat, (int a, const char *b, mode_t c), (a, b, c))
+WRAP(int, symlinkat, (const char *a, int b, const char *c), (a, b, c))
+
+/* Not really: all of the host's files would be flushed each time. */
+int __wrap_syncfs(int fd);
+int __wrap_syncfs(int fd)
+{
+	return allow() ? 0 : -1;
+}
+
+/* --- the store and the directory --- */
+
+struct fixture {
+	struct simdev *sim;
+	struct env env;
+	struct store *store;
+	struct fs *fs;
+	struct rng rng;
+	char dir[64];
+	int dirfd, storefd;
+	bool verbose; /* VERBOSE=1: tell edits; the directory stays */
+	uint64_t states; /* interruptions that were recovered from */
+};
+
+static const struct fs_cred cred = { .fsetid = true };
+
+static void quiet(struct env *env, enum env_level level, const char *text)
+{
+}
+
+static void open_on(struct fixture *f, bool create)
+{
+	struct store_params p = { .dev = simdev_dev(f->sim),
+				  .env = &f->env,
+				  .check_item = fs_check_item,
+				  .small_segment_bytes = 1 << 20,
+				  .bulk_segment_bytes = 8 << 20,
+				  .reserve_bytes = 1 << 20 };
+	struct store_error text = { "" };
+	int err;
+
+	err = create ? store_create(&p, &f->store, &text)
+		     : store_open(&p, &f->store, &text);
+	if (err)
+		fail_msg("open: %s", text.text);
+	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
+}
+
+static void close_all(struct fixture *f)
+{
+	fs_abandon(f->fs);
+	store_abandon(f->store);
+}
+
+/* The power goes; the store is there again. */
+static void lose_power(struct fixture *f)
+{
+	struct simdev *img;
+
+	close_all(f);
+	img = simdev_image(f->sim, simdev_ops(f->sim),
+			   (enum sim_mode)rng_below(&f->rng, SIM_MODES),
+			   rng_next(&f->rng));
+	assert_non_null(img);
+	simdev_free(f->sim);
+	f->sim = img;
+	f->states++;
+	open_on(f, false);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	const char *tmp = getenv("TMPDIR");
+	struct plain_state none = { 0 };
+	char store[96];
+
+	assert_non_null(f);
+	snprintf(f->dir, sizeof(f->dir), "%s/test-plain.XXXXXX",
+		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(store, sizeof(store), "%s/.txn", f->dir);
+	assert_int_equal(mkdir(store, 0700), 0);
+	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY);
+	f->storefd = open(store, O_RDONLY | O_DIRECTORY);
+	f->verbose = getenv("VERBOSE") != NULL;
+	f->rng.s = test_seed(20261128);
+	env_init_host(&f->env);
+	f->env.log = quiet;
+	f->sim = simdev_new();
+	open_on(f, true);
+	assert_int_equal(plain_put_state(f->fs, PLAIN_STATE_SHOWN, &none), 0);
+	assert_int_equal(store_checkpoint(f->store, store_working(f->store)),
+			 0);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	close_all(f);
+	simdev_free(f->sim);
+	if (!f->verbose)
+		assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
+	close(f->dirfd);
+	close(f->storefd);
+	free(f);
+	return 0;
+}
+
+/* --- is the directory what a view shows? --- */
+
+struct walk {
+	struct fs_view *fv;
+	int dirfd;
+	char path[512];
+	bool dir_times; /* compare them, too */
+	size_t entries;
+	uint64_t pair[512][2]; /* inode, inode on the host */
+	size_t npairs;
+};
+
+static void same_bytes(struct walk *w, int dirfd, const char *name,
+		       const struct fs_attr *a)
+{
+	static uint8_t want[1 << 20], have[1 << 20];
+	struct fs_file *file;
+	int fd = openat(dirfd, name, O_RDONLY);
+	uint64_t off = 0;
+	size_t got = 1;
+
+	assert_true(fd >= 0);
+	assert_int_equal(fs_file_open(w->fv, a->ino, &file), 0);
+	while (got) {
+		ssize_t n = pread(fd, have, sizeof(have), (off_t)off);
+
+		assert_int_equal(fs_read(file, off, want, sizeof(want), &got),
+				 0);
+		if (n != (ssize_t)got || memcmp(want, have, got) != 0)
+			fail_msg("%s/%s: other bytes", w->path, name);
+		off += got;
+	}
+	fs_file_put(file);
+	close(fd);
+}
+
+/* One file here is one file there. */
+static void same_links(struct walk *w, uint64_t ino, uint64_t host_ino)
+{
+	for (size_t i = 0; i < w->npairs; i++)
+		if ((w->pair[i][0] == ino) != (w->pair[i][1] == host_ino))
+			fail_msg("%s: links differ", w->path);
+	assert_true(w->npairs < 512);
+	w->pair[w->npairs][0] = ino;
+	w->pair[w->npairs++][1] = host_ino;
+}
+
+static void same_note(struct walk *w, int dirfd, const char *name,
+		      const struct fs_attr *a)
+{
+	char proc[64], want[64], have[64];
+	size_t want_len = 0;
+	ssize_t have_len;
+	int fd = openat(dirfd, name, O_PATH | O_NOFOLLOW);
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	have_len = getxattr(proc, "user.note", have, sizeof(have));
+	close(fd);
+	if (fs_getxattr(w->fv, a->ino, "user.note", want, sizeof(want),
+			&want_len))
+		want_len = 0;
+	if (have_len < 0 && errno == ENOTSUP)
+		return;
+	if ((size_t)(have_len < 0 ? 0 : have_len) != want_len ||
+	    memcmp(want, have, want_len) != 0)
+		fail_msg("%s/%s: other attributes", w->path, name);
+}
+
+static void same_tree(struct walk *w, int dirfd, uint64_t dir);
+
+static int same_entry(void *arg, const struct fs_dirent *e)
+{
+	struct walk *w = arg;
+	const struct fs_attr *a = e->attr;
+	char name[256], buf[64], *target;
+	size_t mark = strlen(w->path), len;
+	struct walk sub;
+	struct stat st;
+	int fd;
+
+	snprintf(name, sizeof(name), "%.*s", (int)e->len, e->name);
+	w->entries++;
+	if (fstatat(w->dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
+		fail_msg("%s/%s is missing", w->path, name);
+	if (st.st_mode != a->mode || ((!S_ISDIR(a->mode) || w->dir_times) &&
+				      plain_ns(&st.st_mtim) != a->mtime_ns))
+		fail_msg("%s/%s: mode %o, want %o; time %lld, want %lld",
+			 w->path, name, st.st_mode, a->mode,
+			 (long long)plain_ns(&st.st_mtim),
+			 (long long)a->mtime_ns);
+	same_note(w, w->dirfd, name, a);
+	if (S_ISDIR(a->mode)) {
+		sub = *w;
+		snprintf(w->path + mark, sizeof(w->path) - mark, "/%s", name);
+		fd = openat(w->dirfd, name, O_RDONLY | O_DIRECTORY);
+		assert_true(fd >= 0);
+		same_tree(w, fd, a->ino);
+		close(fd);
+		w->path[mark] = '\0';
+		w->dirfd = sub.dirfd;
+		w->entries = sub.entries;
+		return 0;
+	}
+	if (st.st_nlink != a->nlink)
+		fail_msg("%s/%s: %u links, want %u", w->path, name,
+			 (unsigned int)st.st_nlink, a->nlink);
+	same_links(w, a->ino, st.st_ino);
+	if (S_ISREG(a->mode))
+		same_bytes(w, w->dirfd, name, a);
+	if (!S_ISLNK(a->mode))
+		return 0;
+	assert_int_equal(fs_readlink(w->fv, a->ino, &target, &len), 0);
+	assert_int_equal(readlinkat(w->dirfd, name, buf, sizeof(buf)), len);
+	assert_memory_equal(buf, target, len);
+	free(target);
+	return 0;
+}
+
+static void same_tree(struct walk *w, int dirfd, uint64_t dir)
+{
+	DIR *d = fdopendir(dup(dirfd));
+	size_t n = 0;
+
+	w->dirfd = dirfd;
+	w->entries = 0;
+	assert_int_equal(fs_readdir(w->fv, dir, 0, true, same_entry, w), 0);
+	rewinddir(d);
+	for (const struct dirent *de; (de = readdir(d));)
+		n += strcmp(de->d_name, ".") && strcmp(de->d_name, "..") &&
+		     strcmp(de->d_name, ".txn");
+	closedir(d);
+	if (n != w->entries)
+		fail_msg("%s: %zu entries, want %zu", w->path, n, w->entries);
+}
+
+/* A directory in which names came and went again has a new time, and that
+ * alone is no edit. */
+static void is_shown(struct fixture *f, struct fs_view *fv, bool dir_times)
+{
+	struct walk *w = calloc(1, sizeof(*w));
+
+	w->fv = fv;
+	w->dir_times = dir_times;
+	same_tree(w, f->dirfd, FS_ROOT_INO);
+	free(w);
+}
+
+static void is_head(struct fixture *f)
+{
+	struct fs_view *fv;
+	struct root head;
+
+	store_head(f->store, &head, NULL);
+	assert_int_equal(fs_view_new(f->fs, &head, &fv), 0);
+	root_put(store_tree(f->store), &head);
+	is_shown(f, fv, true);
+	fs_view_put(fv);
+}
+
+/* --- changes of the view --- */
+
+/* A directory, by random steps from the root. */
+static uint64_t some_dir(struct fixture *f)
+{
+	struct fs_view *fv = fs_working(f->fs);
+	uint64_t dir = FS_ROOT_INO;
+	struct fs_attr a;
+
+	while (rng_below(&f->rng, 3)) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "n%d",
+			 (int)rng_below(&f->rng, NAMES));
+		if (fs_lookup(fv, dir, name, strlen(name), &a) ||
+		    !S_ISDIR(a.mode))
+			break;
+		dir = a.ino;
+	}
+	return dir;
+}
+
+static void write_some(struct fixture *f, uint64_t ino)
+{
+	static uint8_t buf[3 * BLOCK];
+	struct fs_file *file;
+	uint64_t size = rng_below(&f->rng, 4);
+
+	if (fs_file_open(fs_working(f->fs), ino, &file))
+		return;
+	for (size_t i = 0; i < sizeof(buf); i += 8)
+		put_le64(buf + i, rng_next(&f->rng));
+	if (!size) /* large, with holes */
+		assert_int_equal(fs_truncate(file, BIG_BLOCKS * BLOCK), 0);
+	else if (size == 1)
+		assert_int_equal(fs_truncate(file, rng_below(&f->rng, 5000)),
+				 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(
+			fs_write(file, &cred,
+				 size ? rng_below(&f->rng, 3 * BLOCK)
+				      : rng_below(&f->rng, BIG_BLOCKS - 3) *
+						 BLOCK,
+				 buf, rng_below(&f->rng, sizeof(buf)), false),
+			0);
+	fs_file_put(file);
+}
+
+static void change(struct fixture *f)
+{
+	struct fs_view *fv = fs_working(f->fs);
+	uint64_t dir = some_dir(f), to = some_dir(f);
+	char name[8], other[8];
+	struct fs_new new_ = { .mode = S_IFREG | 0644 };
+	struct fs_renamed moved;
+	struct fs_attr a, set = { .mode = 0600 };
+
+	snprintf(name, sizeof(name), "n%d", (int)rng_below(&f->rng, NAMES));
+	snprintf(other, sizeof(other), "n%d", (int)rng_below(&f->rng, NAMES));
+	if (fs_lookup(fv, dir, name, strlen(name), &a))
+		a.ino = 0;
+	switch (rng_below(&f->rng, 9)) {
+	case 0:
+		new_.mode = S_IFDIR | 0755;
+		/* fall through */
+	case 1:
+		if (!fs_make(fv, &cred, dir, name, strlen(name), &new_, &a,
+			     NULL))
+			write_some(f, a.ino);
+		break;
+	case 2:
+		new_.mode = S_IFLNK | 0777;
+		new_.target = other;
+		new_.target_len = strlen(other);
+		(void)fs_make(fv, &cred, dir, name, strlen(name), &new_, &a,
+			      NULL);
+		break;
+	case 3:
+		if (a.ino && !S_ISDIR(a.mode))
+			(void)fs_link(fv, a.ino, to, other, strlen(other), &a);
+		break;
+	case 4:
+		if (a.ino && S_ISDIR(a.mode) && !rng_below(&f->rng, 3))
+			(void)fv_remove_tree(fv, dir, name, strlen(name),
+					     a.mode, a.ino);
+		else if (a.ino && !S_ISDIR(a.mode))
+			(void)fs_unlink(fv, dir, name, strlen(name), NULL);
+		break;
+	case 5:
+		if (a.ino && !S_ISLNK(a.mode)) {
+			set.mode = S_ISDIR(a.mode) ? 0700 : 0600;
+			(void)fs_setattr(fv, a.ino, FS_SET_MODE, &set, NULL);
+			(void)fs_setxattr(fv, a.ino, "user.note", name, 2, 0);
+		}
+		break;
+	case 6:
+		if (a.ino && S_ISREG(a.mode))
+			write_some(f, a.ino);
+		break;
+	default:
+		(void)fs_rename(fv, &cred, dir, name, strlen(name), to, other,
+				strlen(other),
+				rng_below(&f->rng, 3) ? 0 : FS_RENAME_EXCHANGE,
+				&moved);
+	}
+}
+
+static void commit(struct fixture *f)
+{
+	uint64_t number;
+
+	assert_true(fs_commit(f->fs, 0, NULL, 0, &number) >= 0);
+}
+
+/* --- runs --- */
+
+/* There are no edits, and we may do everything. */
+static void on_note(void *arg, const char *path, const char *why)
+{
+	if (!dead)
+		fail_msg("%s %s", path, why);
+}
+
+static int sync_files(struct fixture *f, uint64_t limit,
+		      struct plain_out_result *r)
+{
+	struct plain_out_params p = { .dirfd = f->dirfd,
+				      .storefd = f->storefd,
+				      .note = on_note };
+	struct store_error text;
+	int err;
+
+	to_kill = f->sim;
+	calls = 0;
+	calls_left = limit;
+	err = plain_sync(f->fs, &p, r, &text);
+	calls_left = 0;
+	if (err < 0 && !dead)
+		fail_msg("sync: %s", text.text);
+	return err;
+}
+
+static void no_edits(struct fixture *f)
+{
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r;
+	struct store_error text;
+
+	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_int_equal(r.edits, 0);
+}
+
+/* Interrupted up to a few times; then it is head, and nothing was an edit. */
+static void test_out(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t rounds = test_param("ROUNDS", 400);
+	struct plain_out_result r;
+
+	for (uint64_t i = 0; i < rounds; i++) {
+		uint64_t usual = 30;
+
+		for (uint64_t n = 1 + rng_below(&f->rng, 12); n; n--)
+			change(f);
+		commit(f);
+		while (rng_below(&f->rng, 4)) {
+			dead = false;
+			if (sync_files(f, 1 + rng_below(&f->rng, usual), &r) >=
+			    0)
+				break;
+			usual = usual / 2 + 2;
+			dead = false;
+			lose_power(f);
+		}
+		dead = false;
+		assert_true(sync_files(f, 0, &r) >= 0);
+		assert_int_equal(r.kept, 0);
+		assert_int_equal(r.unlike, 0);
+		is_head(f);
+		no_edits(f);
+		simdev_settle(f->sim);
+	}
+	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
+}
+
+/* --- edits --- */
+
+static int some_plain_dir(struct fixture *f)
+{
+	int fd = dup(f->dirfd);
+
+	while (rng_below(&f->rng, 3)) {
+		char name[8];
+		int next;
+
+		snprintf(name, sizeof(name), "n%d",
+			 (int)rng_below(&f->rng, NAMES));
+		next = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+		if (next < 0)
+			break;
+		close(fd);
+		fd = next;
+	}
+	return fd;
+}
+
+static void edit(struct fixture *f)
+{
+	int dir = some_plain_dir(f), to = some_plain_dir(f), fd;
+	char name[8], other[8];
+
+	snprintf(name, sizeof(name), "n%d", (int)rng_below(&f->rng, NAMES));
+	snprintf(other, sizeof(other), "n%d", (int)rng_below(&f->rng, NAMES));
+	switch (rng_below(&f->rng, 8)) {
+	case 0:
+		(void)!mkdirat(dir, name, 0700);
+		break;
+	case 1:
+		(void)!symlinkat(other, dir, name);
+		break;
+	case 2:
+		(void)!linkat(dir, name, to, other, 0);
+		break;
+	case 3:
+		(void)!unlinkat(dir, name, 0);
+		break;
+	case 4:
+		(void)plain_remove_tree(dir, name);
+		break;
+	case 5:
+		(void)!fchmodat(dir, name, 0640, 0);
+		break;
+	case 6:
+		(void)!renameat(dir, name, to, other);
+		break;
+	default:
+		fd = openat(dir, name, O_RDWR | O_CREAT | O_NOFOLLOW, 0644);
+		if (fd < 0)
+			break;
+		if (!rng_below(&f->rng, 2))
+			(void)!ftruncate(fd, (off_t)rng_below(&f->rng, 5000));
+		(void)!pwrite(fd, &f->rng, sizeof(f->rng),
+			      (off_t)rng_below(&f->rng, 100000));
+		close(fd);
+	}
+	close(dir);
+	close(to);
+}
+
+static void on_edit(void *arg, enum plain_difference what, const char *path,
+		    const char *beside)
+{
+	struct fixture *f = arg;
+
+	if (f->verbose)
+		fprintf(stderr, "%s %s\n",
+			what == PLAIN_CHANGED ? "changed"
+			: what == PLAIN_ADDED ? "added"
+					      : "removed",
+			path);
+}
+
+static int stage_edits(struct fixture *f)
+{
+	struct plain_in_params p = { .edit = on_edit, .arg = f };
+	struct plain_in_result r;
+	struct store_error text = { "" };
+	int err = plain_in(f->fs, f->dirfd, &p, &r, &text);
+
+	if (err && !simdev_has_failed(f->sim))
+		fail_msg("edits: %d, %s", err, text.text);
+	return err;
+}
+
+/* The working view has them all or none, whenever the store fails. */
+static void test_in(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t rounds = test_param("ROUNDS", 400);
+	struct plain_out_result r;
+
+	for (uint64_t i = 0; i < rounds; i++) {
+		for (uint64_t n = rng_below(&f->rng, 6); n; n--)
+			change(f);
+		commit(f);
+		assert_true(sync_files(f, 0, &r) >= 0);
+		assert_int_equal(r.kept, 0);
+		for (uint64_t n = 1 + rng_below(&f->rng, 6); n; n--)
+			edit(f);
+		while (rng_below(&f->rng, 3)) {
+			simdev_fail(f->sim, SIM_WRITE | SIM_SYNC | SIM_CREATE,
+				    1 + rng_below(&f->rng, 12), EIO, true);
+			(void)stage_edits(f);
+			lose_power(f);
+		}
+		assert_int_equal(stage_edits(f), 0);
+		is_shown(f, fs_working(f->fs), false);
+		assert_int_equal(fs_checkpoint(f->fs), 0);
+		lose_power(f);
+		is_shown(f, fs_working(f->fs), false);
+		no_edits(f);
+		/* Dropped, they go from the files, too. */
+		if (!rng_below(&f->rng, 3))
+			(void)fs_abort(f->fs);
+		simdev_settle(f->sim);
+	}
+	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_out, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,253 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The plain files beneath follow commits, whatever changed, and edits made while
+# unmounted become staged changes.
+. "$(dirname "$0")/lib.sh"
+
+in_step() { # what: the unmounted directory is what the mount showed
+	manifest "$D" | diff "$work/want" - || fail "$1: plain files differ"
+	du -a --apparent-size -B1 "$D/sparse" | cut -f1 >/dev/null
+}
+leave() { # what: unmount, compare
+	manifest "$D" >"$work/want"
+	umount_it
+	in_step "$1"
+}
+plain() { jq -r ".plain.$1" "$D/.txn/status"; }
+
+fill_sample
+make_store
+mount_it
+
+# --- out: every kind of change ---
+echo more >>"$D/file"
+rm -r "$D/deep"
+mv "$D/dir" "$D/dir2"
+mv "$D/empty" "$D/dir2/sub/empty-moved"
+rm "$D/fifo"
+mkdir "$D/fifo"
+echo inside >"$D/fifo/a"
+ln "$D/nothing" "$D/nothing-too"
+setfattr -n user.note -v other "$D/file"
+setfacl -m u:1234:rwx "$D/large" 2>/dev/null || :
+dd if=/dev/urandom of="$D/sparse" bs=4096 seek=10 count=3 conv=notrunc 2>/dev/null
+chmod 2750 "$D/dir2"
+[ "$(id -u)" != 0 ] || chown 77:88 "$D/large"
+ln -sfn elsewhere "$D/dir2/link"
+cp -a "$top/txn" "$D/dir2/sub/txn"
+touch -h -d '2010-01-01 01:02:03.456789' "$D/dir2/link" "$D/dir2"
+commit
+leave "a bit of everything"
+same "blocks of the sparse file" "$(($(stat -c %b "$D/sparse") * 512 < 100000))" 1
+same "no folder is left" "$(ls -A "$D/.txn" | grep -c sync)" 0
+
+# a directory and a file change places; a directory into its own former child
+mount_it
+mv "$D/dir2" "$D/x"
+mv "$D/file" "$D/dir2"
+mv "$D/x" "$D/file"
+mkdir -p "$D/p/q/r"
+echo 1 >"$D/p/q/r/f"
+commit
+mv "$D/p/q" "$D/q"
+mv "$D/p" "$D/q/r/p"
+rm "$D/large"
+ln -s nowhere "$D/large"
+commit
+leave "swaps"
+mount_it
+mv "$D/q" "$D/p"
+mv "$D/p/r/p" "$D/q"
+mv "$D/p/r" "$D/q/q"
+for i in 1 2 3; do mkdir "$D/d$i"; echo $i >"$D/d$i/f"; done
+commit
+mv "$D/d1" "$D/t"; mv "$D/d2" "$D/d1"; mv "$D/d3" "$D/d2"; mv "$D/t" "$D/d3"
+commit
+leave "a ring of directories"
+
+# staged changes are not in it; they are there again after a mount
+mount_it
+same "nothing is staged" "$(cat "$D/.txn/changes")" ""
+manifest "$D" >"$work/want"
+echo staged >"$D/staged"
+rm "$D/d1/f"
+umount_it
+in_step "staged changes"
+mount_it
+same "staged" "$(cat "$D/staged")" staged
+[ ! -e "$D/d1/f" ] || fail "a staged deletion is gone"
+abort
+
+# --- cost follows the change: a large file is written over where it differs ---
+head -c 64M /dev/urandom >"$D/big"
+commit
+ctl sync || fail "sync"
+same "status" "$(plain state) $(plain commit)" "in step $(jq .head.number "$D/.txn/status")"
+umount_it
+ino=$(stat -c %i "$D/big")
+mount_it
+dd if=/dev/urandom of="$D/big" bs=4096 seek=1000 count=2 conv=notrunc 2>/dev/null
+truncate -s 60M "$D/big"
+commit
+leave "a patched file"
+same "the host's inode" "$(stat -c %i "$D/big")" "$ino"
+# not when somebody else has a link to it
+ln "$D/big" "$work/elsewhere"
+cp "$work/elsewhere" "$work/copy"
+mount_it
+same "a link elsewhere is no edit" "$(cat "$D/.txn/changes")" ""
+dd if=/dev/urandom of="$D/big" bs=4096 seek=10 count=1 conv=notrunc 2>/dev/null
+commit
+leave "a file with a link elsewhere"
+cmp "$work/elsewhere" "$work/copy" || fail "a link elsewhere was written over"
+rm "$work/elsewhere" "$work/copy"
+
+# --- plain off and on ---
+mount_it
+manifest "$D" >"$work/want"
+ctl set plain off
+ctl sync
+same "off" "$(plain state)" off
+umount_it
+same "what is left" "$(ls -A "$D")" .txn
+mount_it
+manifest "$D" | diff "$work/want" - || fail "plain off changed the mount"
+ctl set plain on
+umount_it
+in_step "on again"
+
+# --- in: edits made while unmounted ---
+edit_everything() {
+	echo edited >>"$D/dir2"
+	rm "$D/nothing"
+	echo new >"$D/new-file"
+	mkdir -p "$D/new-dir/sub"
+	echo x >"$D/new-dir/sub/x"
+	ln "$D/new-dir/sub/x" "$D/new-dir/y"
+	ln "$D/inline-past" "$D/inline-linked"
+	mv "$D/file" "$D/renamed-dir"
+	echo inside >"$D/renamed-dir/sub/inside"
+	chmod 700 "$D/d1"
+	chmod 600 "$D/d2/f"
+	setfattr -n user.new -v 1 "$D/d3/f"
+	rm -r "$D/fifo"
+	mkfifo "$D/fifo"
+	ln -sfn changed "$D/dangling"
+	dd if=/dev/urandom of="$D/big" bs=4096 seek=5 count=1 conv=notrunc 2>/dev/null
+	touch -d '2005-05-05' "$D/sparse"
+}
+bytes() { jq '.log.bulk_bytes + .log.small_bytes' "$D/.txn/status"; }
+edit_everything
+manifest "$D" >"$work/edited"
+mount_it 2>"$work/told"
+manifest "$D" | diff "$work/edited" - || fail "the edits are not all there"
+grep -q 'new-file was added while unmounted: staged' "$work/told" ||
+	grep -q 'and .* more' "$work/told" || fail "edits were not told"
+[ "$(bytes)" -lt 2000000 ] || fail "a patched file was stored whole: $(bytes)"
+grep -q "renamed-dir" "$D/.txn/changes" || fail "edits are not staged"
+abort
+manifest "$D" | diff "$work/want" - || fail "abort of edits"
+umount_it
+in_step "aborted edits are taken back, too"
+edit_everything
+manifest "$D" >"$work/edited"
+mount_it 2>/dev/null
+commit
+manifest "$D" | diff "$work/edited" - || fail "committed edits"
+leave "committed edits"
+mount_it
+same "found once" "$(cat "$D/.txn/changes")" ""
+
+# staged changes win; the edit is kept beside
+echo first >"$D/both"
+echo first >"$D/gone"
+mkdir "$D/sub"
+echo first >"$D/sub/both"
+commit
+echo staged >"$D/both"
+echo staged >"$D/sub/both"
+echo staged >"$D/gone"
+echo staged >"$D/made"
+umount_it
+echo offline >"$D/both"
+echo offline >"$D/sub/both"
+rm "$D/gone"
+echo offline >"$D/made"
+echo offline >"$D/other"
+mount_it 2>"$work/told"
+same both "$(cat "$D/both") $(cat "$D/both@offline-1")" "staged offline"
+same sub "$(cat "$D/sub/both") $(cat "$D/sub/both@offline-1")" "staged offline"
+same made "$(cat "$D/made") $(cat "$D/made@offline-1")" "staged offline"
+same gone "$(cat "$D/gone")" staged
+same other "$(cat "$D/other")" offline
+grep -q 'the edit is staged as both@offline-1' "$work/told" || fail "not told"
+commit
+leave "both"
+
+# refuse, ignore
+echo again >"$D/other"
+must_fail txn mount -o offline=refuse "$D"
+must_fail txn mount -o offline=nonsense "$D"
+mount_it -o offline=ignore
+same ignored "$(cat "$D/other")" offline
+echo mounted >"$D/other"
+commit
+umount_it
+same "kept beside" "$(cat "$D/other") $(cat "$D/other@offline-1")" "mounted again"
+mount_it 2>/dev/null
+same "and found" "$(cat "$D/other@offline-1")" again
+commit
+umount_it
+
+# bytes that changed behind stat's back: only --checksum finds them
+stamp=$(stat -c %y "$D/other")
+mount_it -o offline=refuse
+umount_it
+printf 'MOUNTED\n' >"$D/other"
+touch -d "$stamp" "$D/other"
+mount_it 2>/dev/null -o checksum
+same "by checksum" "$(cat "$D/.txn/changes")" "M other"
+abort
+umount_it
+
+# --- killed while the files follow: the next mount finishes ---
+mount_it
+n=${ROUNDS:-12}
+for i in $(seq 1 "$n"); do
+	rm -rf "$D/work" "$D/work2"
+	mkdir -p "$D/work/a/b"
+	for j in $(seq 1 40); do echo "$i $j" >"$D/work/a/b/$j"; done
+	[ $((i % 2)) = 0 ] || { [ ! -d "$D/swap" ] || mv "$D/swap" "$D/work/swap"; }
+	[ $((i % 2)) = 1 ] || mv "$D/work/a" "$D/swap"
+	dd if=/dev/urandom of="$D/big" bs=4096 seek=$((RANDOM % 10000)) count=9 \
+		conv=notrunc 2>/dev/null
+	commit
+	manifest "$D" >"$work/want"
+	(ctl sync 2>/dev/null) &
+	sleep "0.0$((RANDOM % 40))"
+	crash $! 2>/dev/null
+	mount_it 2>"$work/told"
+	same "round $i: staged" "$(cat "$D/.txn/changes")" ""
+	[ ! -s "$work/told" ] || grep -v "removed the mount\|offline" "$work/told"
+	umount_it
+	in_step "round $i"
+	mount_it
+done
+
+# --- eject ---
+must_fail txn eject "$D" --yes
+manifest "$D" >"$work/want"
+echo staged >"$D/staged"
+umount_it
+must_fail txn eject "$D" --yes
+mount_it
+abort
+umount_it
+must_fail txn eject "$D" </dev/null
+txn eject "$D" --yes >/dev/null || fail eject
+in_step "ejected"
+[ ! -e "$D/.txn" ] || fail "the store is still there"
+must_fail txn mount "$D"
+make_store
+mount_it
+umount_it

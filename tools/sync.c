@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* sync.c - txn sync: the plain files show the last commit when it returns. */
+#include "tools/tool.h"
+
+#include "fs/plain.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+/* What the daemon had to tell comes before its last line. */
+static int sync_mounted(const struct place *p)
+{
+	char *answer = NULL;
+	int status = ctl_ask(p, "sync", &answer);
+
+	for (char *s = answer, *next; s && *s; s = next) {
+		next = strchr(s, '\n');
+		if (next)
+			*next++ = '\0';
+		else
+			next = s + strlen(s);
+		if (*s != '{' && strchr(s, '\t')) {
+			*strchr(s, '\t') = ' ';
+			tool_fail(0, "%s", s);
+		}
+	}
+	free(answer);
+	return status;
+}
+
+int tool_sync(const struct place *p)
+{
+	static char txn[] = "/proc/self/exe", mnt[] = "mount", um[] = "umount";
+	char dir[] = "/tmp/txn-sync.XXXXXX", *store;
+	int status;
+
+	if (p->mount)
+		return sync_mounted(p);
+	/* A mount elsewhere finishes what is due, stages edits, and lets the
+	 * files follow when it ends. */
+	store = strdup(p->dir);
+	if (!store || !mkdtemp(dir)) {
+		free(store);
+		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
+	}
+	status = tool_run((char *[]){ txn, mnt, store, dir, NULL }, false);
+	if (!status)
+		status = tool_run((char *[]){ txn, um, dir, NULL }, true);
+	(void)rmdir(dir);
+	free(store);
+	return status;
+}
+
+json_t *plain_json_of(struct reader *r)
+{
+	bool behind, half;
+	uint64_t number;
+
+	if (plain_is_behind(r->fs, &behind, &number, &half))
+		return NULL;
+	return json_pack("{s:s s:I}", "state",
+			 half	  ? "between two commits"
+			 : behind ? "behind"
+				  : "in step",
+			 "commit", (json_int_t)number);
+}
+
+json_t *plain_json(const struct place *p)
+{
+	json_t *j = NULL, *all;
+	struct reader r;
+	char *path, *text;
+
+	if (!p->mount) {
+		if (reader_open(p, &r))
+			return NULL;
+		j = plain_json_of(&r);
+		reader_close(&r);
+		return j;
+	}
+	path = place_txn(p, "status");
+	text = path ? read_text(path) : NULL;
+	all = text ? json_loads(text, 0, NULL) : NULL;
+	j = json_incref(json_object_get(all, "plain"));
+	json_decref(all);
+	free(text);
+	free(path);
+	return j;
+}
+
+void plain_words(const json_t *j, char *buf, size_t size)
+{
+	const char *state = json_string_value(json_object_get(j, "state"));
+	json_int_t n = json_integer_value(json_object_get(j, "commit"));
+	json_int_t unlike = json_integer_value(json_object_get(j, "unlike"));
+	json_int_t kept = json_integer_value(json_object_get(j, "kept"));
+	const char *error = json_string_value(json_object_get(j, "error"));
+	size_t len;
+
+	if (!state)
+		snprintf(buf, size, "unknown");
+	else if (!strcmp(state, "off") || !strcmp(state, "going away"))
+		snprintf(buf, size, "%s", state);
+	else if (n)
+		snprintf(buf, size, "show @%" PRId64 ", %s", (int64_t)n, state);
+	else
+		snprintf(buf, size, "show @1 or later with edits, %s", state);
+	len = strlen(buf);
+	if (unlike)
+		len += (size_t)snprintf(buf + len, size - len,
+					"; %" PRId64 " not as committed",
+					(int64_t)unlike);
+	if (kept && len < size)
+		len += (size_t)snprintf(buf + len, size - len,
+					"; %" PRId64 " edit(s) kept beside",
+					(int64_t)kept);
+	if (error && *error && len < size)
+		snprintf(buf + len, size - len, "; %s", error);
+}
+
+int cmd_sync(int argc, char **argv)
+{
+	char words[1024];
+	struct place p;
+	json_t *j = NULL;
+	int status;
+
+	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
+		return tool_usage(argv[0]);
+	status = place_find(argc == 2 ? argv[1] : tool_start_dir, &p);
+	if (!status)
+		status = tool_sync(&p);
+	if (!status)
+		j = plain_json(&p);
+	if (j) {
+		plain_words(j, words, sizeof(words));
+		printf("plain files %s\n", words);
+	}
+	json_decref(j);
+	place_release(&p);
+	return status;
+}
