@@ -4,6 +4,7 @@
  * first: nodes, the switch, threads.
  *
  *	mount_main.c	options, start, the loop, the end
+ *	mount_place.c	the directory, its store, who has it
  *	mount_knode.c	the objects that the kernel knows by number
  *	mount_name.c	requests about names and attributes
  *	mount_file.c	requests about contents and directories' listings
@@ -197,6 +198,30 @@ struct handle {
 	uint64_t log_next; /* log: the next commit to show; 0: no more */
 };
 
+/* --- mount_main.c --- */
+
+/* txnfs(8), EXIT STATUS. */
+enum {
+	EXIT_USAGE = 2,
+	EXIT_REFUSED = 3,
+	EXIT_DAMAGE = 4,
+	NAMED_MAX = 10 /* of paths or processes in a message */
+};
+
+/* To standard error; returns status. */
+int complain(int status, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+int status_of(int err);
+
+/* --- mount_place.c: exit statuses, complaints made --- */
+
+/* Absolute, without symlinks, in place of what was given. */
+int place_resolve(char **path);
+/* m->dirfd, and the folder of the store in *storefd. */
+int place_open(struct mount *m, int *storefd);
+/* The lock of the store; a daemon that is just going is waited for. */
+int place_take(struct mount *m, int storefd);
+
 /* --- mount_knode.c --- */
 
 int knodes_init(struct mount *m);
@@ -331,20 +356,6 @@ int plain_sync_now(struct mount *m, FILE *reply, bool *nothing, char *reason,
 		   size_t reason_size);
 /* For status; a new reference. */
 json_t *plain_status(struct mount *m);
-
-/* --- mount_main.c --- */
-
-enum {
-	EXIT_USAGE = 2,
-	EXIT_REFUSED = 3,
-	EXIT_DAMAGE = 4,
-	NAMED_MAX = 10 /* of paths or processes in a message */
-};
-
-/* To stderr; returns status. */
-int complain(int status, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-int status_of(int err);
 
 /* --- mount_switch.c --- */
 

@@ -16,17 +16,14 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
 
 enum {
-	OLD_DAEMON_WAIT_MS = 10000,
 	MAX_THREADS = 256,
-	IDLE_THREADS = 8,
-	FUSE_MAGIC = 0x65735546
+	IDLE_THREADS = 8
 };
 
 static const char help_text[] =
@@ -201,122 +198,6 @@ static int parse_ctl(struct arguments *a)
 	a->opt.ctl_uid = (uid_t)v[0];
 	a->opt.ctl_gid = (gid_t)v[1];
 	a->opt.ctl_mode = (mode_t)v[2];
-	return 0;
-}
-
-/* --- places --- */
-
-static int resolve(char **path)
-{
-	char *abs = realpath(*path, NULL);
-
-	if (!abs) {
-		int err = errno;
-
-		complain(0, "%s: %s%s", *path, strerror(err),
-			 err == ENOTCONN || err == ECONNABORTED
-				 ? ": a mount whose daemon is gone is in the "
-				   "way; remove it with: fusermount3 -u"
-				 : "");
-		return -err;
-	}
-	free(*path);
-	*path = abs;
-	return 0;
-}
-
-static int open_places(struct mount *m, int *storefd)
-{
-	struct statfs sf;
-	struct stat st;
-
-	m->dirfd = open(m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (m->dirfd < 0)
-		return complain(EXIT_FAILURE, "%s: %s", m->dir,
-				strerror(errno));
-	if (!fstatfs(m->dirfd, &sf) && sf.f_type == FUSE_MAGIC &&
-	    !fstatat(m->dirfd, ".txn/ctl", &st, 0) && S_ISREG(st.st_mode))
-		return complain(EXIT_REFUSED, "%s is mounted already", m->dir);
-	*storefd = openat(m->dirfd, ".txn",
-			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*storefd < 0 && errno == ENOENT)
-		return complain(EXIT_FAILURE,
-				"%s has no store; make one with: txn init %s",
-				m->dir, m->dir);
-	if (*storefd < 0)
-		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
-				strerror(errno));
-	return 0;
-}
-
-/* Blanks and the like stand as \040 in the table of mounts. */
-static void decode_mount(char *s)
-{
-	char *out = s;
-
-	while (*s) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] &&
-		    s[3]) {
-			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 |
-					(s[3] - '0'));
-			s += 4;
-		} else {
-			*out++ = *s++;
-		}
-	}
-	*out = '\0';
-}
-
-/* Is a mount of ours at this place? */
-static bool is_mounted_at(const char *mountpoint)
-{
-	FILE *f = fopen("/proc/self/mounts", "re");
-	char *line = NULL;
-	size_t cap = 0;
-	bool found = false;
-
-	if (!f)
-		return false;
-	while (!found && getline(&line, &cap, f) > 0) {
-		char *at = strchr(line, ' '), *type;
-
-		if (!at)
-			continue;
-		type = strchr(at + 1, ' ');
-		if (!type)
-			continue;
-		*type = '\0';
-		decode_mount(at + 1);
-		found = !strcmp(at + 1, mountpoint) &&
-			!strncmp(type + 1, "fuse.txnfs ", 11);
-	}
-	free(line);
-	fclose(f);
-	return found;
-}
-
-static int take_holder(struct mount *m, int storefd)
-{
-	struct holder_info info = { 0 };
-	unsigned int wait = OLD_DAEMON_WAIT_MS;
-	int err;
-
-	/* umount(8) returns before the daemon is gone: wait for one that is
-	 * not mounted any more. */
-	if (!holder_probe(storefd, &info) && is_mounted_at(info.mountpoint))
-		wait = 0;
-	err = holder_take(storefd, m->opt.read_only, m->mountpoint, wait,
-			  &m->holder, &info);
-	if (err == -ENOENT && m->opt.read_only)
-		return 0; /* never mounted, and we may not write */
-	if (err == -EBUSY)
-		return complain(EXIT_REFUSED, "%s is in use by process %ld%s%s",
-				m->dir, info.pid,
-				*info.mountpoint ? ", mounted at " : "",
-				info.mountpoint);
-	if (err)
-		return complain(EXIT_FAILURE, "%s/.txn/lock: %s", m->dir,
-				strerror(-err));
 	return 0;
 }
 
@@ -503,9 +384,9 @@ static int mount_open(struct mount *m, struct arguments *a)
 {
 	int storefd = -1, status;
 
-	status = open_places(m, &storefd);
+	status = place_open(m, &storefd);
 	if (!status)
-		status = take_holder(m, storefd);
+		status = place_take(m, storefd);
 	if (!status)
 		status = check_busy(m);
 	if (!status)
@@ -693,7 +574,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	a.opt.read_only = has_option(&a.fuse, "ro");
 	status = parse_ctl(&a);
-	if (!status && (resolve(&a.dir) || resolve(&a.mountpoint)))
+	if (!status && (place_resolve(&a.dir) || place_resolve(&a.mountpoint)))
 		status = EXIT_FAILURE;
 	/* Our own working directory must not keep DIR busy. */
 	if (!status && chdir("/"))

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mount_place.c - where the daemon works: the directory, its store, who has it,
+ * and what is mounted there already.
+ */
+#include "fs/mount_internal.h"
+
+#include <fcntl.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+enum { OLD_DAEMON_WAIT_MS = 10000, FUSE_MAGIC = 0x65735546 };
+
+int place_resolve(char **path)
+{
+	char *abs = realpath(*path, NULL);
+
+	if (!abs) {
+		int err = errno;
+
+		complain(0, "%s: %s%s", *path, strerror(err),
+			 err == ENOTCONN || err == ECONNABORTED
+				 ? ": a mount whose daemon is gone is in the "
+				   "way; remove it with: fusermount3 -u"
+				 : "");
+		return -err;
+	}
+	free(*path);
+	*path = abs;
+	return 0;
+}
+
+int place_open(struct mount *m, int *storefd)
+{
+	struct statfs sf;
+	struct stat st;
+
+	m->dirfd = open(m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->dirfd < 0)
+		return complain(EXIT_FAILURE, "%s: %s", m->dir,
+				strerror(errno));
+	if (!fstatfs(m->dirfd, &sf) && sf.f_type == FUSE_MAGIC &&
+	    !fstatat(m->dirfd, ".txn/ctl", &st, 0) && S_ISREG(st.st_mode))
+		return complain(EXIT_REFUSED, "%s is mounted already", m->dir);
+	*storefd = openat(m->dirfd, ".txn",
+			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (*storefd < 0 && errno == ENOENT)
+		return complain(EXIT_FAILURE,
+				"%s has no store; make one with: txn init %s",
+				m->dir, m->dir);
+	if (*storefd < 0)
+		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
+				strerror(errno));
+	return 0;
+}
+
+/* Blanks and the like stand as \040 in the table of mounts. */
+static void decode_mount(char *s)
+{
+	char *out = s;
+
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] &&
+		    s[3]) {
+			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 |
+					(s[3] - '0'));
+			s += 4;
+		} else {
+			*out++ = *s++;
+		}
+	}
+	*out = '\0';
+}
+
+/* Is a mount of ours at this place? */
+static bool is_mounted_at(const char *mountpoint)
+{
+	FILE *f = fopen("/proc/self/mounts", "re");
+	char *line = NULL;
+	size_t cap = 0;
+	bool found = false;
+
+	if (!f)
+		return false;
+	while (!found && getline(&line, &cap, f) > 0) {
+		char *at = strchr(line, ' '), *type;
+
+		if (!at)
+			continue;
+		type = strchr(at + 1, ' ');
+		if (!type)
+			continue;
+		*type = '\0';
+		decode_mount(at + 1);
+		found = !strcmp(at + 1, mountpoint) &&
+			!strncmp(type + 1, "fuse.txnfs ", 11);
+	}
+	free(line);
+	fclose(f);
+	return found;
+}
+
+int place_take(struct mount *m, int storefd)
+{
+	struct holder_info info = { 0 };
+	unsigned int wait = OLD_DAEMON_WAIT_MS;
+	int err;
+
+	/* umount(8) returns before the daemon is gone: wait for one that is
+	 * not mounted any more. */
+	if (!holder_probe(storefd, &info) && is_mounted_at(info.mountpoint))
+		wait = 0;
+	err = holder_take(storefd, m->opt.read_only, m->mountpoint, wait,
+			  &m->holder, &info);
+	if (err == -ENOENT && m->opt.read_only)
+		return 0; /* never mounted, and we may not write */
+	if (err == -EBUSY)
+		return complain(EXIT_REFUSED, "%s is in use by process %ld%s%s",
+				m->dir, info.pid,
+				*info.mountpoint ? ", mounted at " : "",
+				info.mountpoint);
+	if (err)
+		return complain(EXIT_FAILURE, "%s/.txn/lock: %s", m->dir,
+				strerror(-err));
+	return 0;
+}
