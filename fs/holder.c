@@ -97,8 +97,11 @@ int holder_take(int storefd, bool shared, const char *mountpoint,
 		/* There is no call that waits with a deadline. */
 		nanosleep(&tick, NULL);
 	}
-	if (!shared)
+	*info = (struct holder_info){ 0 };
+	if (!shared) {
+		read_info(h->fd, info);
 		write_info(h->fd, mountpoint);
+	}
 	*out = h;
 	return 0;
 }

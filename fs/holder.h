@@ -23,7 +23,8 @@ struct holder_info {
  * Take the lock of the store in the folder storefd, waiting up to wait_ms for
  * somebody who is going. -EBUSY: held, *info says by whom. -EROFS, -EACCES,
  * -EIO. shared: several readers at once (nothing is written into it). On
- * success the mount point ("" for none) is written, best effort.
+ * success the mount point ("" for none) is written, best effort; *info then has
+ * what the last holder left: pid 0 when it released the store.
  */
 int holder_take(int storefd, bool shared, const char *mountpoint,
 		unsigned int wait_ms, struct holder **out,

@@ -562,6 +562,8 @@ static void tell_ready(struct mount *m)
 {
 	const unsigned char ok = 0;
 
+	env_logf(&m->env, ENV_NOTICE, "serving %s at %s", m->dir,
+		 m->mountpoint);
 	if (m->tell_fd < 0)
 		return;
 	if (write(m->tell_fd, &ok, 1) != 1)

@@ -205,7 +205,9 @@ enum {
 	EXIT_USAGE = 2,
 	EXIT_REFUSED = 3,
 	EXIT_DAMAGE = 4,
-	NAMED_MAX = 10 /* of paths or processes in a message */
+	NAMED_MAX = 10, /* of paths or processes in a message */
+	EXIT_STOPPED = 5, /* it served, and what was staged may be lost */
+	EXIT_LOST = 6 /* it served, and was not unmounted: all is saved */
 };
 
 /* To standard error; returns status. */
@@ -221,6 +223,8 @@ int place_resolve(char **path);
 int place_open(struct mount *m, int *storefd);
 /* The lock of the store; a daemon that is just going is waited for. */
 int place_take(struct mount *m, int storefd);
+/* Is a mount of ours at m->mountpoint? */
+bool place_is_mounted(const struct mount *m);
 
 /* --- mount_knode.c --- */
 

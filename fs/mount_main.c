@@ -51,7 +51,9 @@ static const char help_text[] =
 	"times\n"
 	"  and those of FUSE\n"
 	"\n"
-	"exit status: 0 mounted, 1 failed, 2 usage, 3 refused, 4 damage\n";
+	"exit status: 0 mounted or, with -f, unmounted; 1 failed, 2 usage, "
+	"3 refused,\n"
+	"4 damage; with -f: 5 the store had stopped, 6 the mount was lost\n";
 
 /* --- telling --- */
 
@@ -69,6 +71,13 @@ static void log_to_syslog(struct env *env, enum env_level level,
 				      LOG_DEBUG };
 
 	syslog(levels[level], "%s", msg);
+}
+
+/* What libfuse says when nobody reads standard error any more. */
+static void libfuse_to_syslog(enum fuse_log_level level, const char *fmt,
+			      va_list ap)
+{
+	vsyslog((int)level, fmt, ap); /* the same numbers */
 }
 
 int complain(int status, const char *fmt, ...)
@@ -363,19 +372,43 @@ static int make_session(struct mount *m, struct arguments *a)
 	return 0;
 }
 
+/* Why it ended, told: a signal (err is its number), a failure, or the kernel
+ * has no more requests. That is so when it was unmounted, and when somebody
+ * aborted the connection: then the mount is still there, and dead. */
+static int why_ended(struct mount *m, int err)
+{
+	if (err > 0) {
+		env_logf(&m->env, ENV_NOTICE, "%s: unmounting: signal %d (%s)",
+			 m->mountpoint, err, strsignal(err));
+		return 0;
+	}
+	if (!err && !place_is_mounted(m)) {
+		env_logf(&m->env, ENV_NOTICE, "%s was unmounted",
+			 m->mountpoint);
+		return 0;
+	}
+	env_logf(&m->env, ENV_ERROR,
+		 "%s: the mount is lost: %s; what is staged is saved, mount it "
+		 "again",
+		 m->mountpoint,
+		 err && err != -ECONNABORTED ? strerror(-err)
+					     : "its connection was aborted");
+	return EXIT_LOST;
+}
+
 static int serve(struct mount *m)
 {
 	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
 	int err;
 
 	if (!cfg)
-		return -ENOMEM;
+		return EXIT_FAILURE;
 	/* A thread may wait for the device; others go on. */
 	fuse_loop_cfg_set_max_threads(cfg, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(cfg, IDLE_THREADS);
 	err = fuse_session_loop_mt(m->se, cfg);
 	fuse_loop_cfg_destroy(cfg);
-	return err;
+	return why_ended(m, err);
 }
 
 /* --- start and end --- */
@@ -406,15 +439,26 @@ static int mount_open(struct mount *m, struct arguments *a)
 	return status;
 }
 
+/* A second signal must not cut short what brings staged changes to safety. */
+static void ignore_signals(void)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
+
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		(void)signal(signals[i], SIG_IGN);
+}
+
 /* Errors here lose nothing that was promised, but staged changes since the last
  * checkpoint: they are told. */
 static int mount_close(struct mount *m)
 {
+	const char *why = NULL;
 	int err = 0;
 
 	if (m->se) {
 		fuse_session_unmount(m->se);
 		fuse_remove_signal_handlers(m->se);
+		ignore_signals();
 	}
 	ctl_stop(m);
 	plain_stop(m);
@@ -424,12 +468,17 @@ static int mount_close(struct mount *m)
 	}
 	if (m->fs)
 		err = fs_close(m->fs);
+	if (m->store && store_failed(m->store, &why))
+		env_logf(&m->env, ENV_ERROR,
+			 "the store of %s had stopped: %s; staged changes "
+			 "since then are lost",
+			 m->dir, why ? why : strerror(EIO));
 	if (m->store) {
 		int err2 = store_close(m->store);
 
 		err = err ? err : err2;
 	}
-	if (err)
+	if (err && !why)
 		env_logf(&m->env, ENV_ERROR, "closing the store of %s: %s",
 			 m->dir, strerror(-err));
 	if (m->dev)
@@ -485,14 +534,15 @@ static int run(struct arguments *a, int tell)
 		detach_stdio();
 		openlog("txnfs", LOG_PID, LOG_DAEMON);
 		m->env.log = log_to_syslog;
+		fuse_set_log_func(libfuse_to_syslog);
 	}
 	if (!status && (plain_start(m) || ctl_start(m, tell)))
 		status = EXIT_FAILURE;
 	served = !status;
-	if (served && serve(m) < 0)
-		status = EXIT_FAILURE;
-	if (mount_close(m) && !status)
-		status = EXIT_FAILURE;
+	if (served)
+		status = (unsigned char)serve(m);
+	if (mount_close(m) && served)
+		status = EXIT_STOPPED;
 	/* Not before everything is let go: the next try may follow at once. */
 	if (!served && tell >= 0) {
 		if (write(tell, &status, 1) != 1)

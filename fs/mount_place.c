@@ -122,5 +122,16 @@ int place_take(struct mount *m, int storefd)
 	if (err)
 		return complain(EXIT_FAILURE, "%s/.txn/lock: %s", m->dir,
 				strerror(-err));
+	if (info.pid)
+		complain(0,
+			 "process %ld, which had %s mounted, did not end by "
+			 "itself: it was killed, or the power was cut; staged "
+			 "changes since the last fsync or checkpoint are gone",
+			 info.pid, m->dir);
 	return 0;
+}
+
+bool place_is_mounted(const struct mount *m)
+{
+	return is_mounted_at(m->mountpoint);
 }

@@ -38,6 +38,7 @@
 #define CONTAINER_OF(p, type, member)                                          \
 	((type *)(void *)((char *)(p)-offsetof(type, member)))
 
+/* Told on standard error and, since a daemon has none, in the system log. */
 _Noreturn void assert_failed(const char *file, int line, const char *func,
 			     const char *cond);
 

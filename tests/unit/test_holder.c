@@ -4,6 +4,7 @@
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 struct fixture {
@@ -59,6 +60,26 @@ static void test_one_holder_who_is_named(void **state)
 	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->b, &info), 0);
 }
 
+static void test_who_died_is_named(void **state)
+{
+	struct fixture *f = *state;
+	struct holder_info info;
+	struct holder *h;
+	pid_t pid = fork();
+
+	assert_int_not_equal(pid, -1);
+	if (!pid)
+		_exit(holder_take(f->fd, false, "/place", 0, &h, &info) != 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->a, &info), 0);
+	assert_int_equal(info.pid, pid);
+	assert_string_equal(info.mountpoint, "/place");
+	holder_release(f->a);
+	f->a = NULL;
+	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->b, &info), 0);
+	assert_int_equal(info.pid, 0);
+}
+
 static void test_readers_share(void **state)
 {
 	struct fixture *f = *state;
@@ -79,6 +100,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_one_holder_who_is_named,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_who_died_is_named, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_readers_share, setup,
 						teardown)
 	};

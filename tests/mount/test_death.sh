@@ -1,0 +1,141 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The daemon's end: its exit status and the log tell why; what was staged is
+# there again; the next mount clears a dead one away, whatever is in it.
+. "$(dirname "$0")/lib.sh"
+
+mkdir -p "$D"
+echo 1 >"$D/a"
+make_store
+
+log=$work/daemon.log
+# serve [option of txnfs...]: in the foreground, in $daemon
+serve() {
+	mounts+=("$D")
+	rm -f "$log"
+	# SIGXFSZ ignored: a write past a limit is an error, not the end
+	(
+		trap '' XFSZ
+		exec txnfs "$D" -f "$@" >"$log" 2>&1
+	) &
+	daemon=$!
+	wait_for grep -qs "serving" "$log" || fail "txnfs -f: $(cat "$log")"
+}
+# ended STATUS TEXT
+ended() {
+	local rc
+	wait_gone "$daemon" || fail "the daemon goes on"
+	wait "$daemon" 2>/dev/null
+	rc=$?
+	[ $rc = "$1" ] || fail "status $rc, not $1: $(cat "$log")"
+	grep -q -- "$2" "$log" || fail "no '$2' in: $(cat "$log")"
+}
+
+# --- unmounted, and asked to end ---
+serve
+echo staged >"$D/b"
+umount "$D" 2>/dev/null || fusermount3 -u "$D"
+ended 0 "was unmounted"
+for s in TERM INT HUP; do
+	serve
+	same "before SIG$s" "$(cat "$D/b")" staged
+	echo "$s" >"$D/$s"
+	exec 3<"$D/a" # it is in use
+	kill -"$s" $daemon
+	ended 0 "unmounting: signal"
+	exec 3<&-
+	mountpoint -q "$D" && fail "SIG$s: still mounted"
+done
+serve
+same "after signals" "$(cat "$D/TERM" "$D/INT" "$D/HUP")" $'TERM\nINT\nHUP'
+
+# --- killed: the next one says so ---
+echo fsynced >"$D/c"
+sync "$D/c"
+kill -9 $daemon
+ended 137 serving
+was=$daemon
+umount -l "$D"
+serve
+grep -q "process $was, which had .* did not end by itself" "$log" ||
+	fail "killed, and not told: $(cat "$log")"
+same "fsynced" "$(cat "$D/c")" fsynced
+umount_it
+ended 0 "was unmounted"
+serve
+grep -q "did not end by itself" "$log" && fail "told of an orderly end"
+
+# --- the connection is aborted: lost, and everything is saved ---
+connection() { # in $conn: the folder of the mount's connection
+	local dev
+	dev=$(stat -c %d "$D") # minor numbers are in two places
+	conn=$work/fusectl/$(((dev & 0xff) | (dev >> 12 & 0xfff00)))
+	mkdir -p "$work/fusectl"
+	mountpoint -q "$work/fusectl" || mount -t fusectl none "$work/fusectl" || return 1
+	loops+=("$work/fusectl")
+	[ -e "$conn/abort" ]
+}
+if [ "$(id -u)" = 0 ] && connection; then
+	echo unsynced >"$D/d"
+	exec 3>"$D/e"
+	echo written >&3
+	echo 1 >"$conn/abort"
+	ended 6 "connection was aborted"
+	{ echo more >&3; } 2>/dev/null && fail "an aborted connection takes writes"
+	exec 3>&-
+	txn mount "$D" >"$log" 2>&1 || fail "mount: $(cat "$log")"
+	same "unsynced" "$(cat "$D/d" "$D/e")" $'unsynced\nwritten'
+	umount_it
+else
+	umount_it
+	echo "skipped: an aborted connection: not root, or no fusectl"
+fi
+
+# --- a failed write of the host: the store stops, and the end says so ---
+serve
+echo kept >"$D/kept"
+commit
+prlimit --pid $daemon --fsize=8192 || fail "prlimit"
+(head -c 3M /dev/urandom >"$D/large" && sync "$D/large") 2>/dev/null &&
+	fail "a failed write was acknowledged"
+stopped=$(jq -r .health "$D/.txn/status")
+[ "$stopped" != ok ] || fail "health: ok"
+same "kept" "$(cat "$D/kept")" kept
+umount "$D" 2>/dev/null || fusermount3 -u "$D"
+ended 5 "had stopped"
+serve
+same "health" "$(jq -r .health "$D/.txn/status")" ok
+same "kept" "$(cat "$D/.txn/head/kept")" kept
+umount_it
+
+# --- in the background the system log has it ---
+if [ "$(id -u)" = 0 ] && [ ! -e /dev/log ]; then
+	perl -MIO::Socket::UNIX -e '
+		$| = 1;
+		my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM,
+			Local => "/dev/log") or die;
+		print "ready\n";
+		print "$_\n" while defined($s->recv($_, 4096));' >"$work/syslog" &
+	wait_for grep -qs ready "$work/syslog" || fail "no /dev/log"
+	trap 'rm -f /dev/log; cleanup' EXIT
+	mount_it
+	daemon=$(daemon_pid)
+	kill -TERM "$daemon"
+	wait_gone "$daemon" || fail "SIGTERM"
+	wait_for grep -q "txnfs\[$daemon\]: $D: unmounting: signal 15" \
+		"$work/syslog" || fail "system log: $(cat "$work/syslog")"
+	grep -q "txnfs\[$daemon\]: serving $D at $D" "$work/syslog" ||
+		fail "system log: $(cat "$work/syslog")"
+else
+	echo "skipped: the system log: not root, or somebody has /dev/log"
+fi
+
+# --- it cannot start ---
+serve
+txnfs "$D" -f >"$work/out" 2>&1
+same "mounted already" $? 3
+txnfs "$work/none" -f >"$work/out" 2>&1
+same "no directory" $? 1
+txnfs -f >"$work/out" 2>&1
+same "usage" $? 2
+umount_it
