@@ -5,6 +5,7 @@
  *
  *	mount_main.c	options, start, the loop, the end
  *	mount_place.c	the directory, its store, who has it
+ *	mount_dead.c	taking the place of a mount whose daemon is gone
  *	mount_knode.c	the objects that the kernel knows by number
  *	mount_name.c	requests about names and attributes
  *	mount_file.c	requests about contents and directories' listings
@@ -129,6 +130,10 @@ struct mount {
 	struct dev *dev;
 	struct holder *holder;
 	int dirfd; /* DIR, from before the mount */
+	/* When a dead mount is to be replaced; see mount_dead.c. */
+	unsigned int ndead; /* at the mount point, on top of what is beneath */
+	int beneath_fd; /* the namespace that dirfd belongs to; -1: ours */
+	bool moved; /* libfuse mounted it at another place */
 	const char *dir, *mountpoint; /* absolute */
 	struct mount_options opt;
 	int64_t start_ns;
@@ -219,12 +224,27 @@ int status_of(int err);
 
 /* Absolute, without symlinks, in place of what was given. */
 int place_resolve(char **path);
-/* m->dirfd, and the folder of the store in *storefd. */
+/* m->dirfd, and the folder of the store in *storefd. A dead mount stays in
+ * place where we may look beneath it (m->ndead), else it is removed. */
 int place_open(struct mount *m, int *storefd);
 /* The lock of the store; a daemon that is just going is waited for. */
 int place_take(struct mount *m, int storefd);
 /* Is a mount of ours at m->mountpoint? */
 bool place_is_mounted(const struct mount *m);
+
+/* --- mount_dead.c: exit statuses, complaints made --- */
+
+/* Does a mount without a daemon cover this path? */
+bool dead_is_at(const char *path);
+/* Such mounts go, all that are over one another. */
+int dead_detach(const char *path);
+/* m->ndead, and with open_dir m->dirfd, which is DIR beneath them; as it was
+ * when we may not. */
+void dead_look_beneath(struct mount *m, bool open_dir);
+/* m->se is mounted, the dead mounts are gone: at once, for who looks. */
+int dead_replace(struct mount *m);
+/* At the end: the session is not mounted any more, wherever it was. */
+void dead_unmount(struct mount *m);
 
 /* --- mount_knode.c --- */
 

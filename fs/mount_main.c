@@ -237,7 +237,8 @@ static int check_busy(struct mount *m)
 	unsigned int n = 0;
 	int err;
 
-	if (m->opt.force || is_only_looked_at(m))
+	/* Beneath a dead mount nobody came to them. */
+	if (m->opt.force || is_only_looked_at(m) || m->beneath_fd >= 0)
 		return 0;
 	err = busy_find(m->dir, !over, name_process, &n);
 	if (err)
@@ -366,7 +367,8 @@ static int make_session(struct mount *m, struct arguments *a)
 	if (fuse_set_signal_handlers(m->se))
 		return complain(EXIT_FAILURE, "signal handlers: %s",
 				strerror(errno));
-	if (fuse_session_mount(m->se, m->mountpoint))
+	if (m->ndead ? dead_replace(m)
+		     : fuse_session_mount(m->se, m->mountpoint))
 		return complain(EXIT_FAILURE, "cannot mount at %s",
 				m->mountpoint);
 	return 0;
@@ -456,7 +458,7 @@ static int mount_close(struct mount *m)
 	int err = 0;
 
 	if (m->se) {
-		fuse_session_unmount(m->se);
+		dead_unmount(m);
 		fuse_remove_signal_handlers(m->se);
 		ignore_signals();
 	}
@@ -488,6 +490,8 @@ static int mount_close(struct mount *m)
 		fuse_session_destroy(m->se);
 	if (m->dirfd >= 0)
 		close(m->dirfd);
+	if (m->beneath_fd >= 0)
+		close(m->beneath_fd);
 	return err;
 }
 
@@ -496,7 +500,7 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	m->dir = a->dir;
 	m->mountpoint = a->mountpoint;
 	m->opt = a->opt;
-	m->dirfd = -1;
+	m->dirfd = m->beneath_fd = -1;
 	env_init_host(&m->env);
 	m->env.log = log_to_stderr;
 	m->start_ns = m->env.now_ns(&m->env);

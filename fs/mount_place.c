@@ -30,15 +30,32 @@ int place_resolve(char **path)
 	return 0;
 }
 
+static int open_dir(struct mount *m)
+{
+	bool over = !strcmp(m->dir, m->mountpoint);
+
+	if (dead_is_at(m->mountpoint)) {
+		dead_look_beneath(m, over);
+		if (!m->ndead && dead_detach(m->mountpoint))
+			return EXIT_FAILURE;
+	}
+	if (!over && dead_detach(m->dir))
+		return EXIT_FAILURE;
+	if (m->dirfd < 0)
+		m->dirfd = open(m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m->dirfd < 0)
+		return complain(EXIT_FAILURE, "%s: %s", m->dir,
+				strerror(errno));
+	return 0;
+}
+
 int place_open(struct mount *m, int *storefd)
 {
 	struct statfs sf;
 	struct stat st;
 
-	m->dirfd = open(m->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (m->dirfd < 0)
-		return complain(EXIT_FAILURE, "%s: %s", m->dir,
-				strerror(errno));
+	if (open_dir(m))
+		return EXIT_FAILURE;
 	if (!fstatfs(m->dirfd, &sf) && sf.f_type == FUSE_MAGIC &&
 	    !fstatat(m->dirfd, ".txn/ctl", &st, 0) && S_ISREG(st.st_mode))
 		return complain(EXIT_REFUSED, "%s is mounted already", m->dir);
@@ -107,8 +124,9 @@ int place_take(struct mount *m, int storefd)
 	int err;
 
 	/* umount(8) returns before the daemon is gone: wait for one that is
-	 * not mounted any more. */
-	if (!holder_probe(storefd, &info) && is_mounted_at(info.mountpoint))
+	 * not mounted any more, or whose mount is lost. */
+	if (!holder_probe(storefd, &info) && is_mounted_at(info.mountpoint) &&
+	    !dead_is_at(info.mountpoint))
 		wait = 0;
 	err = holder_take(storefd, m->opt.read_only, m->mountpoint, wait,
 			  &m->holder, &info);

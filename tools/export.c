@@ -7,6 +7,8 @@
  */
 #include "tools/tool.h"
 
+#include "fs/fusermount.h"
+
 #include <errno.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -56,7 +58,7 @@ static int copy_unmounted(const struct place *p, const char *state,
 			  false);
 	if (!status) {
 		status = copy(&at, state, dest);
-		if (umount2(dir, 0) && tool_fusermount(dir, false))
+		if (umount2(dir, 0) && fusermount(dir, false))
 			status = tool_fail(EXIT_FAILURE, "%s: %s", dir,
 					   strerror(errno));
 	}

@@ -1,41 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mount.c - txn mount: clear a dead mount away, then txnfs. */
+/* mount.c - txn mount: the txnfs that belongs to this txn. */
 #include "tools/tool.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <sys/mount.h>
-#include <sys/vfs.h>
 #include <unistd.h>
-
-enum { DEAD_MAX = 16 /* mounts over one another */ };
-
-/* A mount whose daemon is gone answers so to everything; one whose daemon is
- * just going, with the second. */
-static bool is_dead(int err)
-{
-	return err == ENOTCONN || err == ECONNABORTED;
-}
-
-static int clear_dead(const char *path)
-{
-	struct statfs sf;
-
-	for (int i = 0; i < DEAD_MAX; i++) {
-		/* Not stat: the kernel may know the answer to that. */
-		if (!statfs(path, &sf) || !is_dead(errno))
-			return 0;
-		if (umount2(path, MNT_DETACH) && tool_fusermount(path, true))
-			return tool_fail(
-				EXIT_FAILURE,
-				"%s: the mount of a dead daemon cannot "
-				"be removed: %s",
-				path, strerror(errno));
-		tool_fail(0, "%s: removed the mount of a daemon that is gone",
-			  path);
-	}
-	return tool_fail(EXIT_FAILURE, "%s: %s", path, strerror(ENOTCONN));
-}
 
 /* The txnfs that lies beside us, or the one in PATH. */
 static void exec_txnfs(char **argv)
@@ -62,7 +31,7 @@ int cmd_mount(int argc, char **argv)
 	char **args = calloc((size_t)argc * 2 + 8, sizeof(char *));
 	static char txnfs[] = "txnfs", o[] = "-o", force[] = "force";
 	static char here[4096];
-	int opt, n = 0, places, status = 0;
+	int opt, n = 0, places;
 
 	if (!args)
 		return EXIT_FAILURE;
@@ -85,12 +54,7 @@ int cmd_mount(int argc, char **argv)
 		args[n++] = here;
 	for (int i = optind; i < argc; i++)
 		args[n++] = argv[i];
-	for (int i = n - (places ? places : 1); i < n && !status; i++)
-		status = clear_dead(args[i]);
-	if (!status) {
-		exec_txnfs(args);
-		status = tool_fail(EXIT_FAILURE, "txnfs: %s", strerror(errno));
-	}
+	exec_txnfs(args);
 	free(args);
-	return status;
+	return tool_fail(EXIT_FAILURE, "txnfs: %s", strerror(errno));
 }

@@ -77,21 +77,6 @@ int tool_run(char *const argv[], bool quiet)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
 }
 
-int tool_fusermount(const char *path, bool lazy)
-{
-	static char fusermount[] = "fusermount3", u[] = "-u", uz[] = "-uz",
-		    dash[] = "--";
-	char *at = strdup(path);
-	int status = EXIT_FAILURE;
-
-	if (at)
-		status = tool_run((char *[]){ fusermount, lazy ? uz : u, dash,
-					      at, NULL },
-				  false);
-	free(at);
-	return status ? -EBUSY : 0;
-}
-
 /* --- places --- */
 
 static char *join(const char *dir, const char *rest)

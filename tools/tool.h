@@ -77,8 +77,6 @@ char *tool_realpath(const char *path);
 
 /* Run a program; its exit status. quiet: without its output. */
 int tool_run(char *const argv[], bool quiet);
-/* fusermount3 -u, for those who may not umount2(). -EBUSY, or -errno. */
-int tool_fusermount(const char *path, bool lazy);
 
 /* --- where the store is --- */
 

@@ -3,6 +3,7 @@
 #include "tools/tool.h"
 
 #include "fs/busy.h"
+#include "fs/fusermount.h"
 #include "fs/holder.h"
 
 #include <dirent.h>
@@ -42,7 +43,7 @@ static int unmount(const char *path, long daemon)
 	int err = umount2(path, 0) ? -errno : 0;
 
 	if (err == -EPERM)
-		err = tool_fusermount(path, false);
+		err = fusermount(path, false);
 	if (err == -EBUSY) {
 		(void)busy_find(path, false, name_process, &h);
 		return tool_fail(EXIT_REFUSED, "%s is in use", path);

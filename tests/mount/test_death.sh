@@ -9,14 +9,14 @@ echo 1 >"$D/a"
 make_store
 
 log=$work/daemon.log
-# serve [option of txnfs...]: in the foreground, in $daemon
+# serve: in the foreground, in $daemon
 serve() {
 	mounts+=("$D")
 	rm -f "$log"
 	# SIGXFSZ ignored: a write past a limit is an error, not the end
 	(
 		trap '' XFSZ
-		exec txnfs "$D" -f "$@" >"$log" 2>&1
+		exec txnfs "$D" -f >"$log" 2>&1
 	) &
 	daemon=$!
 	wait_for grep -qs "serving" "$log" || fail "txnfs -f: $(cat "$log")"
@@ -128,6 +128,105 @@ if [ "$(id -u)" = 0 ] && [ ! -e /dev/log ]; then
 		fail "system log: $(cat "$work/syslog")"
 else
 	echo "skipped: the system log: not root, or somebody has /dev/log"
+fi
+
+# --- dead mounts, and what is in them ---
+# kill -9 the daemon of a mount; it stays, dead
+die() { # MOUNTPOINT
+	local pid
+	pid=$(jq -r .pid "$1/.txn/status")
+	kill -9 "$pid"
+	wait_gone "$pid" || fail "the daemon survived kill -9"
+}
+mkdir -p "$work/other"
+echo other >"$work/other/o"
+make_store "$work/other"
+mount_it
+mkdir -p "$D/dir" "$D/inner"
+sync "$D/dir"
+
+# somebody works in it and has a file open
+mkfifo "$work/go"
+(
+	cd "$D/dir" && exec 4>file || exit 1
+	echo ready >"$work/ready"
+	read -r _ <"$work/go"
+	{ echo x >&4; } 2>"$work/said"
+	{ echo x >by-name; } 2>>"$work/said"
+) &
+inside=$!
+wait_for test -s "$work/ready" || fail "no process inside"
+die "$D"
+mount_it
+echo new >"$D/dir/new" || fail "not writable"
+sync "$D/dir/new"
+echo >"$work/go"
+wait $inside
+same "held in a dead mount" "$(grep -c "not connected" "$work/said")" 2
+same "in the new one" "$(ls "$D/dir")" new
+
+# another mount inside: dead, and alive
+inner() {
+	mounts+=("$D/inner")
+	txn mount "$work/other" "$D/inner" || fail "mount inside"
+}
+inner
+echo inside >"$D/inner/i"
+sync "$D/inner/i"
+die "$D/inner"
+die "$D"
+mount_it
+same "beneath the inner one" "$(ls "$D/inner")" ""
+inner
+same "inner" "$(cat "$D/inner/i")" inside
+echo later >"$D/inner/later"
+pid=$(jq -r .pid "$D/inner/.txn/status")
+die "$D"
+mount_it
+wait_gone "$pid" || fail "the inner daemon goes on"
+inner
+same "inner, unmounted with the outer" "$(cat "$D/inner/later")" later
+
+# two over one another, of another store too
+txn umount "$D/inner" >/dev/null || fail umount
+if [ "$(id -u)" = 0 ]; then
+	below=$(daemon_pid)
+	txn mount "$work/other" "$D" || fail "over a mount"
+	same "over a mount" "$(cat "$D/o")" other
+	pids=("$below" "$(head -n 1 "$work/other/.txn/lock")")
+	kill -9 "${pids[@]}"
+	for pid in "${pids[@]}"; do wait_gone "$pid" || fail "kill -9"; done
+	mount_it
+	same "two dead mounts" "$(cat "$D/dir/new")" new
+	same "mounts" "$(grep -c " $D " /proc/mounts)" 1
+fi
+
+# --- between a death and the next mount nobody reaches the plain files ---
+# Asks for mount namespaces and MOVE_MOUNT_BENEATH; else the gap is short.
+if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
+	writers=()
+	for i in 1 2; do
+		(
+			until [ -e "$work/stop" ]; do
+				echo x 2>/dev/null >"$D/by-$i"
+				echo x 2>/dev/null >"$D/dir/by-$i"
+			done
+		) 2>/dev/null &
+		writers+=($!)
+	done
+	for i in $(seq "${DEATHS:-5}"); do
+		die "$D"
+		txn mount "$D" 2>"$work/out" || fail "$(cat "$work/out")"
+		wait_for test -e "$D/by-1" || fail "writers do not go on"
+		rm "$D/by-1"
+	done
+	: >"$work/stop"
+	wait "${writers[@]}"
+	umount_it
+	same "plain files" "$(ls "$D")" a
+else
+	umount_it
+	echo "skipped: writers beside a death: not root, or no mount namespaces"
 fi
 
 # --- it cannot start ---
