@@ -189,11 +189,14 @@ install: all ## to PREFIX (/usr/local), below DESTDIR
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/sbin \
 		$(DESTDIR)$(PREFIX)/share/man/man1 \
 		$(DESTDIR)$(PREFIX)/share/man/man8 \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(B)/txn $(B)/txnfs $(DESTDIR)$(PREFIX)/bin
 	install -m 755 tools/mount.fuse.txnfs $(DESTDIR)$(PREFIX)/sbin
 	install -m 644 tools/txn.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 tools/txnfs.8 $(DESTDIR)$(PREFIX)/share/man/man8
+	sed 's|/usr/local|$(PREFIX)|' tools/txnfs@.service \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/system/txnfs@.service
 	install -m 644 tools/completion.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/txn
 
@@ -202,6 +205,7 @@ uninstall: ## what install made
 		$(DESTDIR)$(PREFIX)/sbin/mount.fuse.txnfs \
 		$(DESTDIR)$(PREFIX)/share/man/man1/txn.1 \
 		$(DESTDIR)$(PREFIX)/share/man/man8/txnfs.8 \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/txnfs@.service \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/txn
 
 .PHONY: lint

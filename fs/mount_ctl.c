@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 struct ctl_job {
@@ -557,6 +559,29 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	pthread_mutex_unlock(&m->ctl_lock);
 }
 
+/* The protocol of sd_notify(3): a datagram to the supervisor that waits. */
+static void notify_ready(void)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	const char *path = getenv("NOTIFY_SOCKET");
+	size_t len = path ? strlen(path) : 0;
+	int fd;
+
+	if (!len || len >= sizeof(to.sun_path))
+		return;
+	memcpy(to.sun_path, path, len);
+	if (*path == '@')
+		to.sun_path[0] = '\0'; /* a name without a file */
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	len += offsetof(struct sockaddr_un, sun_path);
+	if (sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (struct sockaddr *)&to,
+		   (socklen_t)len) < 0)
+		(void)0; /* it finds out by its own deadline */
+	close(fd);
+}
+
 /* When nobody reads it any more, nobody needs it. */
 static void tell_ready(struct mount *m)
 {
@@ -564,8 +589,10 @@ static void tell_ready(struct mount *m)
 
 	env_logf(&m->env, ENV_NOTICE, "serving %s at %s", m->dir,
 		 m->mountpoint);
-	if (m->tell_fd < 0)
+	if (m->tell_fd < 0) {
+		notify_ready();
 		return;
+	}
 	if (write(m->tell_fd, &ok, 1) != 1)
 		(void)0;
 	close(m->tell_fd);
