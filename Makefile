@@ -151,12 +151,13 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (14 minutes)
+test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (19 minutes)
 	$(Q)tools/deps.sh --long
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
 	$(Q)ROUNDS=200 ENTRIES=1000000 $(MAKE) --no-print-directory test-mount \
 		T="switch kill stress posix"
+	$(Q)ROUNDS=10 $(MAKE) --no-print-directory test-mount T="abrupt"
 	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \

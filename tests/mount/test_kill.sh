@@ -3,6 +3,7 @@
 # kill -9: what was committed is there; head is intact; fsynced staged work is
 # there; and so on, many times while programs write.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/load.sh"
 
 mkdir -p "$D"
 seq 1 100 >"$D/a"
@@ -77,4 +78,73 @@ for round in $(seq 1 "${ROUNDS:-25}"); do
 	acked=$got
 done
 echo "figure: $acked commits over ${ROUNDS:-25} kills"
+rm -f "$D"/g*
+commit
+# A daemon killed while it pushes a mapping waits for itself (fs/DESIGN.md, 5).
+ctl "set push-maps off" || fail set
+
+# A load that knows what has to be there, and SQLite: a transaction that it
+# acknowledged is there. Rows come 5 by 5, their number is in the same
+# transaction.
+sql() { sqlite3 -bail "$D/$1.db" "${@:2}"; }
+sqlite_create() { # MODE
+	sql "$1" "pragma journal_mode=$1; create table t(n, what);
+		create index by_n on t(n); create table total(n);
+		insert into total values(0)" >/dev/null || fail "sqlite: $1"
+}
+# extra: with full, SQLite does not flush the end of a journal in mode delete,
+# which is its commit.
+sqlite_start() { # MODE FROM: what it acknowledges goes to $work/MODE.acked
+	local n=$2
+	echo "$n" >"$work/$1.acked"
+	{
+		echo "pragma synchronous=extra;"
+		while n=$((n + 1)); do
+			echo "begin; with recursive i(v) as (select 1 union all
+				select v + 1 from i where v < 5) insert into t
+				select $n, hex(randomblob(300)) from i;
+				update total set n = $n; commit; select $n;"
+		done
+	} 2>/dev/null | sql "$1" >>"$work/$1.acked" 2>/dev/null &
+}
+sqlite_check() { # MODE WHAT: the last one there, in $last
+	local low
+	low=$(tail -n 1 "$work/$1.acked")
+	same "$2: $1" "$(sql "$1" 'pragma integrity_check')" ok
+	last=$(sql "$1" 'select n from total')
+	{ [ "$last" -ge "$low" ] && [ "$last" -le $((low + 1)) ]; } ||
+		fail "$2: $1: $last transactions, acknowledged $low"
+	same "$2: $1: rows" "$(sql "$1" \
+		'select count(*), count(distinct n), max(n) from t')" \
+		"$((last * 5))|$last|$last"
+}
+modes=()
+if command -v sqlite3 >/dev/null; then
+	modes=(wal delete)
+else
+	echo "skipped: SQLite: no sqlite3 (tools/deps.sh installs it)"
+fi
+declare -A rows
+for mode in "${modes[@]}"; do sqlite_create $mode; rows[$mode]=0; done
+operations=0
+for round in $(seq "${ROUNDS:-20}"); do
+	load_start 2
+	commit
+	for mode in "${modes[@]}"; do sqlite_start $mode "${rows[$mode]}"; done
+	load_reach $((RANDOM % 600))
+	crash
+	load_end 3
+	operations=$((operations + $(load_done)))
+	wait # SQLite, and who writes for it
+	mount_it
+	load_check crash
+	for mode in "${modes[@]}"; do
+		sqlite_check $mode "round $round"
+		rows[$mode]=$last
+	done
+done
+echo "figure: $operations operations over ${ROUNDS:-20} kills, all that was fsynced or committed there"
+for mode in "${modes[@]}"; do
+	echo "figure: SQLite, $mode: ${rows[$mode]} transactions, all that were acknowledged there"
+done
 umount_it
