@@ -8,12 +8,12 @@
  */
 #include "fs/fs_internal.h" /* fs_sweep: what happens in the background */
 
+#include "tests/lib/digest.h"
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
 
 #include <errno.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 enum { FILES = 12, EVENTS_MAX = 400, BLOCK = 4096 };
 
@@ -79,69 +79,7 @@ static void close_all(struct fixture *f)
 	f->store = NULL;
 }
 
-/* --- what a state holds, as one number --- */
-
-struct digest {
-	struct fs_view *v;
-	XXH3_state_t *x;
-	int err;
-};
-
-static int file_digest(struct fs_view *v, uint64_t ino, uint64_t *out)
-{
-	static uint8_t buf[256 << 10];
-	XXH3_state_t *x = XXH3_createState();
-	struct fs_file *file;
-	uint64_t off = 0;
-	size_t got = 1;
-	int err;
-
-	assert_non_null(x);
-	XXH3_64bits_reset(x);
-	err = fs_file_open(v, ino, &file);
-	if (!err) {
-		while (!err && got) {
-			err = fs_read(file, off, buf, sizeof(buf), &got);
-			if (!err)
-				XXH3_64bits_update(x, buf, got);
-			off += got;
-		}
-		fs_file_put(file);
-	}
-	*out = XXH3_64bits_digest(x);
-	XXH3_freeState(x);
-	return err;
-}
-
-static int digest_entry(void *arg, const struct fs_dirent *e)
-{
-	struct digest *d = arg;
-	uint64_t v[4] = { e->ino, e->attr->mode, e->attr->size,
-			  e->attr->nlink };
-
-	XXH3_64bits_update(d->x, e->name, e->len);
-	XXH3_64bits_update(d->x, v, sizeof(v));
-	if (S_ISREG(e->attr->mode)) {
-		d->err = file_digest(d->v, e->ino, &v[0]);
-		XXH3_64bits_update(d->x, v, sizeof(v[0]));
-	} else if (S_ISDIR(e->attr->mode)) {
-		d->err = fs_readdir(d->v, e->ino, 0, true, digest_entry, d);
-	}
-	return d->err;
-}
-
-static int digest(struct fs_view *v, uint64_t *out)
-{
-	struct digest d = { .v = v, .x = XXH3_createState() };
-	int err;
-
-	assert_non_null(d.x);
-	XXH3_64bits_reset(d.x);
-	err = fs_readdir(v, FS_ROOT_INO, 0, true, digest_entry, &d);
-	*out = XXH3_64bits_digest(d.x);
-	XXH3_freeState(d.x);
-	return err ? err : d.err;
-}
+/* --- judging states --- */
 
 static int head_digest(struct fixture *f, uint64_t *out)
 {
@@ -153,7 +91,7 @@ static int head_digest(struct fixture *f, uint64_t *out)
 	store_head(f->store, &root, NULL);
 	err = fs_view_new(f->fs, &root, &v);
 	if (!err) {
-		err = digest(v, out);
+		err = digest_view(v, out);
 		if (!err && fs_check(v, true, why, sizeof(why)))
 			fail_msg("head: %s", why);
 		fs_view_put(v);
@@ -230,7 +168,7 @@ static int random_change(struct fixture *f)
 static int do_checkpoint(struct fixture *f)
 {
 	struct event *e = event_begin(f);
-	int err = digest(fs_working(f->fs), &e->digest);
+	int err = digest_view(fs_working(f->fs), &e->digest);
 
 	if (!err)
 		err = fs_checkpoint(f->fs);
@@ -274,10 +212,10 @@ static int do_fsync(struct fixture *f)
 	if (err)
 		return err;
 	e = event_begin(f);
-	err = digest(w, &e->digest);
+	err = digest_view(w, &e->digest);
 	e->file_ino = attr.ino;
 	if (!err)
-		err = file_digest(w, attr.ino, &e->file_digest);
+		err = digest_file(w, attr.ino, &e->file_digest);
 	if (!err)
 		err = fs_fsync(w, attr.ino);
 	if (!err) {
@@ -328,7 +266,7 @@ static int do_event(struct fixture *f)
 		if (!err)
 			err = fs_abort(f->fs);
 	} else {
-		err = digest(fs_working(f->fs), &e->digest);
+		err = digest_view(fs_working(f->fs), &e->digest);
 		if (!err)
 			err = fs_commit(f->fs, 0, NULL, 0, &number);
 	}
@@ -346,7 +284,7 @@ static int run(struct fixture *f, unsigned int events)
 	int err;
 
 	e->commit = true;
-	err = digest(fs_working(f->fs), &e->digest);
+	err = digest_view(fs_working(f->fs), &e->digest);
 	if (!err)
 		err = fs_commit(f->fs, 0, NULL, 0, &number);
 	if (err < 0)
@@ -401,7 +339,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* --- judging --- */
+/* --- after a cut --- */
 
 /* May the state be the one of event i after a cut at op? */
 static bool began(const struct event *e, size_t cut)
@@ -449,7 +387,7 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 	judge_all(f, cut);
 	if (acked_commit != SIZE_MAX) {
 		assert_int_equal(head_digest(f, &head), 0);
-		assert_int_equal(digest(fs_working(f->fs), &now), 0);
+		assert_int_equal(digest_view(fs_working(f->fs), &now), 0);
 		for (size_t i = acked_commit; i < f->nev; i++)
 			if (f->ev[i].commit && began(&f->ev[i], cut))
 				head_ok |= head == f->ev[i].digest;
@@ -466,7 +404,7 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 	    (acked + 1 == f->nev || !began(&f->ev[acked + 1], cut))) {
 		uint64_t got;
 
-		assert_int_equal(file_digest(fs_working(f->fs),
+		assert_int_equal(digest_file(fs_working(f->fs),
 					     f->ev[acked].file_ino, &got),
 				 0);
 		assert_int_equal(got, f->ev[acked].file_digest);
