@@ -115,8 +115,11 @@ static int turn_freeze_all(struct store *store, struct turn *t)
 	if (!t->frozen)
 		return -ENOMEM;
 	if (t->commit && t->commit->sw) {
-		t->commit_err =
-			t->commit->sw->flip(t->commit->sw->arg, &t->old_state);
+		/* Before the flip, which cannot be taken back. */
+		t->commit_err = log_room(store->log, QUEUE_ROOM_BYTES, 0, true);
+		if (!t->commit_err)
+			t->commit_err = t->commit->sw->flip(
+				t->commit->sw->arg, &t->old_state);
 		t->switched = !t->commit_err;
 	}
 	if (t->commit && !t->commit_err)
@@ -482,6 +485,20 @@ static int turn_run(struct store *store, struct turn *t)
 	return turn_make_durable(store, t);
 }
 
+/* The view shows the other state already, and the caller hears that nothing
+ * happened: neither a record of this nor the work of others may follow. */
+static int turn_stop_switched(struct store *store, int err)
+{
+	char text[128];
+
+	(void)snprintf(text, sizeof(text),
+		       "a switch could not be made durable: %s; what it "
+		       "replaced is there after mounting again",
+		       strerror(-err));
+	log_stop(store->log, err, text);
+	return -EIO;
+}
+
 static void turn_release(struct store *store, struct turn *t)
 {
 	for (size_t i = 0; i < t->nfrozen; i++)
@@ -515,6 +532,8 @@ static void lead(struct store *store, struct turn *t)
 
 	log_get_stats(store->log, &st);
 	err = turn_run(store, t);
+	if (err && t->switched)
+		err = turn_stop_switched(store, err);
 	for (struct queue_req *r = t->reqs; r; r = r->next)
 		r->result = err;
 	if (t->commit && !err) {
