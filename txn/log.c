@@ -6,8 +6,6 @@
  */
 #include "txn/log_internal.h"
 
-enum { WRITE_BATCH = 512 };
-
 static const uint8_t zero_page[LOG_PAGE_BYTES];
 
 /* --- buffers --- */
@@ -346,15 +344,6 @@ uint64_t log_unwritten_bytes(struct log *log, enum log_head head)
 
 /* --- writing out --- */
 
-/* Some chunks of one segment, oldest first, with the gaps between them. */
-struct batch_out {
-	struct dev_iov iov[2 * WRITE_BATCH];
-	size_t niov;
-	size_t nchunks;
-	uint64_t start, end;
-	uint64_t bytes;
-};
-
 /* Under head->lock and write_lock; chunks stay in the ring meanwhile. */
 static void batch_collect(struct head *h, uint64_t limit, struct batch_out *b)
 {
@@ -438,12 +427,9 @@ static int batch_write(struct log *log, struct head *h,
 /* Everything below limit. */
 static int write_out(struct log *log, struct head *h, uint64_t limit)
 {
-	struct batch_out *b;
+	struct batch_out *b = &h->out;
 	int err = 0;
 
-	b = malloc(sizeof(*b));
-	if (!b)
-		return -ENOMEM;
 	pthread_mutex_lock(&h->write_lock);
 	for (;;) {
 		if (log_error(log, NULL)) {
@@ -461,7 +447,6 @@ static int write_out(struct log *log, struct head *h, uint64_t limit)
 		batch_drop(h, b);
 	}
 	pthread_mutex_unlock(&h->write_lock);
-	free(b);
 	return err;
 }
 

@@ -38,10 +38,24 @@ struct chunk {
 	struct lbuf *buf;
 };
 
+enum { WRITE_BATCH = 512 };
+
+/* Some chunks of one segment, oldest first, with the gaps between them. */
+struct batch_out {
+	struct dev_iov iov[2 * WRITE_BATCH];
+	size_t niov;
+	size_t nchunks;
+	uint64_t start, end;
+	uint64_t bytes;
+};
+
 struct head {
 	enum log_head id;
-	pthread_mutex_t write_lock; /* guards unsynced */
+	pthread_mutex_t write_lock; /* guards the next two */
 	struct seg *unsynced;
+	/* Here, so that writing out needs no memory: once a record is
+	 * appended a failure stops the store. */
+	struct batch_out out;
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t flushed_cond;
 	struct seg *cur; /* NULL before the first append */
