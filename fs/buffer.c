@@ -558,6 +558,13 @@ static void remove_window(struct fs_file *f, size_t i)
 	unclaim_small(f, WINDOW_CLAIM_BYTES);
 }
 
+void file_drop_empty_windows(struct fs_file *f)
+{
+	for (size_t i = f->nwin; i--;)
+		if (!f->win[i]->present)
+			remove_window(f, i);
+}
+
 void file_drop_blocks_from(struct fs_file *f, uint64_t blk)
 {
 	struct fs_window *w;

@@ -108,24 +108,15 @@ static int share_blocks(const struct source_op *s, const struct copy *c,
 	unsigned int from = s->blk % WINDOW_BLOCKS;
 	struct change_set ch = { .f = dst,
 				 .drop_from = CUT_NONE,
-				 .first = blk };
-	struct fs_view *fv;
+				 .first = blk,
+				 .n = n,
+				 .pos = s->m.pos + from,
+				 .sum = s->m.sum + from };
 	int err;
 
-	/* The size, the times and a file's head follow the usual way. */
 	ch.size = max_u64(dst->size, (blk + n) * FS_BLOCK_BYTES);
 	err = file_change(&ch);
 	lbuf_put(ch.head);
-	if (!err)
-		err = file_lock_to_change(dst, &fv);
-	if (err)
-		return err;
-	err = file_reserve_window(dst, blk / WINDOW_BLOCKS);
-	if (!err) {
-		file_set_stored(dst, blk, s->m.pos + from, s->m.sum + from, n);
-		file_mark_dirty(dst, fs_now(fv->fs));
-	}
-	file_unlock(dst, fv);
 	return err;
 }
 

@@ -351,7 +351,7 @@ static bool lacks_head(struct fs_file *f, const struct change_set *c)
 
 	if (!f->is_inline || !f->cut || !c->drop_from || c->head)
 		return false;
-	if (c->n && !c->first && c->bufs[0])
+	if (c->n && !c->first && (c->pos || c->bufs[0]))
 		return false;
 	w = file_window(f, 0);
 	return !w || !(w->present & 1);
@@ -366,6 +366,8 @@ static int reserve_windows(struct fs_file *f, const struct change_set *c)
 	for (uint64_t b = c->first; !err && b < c->first + c->n;
 	     b = (b / WINDOW_BLOCKS + 1) * WINDOW_BLOCKS)
 		err = file_reserve_window(f, b / WINDOW_BLOCKS);
+	if (err)
+		file_drop_empty_windows(f);
 	return err;
 }
 
@@ -381,7 +383,10 @@ static void change_put(struct fs_file *f, struct change_set *c)
 	if (c->head)
 		file_set_block(f, 0, c->head);
 	c->head = NULL;
-	for (size_t i = 0; i < c->n; i++) {
+	if (c->pos)
+		file_set_stored(f, c->first, c->pos, c->sum,
+				(unsigned int)c->n);
+	for (size_t i = 0; i < c->n && c->bufs; i++) {
 		if (c->bufs[i])
 			file_set_block(f, c->first + i, c->bufs[i]);
 		c->bufs[i] = NULL;

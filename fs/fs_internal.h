@@ -421,6 +421,8 @@ size_t file_window_idx(const struct fs_file *f, uint64_t idx);
 /* Put a block into its window, which file_reserve_window() made; takes over
  * the reference. */
 int file_reserve_window(struct fs_file *f, uint64_t idx);
+/* Those that got no block. */
+void file_drop_empty_windows(struct fs_file *f);
 void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b);
 /* The same of n blocks of one window that lie in the log already. */
 void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
@@ -461,6 +463,8 @@ struct change_set {
 	uint64_t first; /* number of the first block */
 	size_t n;
 	struct lbuf **bufs; /* of each block; NULL: leave it */
+	/* Instead of bufs: blocks of one window that lie in the log. */
+	const uint64_t *pos, *sum;
 	struct lbuf *head; /* block 0 of a file that was inline; may be NULL */
 	uint64_t size; /* after the change */
 	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */
