@@ -298,7 +298,7 @@ static int check_states(struct verifier *v)
 	char why[256];
 	int err = 0;
 
-	for (size_t i = 0; i < v->nstates; i++) {
+	for (size_t i = 0; i < v->nstates && !err; i++) {
 		if (i && i + 1 != v->nstates)
 			continue;
 		err = fs_check(v->states[i].fv, false, why, sizeof(why));
@@ -311,12 +311,23 @@ static int check_states(struct verifier *v)
 	return err;
 }
 
+static int check_store(struct verifier *v)
+{
+	char why[256];
+	int err = store_check(v->fs->store, why, sizeof(why));
+
+	if (err != -EFSCORRUPTED && err != -EFSBADCRC)
+		return err;
+	v->p->damaged(v->p->arg, "the store", NULL, why);
+	v->st.damaged++;
+	return 0;
+}
+
 int fs_verify(struct fs *fs, const struct fs_verify_params *params,
 	      struct fs_verify_stats *out)
 {
 	struct verifier v = { .fs = fs, .p = params };
 	struct log_stats ls;
-	char why[256];
 	int err;
 
 	log_get_stats(fs->log, &ls);
@@ -330,10 +341,8 @@ int fs_verify(struct fs *fs, const struct fs_verify_params *params,
 		err = tell_all(&v);
 	if (!err && !v.nbad)
 		err = check_states(&v);
-	if (!err && !v.nbad && store_check(fs->store, why, sizeof(why))) {
-		params->damaged(params->arg, "the store", NULL, why);
-		v.st.damaged++;
-	}
+	if (!err && !v.nbad)
+		err = check_store(&v);
 	for (size_t i = 0; i < v.nstates; i++) {
 		fs_view_put(v.states[i].fv);
 		root_put(store_tree(fs->store), &v.states[i].root);

@@ -653,7 +653,7 @@ static int check_catalog_items(struct store *store, char *why,
 	view_freeze(store->catalog, &root);
 	err = tree_diff(&store->tree, &none, &root, check_catalog_item, NULL);
 	root_put(&store->tree, &root);
-	if (err)
+	if (err == -EFSCORRUPTED || err == -EFSBADCRC)
 		(void)snprintf(why, why_bytes, "catalog: an item is damaged");
 	return err;
 }

@@ -388,8 +388,10 @@ static int check_node(struct check *c, const struct node *node,
 		if (!last)
 			to = node_key(node, i + 1u);
 		err = tree_load_child(c->t, node, i, &child);
-		if (err)
-			return bad(c, node, "child %u: %s", i, strerror(-err));
+		if (err) {
+			(void)bad(c, node, "child %u: %s", i, strerror(-err));
+			return err;
+		}
 		if (child->level + 1 != node->level)
 			err = bad(c, node, "child %u has level %u", i,
 				  child->level);
