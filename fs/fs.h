@@ -261,7 +261,7 @@ int fs_truncate(struct fs_file *f, uint64_t size);
 /* mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or
  * without KEEP_SIZE, COLLAPSE_RANGE, INSERT_RANGE; else -EOPNOTSUPP. Space is
  * promised only in that the log has room now; -ENOSPC: the host has not that
- * much. */
+ * much. After an error blocks that the range has in part may be changed. */
 int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len);
 /* whence SEEK_DATA or SEEK_HOLE; -ENXIO. */
 int fs_seek(struct fs_file *f, uint64_t off, int whence, uint64_t *off_out);

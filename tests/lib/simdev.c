@@ -13,6 +13,7 @@
 enum { PAGE = 4096, SECTOR = 512 };
 
 static uint8_t zero_page[PAGE]; /* marks a page that has space and no bytes */
+static _Thread_local bool inside; /* a call of the device */
 
 struct sim_file {
 	int refs; /* names and handles */
@@ -297,11 +298,13 @@ static int enter(struct simdev *sim, unsigned int kind, bool changes)
 		pthread_mutex_unlock(&sim->lock);
 		return -EROFS;
 	}
+	inside = true;
 	return 0;
 }
 
 static int leave(struct simdev *sim, int err)
 {
+	inside = false;
 	pthread_mutex_unlock(&sim->lock);
 	return err;
 }
@@ -889,6 +892,11 @@ void simdev_fail(struct simdev *sim, unsigned int mask, uint64_t nth, int err,
 	sim->fail_for_ever = for_ever;
 	sim->failed = false;
 	pthread_mutex_unlock(&sim->lock);
+}
+
+bool simdev_is_inside(void)
+{
+	return inside;
 }
 
 bool simdev_has_failed(struct simdev *sim)

@@ -66,6 +66,8 @@ void simdev_settle(struct simdev *sim);
 void simdev_fail(struct simdev *sim, unsigned int mask, uint64_t nth, int err,
 		 bool for_ever);
 bool simdev_has_failed(struct simdev *sim);
+/* Is this thread in a call of a device? It allocates, and must not fail. */
+bool simdev_is_inside(void);
 
 /* Total bytes of files; 0: no limit. */
 void simdev_set_capacity(struct simdev *sim, uint64_t bytes);
