@@ -68,9 +68,10 @@ static char *dup_arg(const char *s, size_t len)
 static int do_commit(struct mount *m, uid_t uid, const struct ctl_command *c,
 		     struct ctl_result *r)
 {
-	int err;
+	int err = push_maps(m);
 
-	push_maps(m);
+	if (err)
+		return err;
 	err = fs_commit(m->fs, uid, c->arg, c->arg_len, &r->number);
 	r->nothing = err == 1;
 	return err == 1 ? 0 : err;
@@ -81,11 +82,13 @@ static int do_abort(struct mount *m, uid_t uid, struct ctl_result *r)
 	struct switch_target t = { .uid = uid };
 	struct fs_staged st;
 	struct root head;
-	int err = 0;
+	int err;
 
 	/* What was stored through a mapping, and nothing else, is staged too.
 	 */
-	push_maps(m);
+	err = push_maps(m);
+	if (err)
+		return err;
 	store_head(m->store, &head, NULL);
 	fs_get_staged(m->fs, &st);
 	r->nothing = !st.any;
@@ -104,8 +107,9 @@ static int do_snapshot(struct mount *m, uid_t uid, const struct ctl_command *c)
 	if (name && !store_name_is_valid(name)) {
 		err = -EINVAL;
 	} else if (name) {
-		push_maps(m);
-		err = fs_snapshot(m->fs, name, uid, c->arg, c->arg_len);
+		err = push_maps(m);
+		if (!err)
+			err = fs_snapshot(m->fs, name, uid, c->arg, c->arg_len);
 	}
 	free(name);
 	return err;
@@ -164,8 +168,9 @@ static int go_to(struct mount *m, const char *name, struct switch_target *t,
 	struct root root = ROOT_EMPTY;
 	int err;
 
-	push_maps(m);
-	err = fs_resolve(m->fs, name, &root);
+	err = push_maps(m);
+	if (!err)
+		err = fs_resolve(m->fs, name, &root);
 	if (err)
 		return err;
 	t->root = &root;

@@ -403,6 +403,6 @@ void probe_barrier(struct mount *m);
 /* The lookup that the probe makes: kept waiting. False: it is another name. */
 bool probe_lookup(struct mount *m, fuse_req_t req, const char *name);
 /* Push what programs wrote through shared mappings; best effort. */
-void push_maps(struct mount *m);
+int push_maps(struct mount *m);
 
 #endif

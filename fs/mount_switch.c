@@ -490,20 +490,24 @@ void probe_barrier(struct mount *m)
 
 /* --- shared mappings --- */
 
-static void push_file(struct mount *m, uint64_t ino)
+/* Only a lack of memory is an error: what was stored would be left out. */
+static int push_file(struct mount *m, uint64_t ino)
 {
 	char *rel, *path;
 	struct stat st;
 	size_t len;
-	int fd;
+	int fd, err;
 
-	if (fs_path(fs_working(m->fs), ino, &rel)) {
+	err = fs_path(fs_working(m->fs), ino, &rel);
+	if (err == -ENOMEM)
+		return err;
+	if (err) {
 		/* No name: only dropping its pages makes the kernel write. */
 		fuse_ino_t id = knode_known(m, ino);
 
 		if (id)
 			fuse_lowlevel_notify_inval_inode(m->se, id, 0, 0);
-		return;
+		return 0;
 	}
 	len = strlen(m->mountpoint) + strlen(rel) + 2;
 	path = malloc(len);
@@ -522,19 +526,23 @@ static void push_file(struct mount *m, uint64_t ino)
 			close(fd);
 		}
 	}
+	err = path ? 0 : -ENOMEM;
 	free(path);
 	free(rel);
+	return err;
 }
 
-void push_maps(struct mount *m)
+int push_maps(struct mount *m)
 {
 	uint64_t *inos;
 	size_t n;
+	int err;
 
-	if (!store_get_setting(m->store, STORE_PUSH_MAPS) ||
-	    knode_list_writers(m, &inos, &n))
-		return;
-	for (size_t i = 0; i < n; i++)
-		push_file(m, inos[i]);
+	if (!store_get_setting(m->store, STORE_PUSH_MAPS))
+		return 0;
+	err = knode_list_writers(m, &inos, &n);
+	for (size_t i = 0; i < n && !err; i++)
+		err = push_file(m, inos[i]);
 	free(inos);
+	return err;
 }
