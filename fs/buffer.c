@@ -40,12 +40,11 @@ int file_lock_to_change(struct fs_file *f, struct fs_view **fv_out)
 
 	if (f->stale)
 		err = -ESTALE;
-	else if (fs_view_is_read_only(fv))
+	else if (fs_view_is_read_only(fv) ||
+		 store_failed(fv->fs->store, NULL))
 		err = -EROFS;
 	else if (f->gone)
 		err = -ENOENT;
-	else if (store_failed(fv->fs->store, NULL))
-		err = -EIO;
 	if (err)
 		file_unlock(f, fv);
 	else

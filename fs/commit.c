@@ -57,6 +57,13 @@ int fs_freeze(struct fs *fs, struct root *root_out)
 				  root_out);
 }
 
+/* What makes durable says EIO when the store has stopped: EROFS would be for
+ * those who want to change something. */
+static int durable_error(struct fs *fs, int err)
+{
+	return err == -EROFS && store_failed(fs->store, NULL) ? -EIO : err;
+}
+
 int fs_checkpoint(struct fs *fs)
 {
 	int err;
@@ -68,7 +75,7 @@ int fs_checkpoint(struct fs *fs)
 		err = store_checkpoint(fs->store, fs->working->view);
 	if (!err)
 		__atomic_store_n(&fs->since_checkpoint, 0, __ATOMIC_RELAXED);
-	return err;
+	return durable_error(fs, err);
 }
 
 int fs_fsync(struct fs_view *fv, uint64_t ino)
@@ -85,7 +92,7 @@ int fs_fsync(struct fs_view *fv, uint64_t ino)
 	}
 	if (!err)
 		err = store_checkpoint(fv->fs->store, fv->view);
-	return err;
+	return durable_error(fv->fs, err);
 }
 
 /* For the history: what the commit changes. */
@@ -142,7 +149,7 @@ int fs_commit(struct fs *fs, uint32_t uid, const char *message,
 	if (!err)
 		err = log_flush(fs->log, LOG_BULK, &flushed);
 	if (err)
-		return err;
+		return durable_error(fs, err);
 	enter_init(fs, &c.e);
 	err = store_commit(fs->store, fs->working->view, &req, number_out);
 	if (err < 0)
@@ -174,7 +181,7 @@ int fs_snapshot(struct fs *fs, const char *name, uint32_t uid,
 	if (!err)
 		err = log_flush(fs->log, LOG_BULK, &flushed);
 	if (err)
-		return err;
+		return durable_error(fs, err);
 	enter_init(fs, &e);
 	return store_change_catalog(fs->store, fs->working->view, &c);
 }

@@ -17,8 +17,9 @@
  *
  * Errors are negative errnos of the matching system call. Damage is
  * -EFSCORRUPTED or -EFSBADCRC and was told once through env->log with the
- * inode and the path. -EROFS: read-only view or store. -ENOSPC comes before
- * anything changed. -ESTALE: see fs_file.
+ * inode and the path. -EROFS: read-only view or store, or one that has stopped
+ * (what makes durable says -EIO then). -ENOSPC comes before anything changed.
+ * -ESTALE: see fs_file.
  *
  * Permissions are not checked here (the mount uses default_permissions).
  *

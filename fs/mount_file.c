@@ -81,7 +81,8 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	/* The kernel answers ESTALE by walking the path again. */
 	if (knode_is_stale(n))
 		return -ESTALE;
-	if ((wants_write(flags) || flags & O_TRUNC) && fs_view_is_read_only(fv))
+	if ((wants_write(flags) || flags & O_TRUNC) &&
+	    (fs_view_is_read_only(fv) || store_failed(m->store, NULL)))
 		return -EROFS;
 	err = fs_file_open(fv, n->ino, &h->f);
 	if (err)

@@ -70,7 +70,8 @@ static void log_to_syslog(struct env *env, enum env_level level,
 	static const int levels[] = { LOG_ERR, LOG_WARNING, LOG_NOTICE,
 				      LOG_DEBUG };
 
-	syslog(levels[level], "%s", msg);
+	syslog(levels[level], "%s: %s",
+	       CONTAINER_OF(env, struct mount, env)->dir, msg);
 }
 
 /* What libfuse says when nobody reads standard error any more. */

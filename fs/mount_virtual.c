@@ -304,7 +304,8 @@ static int make_status(struct mount *m, char **out)
 		      "dir", json_path(m->dir), "mountpoint",
 		      json_path(m->mountpoint), "pid", (int)getpid(), "view",
 		      "working", "mode",
-		      store_is_read_only(m->store) ? "read-only" : "read-write",
+		      store_is_read_only(m->store) || failed ? "read-only"
+							     : "read-write",
 		      "head", status_head(m), "staged", status_staged(m),
 		      "health", failed ? (reason ? reason : "stopped") : "ok",
 		      "plain", plain_status(m), "switch",

@@ -281,8 +281,6 @@ static int append(struct log *log, enum log_head id, uint32_t align,
 	ASSERT(len && len <= LOG_APPEND_MAX);
 	if (log->p.read_only || !log->started)
 		return -EROFS;
-	if (log_error(log, NULL))
-		return -EIO;
 	pthread_mutex_lock(&h->lock);
 	err = ring_grow(h, n);
 	if (!err)

@@ -23,8 +23,10 @@
  * the reserve. An append that finds no prepared segment all the same makes one
  * when it is written out; if the host has no space then, the log stops.
  *
- * A failed write or sync stops the log: every later append, write out and
- * flush returns -EIO, reads go on. Nothing is retried.
+ * A failed write or sync stops the log: every later write out and flush
+ * returns -EIO, log_room() -EROFS. Nothing is retried. Reads go on, and so do
+ * appends, in memory alone: what was accepted before can still be looked at as
+ * one state, and saved elsewhere.
  *
  * Threads: any. Internal locks only; callbacks none. log_append may be called
  * under the caller's locks; log_room, log_write_out, log_flush and log_read

@@ -173,7 +173,7 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	if (log->p.read_only)
 		return -EROFS;
 	if (log_error(log, NULL))
-		return -EIO;
+		return -EROFS;
 	err = room_in(log, LOG_SMALL, small_bytes, privileged);
 	if (!err && bulk_bytes)
 		err = room_in(log, LOG_BULK, bulk_bytes, privileged);

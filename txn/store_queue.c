@@ -441,6 +441,8 @@ static int turn_make_durable(struct store *store, struct turn *t)
 	if (!turn_has_work(store, t))
 		return 0;
 	err = log_room(store->log, QUEUE_ROOM_BYTES, 0, true);
+	if (err == -EROFS)
+		err = -EIO; /* stopped since the turn began */
 	if (!err)
 		err = turn_flush_bulk(store);
 	if (!err)

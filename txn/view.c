@@ -287,10 +287,9 @@ static int update_admit(struct view *v, unsigned int flags)
 {
 	struct tree_stats stats;
 
-	if (v->read_only || v->store->read_only)
+	if (v->read_only || v->store->read_only ||
+	    store_failed(v->store, NULL))
 		return -EROFS;
-	if (store_failed(v->store, NULL))
-		return -EIO;
 	tree_get_stats(&v->store->tree, &stats);
 	/* Private views change also while the queue is led: they would wait
 	 * for themselves. */

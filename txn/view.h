@@ -43,7 +43,7 @@ uint64_t view_version(struct view *v);
 
 /* 0, what fn returned (positive results too), or an error of loading. */
 int view_read(struct view *v, view_fn fn, void *arg);
-/* fn returning other than 0 applies nothing. -EROFS. -EIO once the store has
+/* fn returning other than 0 applies nothing. -EROFS, also once the store has
  * stopped. -ENOSPC before anything changed; a privileged update (what frees
  * space, and what a commit needs) may use the reserve. */
 enum { VIEW_PRIVILEGED = 1 };

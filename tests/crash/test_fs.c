@@ -438,10 +438,44 @@ static void test_power_cuts(void **state)
 	}
 }
 
+/* The device works again. A store that has stopped is read on and acknowledges
+ * nothing; another one goes on. */
+static void after_failure(struct fixture *f)
+{
+	struct fs_view *w = fs_working(f->fs);
+	struct fs_new new_ = { .mode = S_IFDIR | 0755 };
+	struct root root = ROOT_EMPTY;
+	struct fs_change_totals t;
+	struct fs_attr attr;
+	uint64_t d, number;
+
+	if (!store_failed(f->store, NULL)) {
+		assert_int_equal(run(f, 4), 0);
+		return;
+	}
+	assert_int_equal(digest_view(w, &d), 0);
+	assert_int_equal(fs_make(w, &cred, FS_ROOT_INO, "late", 4, &new_,
+				 &attr, NULL),
+			 -EROFS);
+	assert_int_equal(fs_checkpoint(f->fs), -EIO);
+	assert_int_equal(fs_fsync(w, FS_ROOT_INO), -EIO);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), -EIO);
+	assert_int_equal(fs_snapshot(f->fs, "late", 0, NULL, 0), -EIO);
+	assert_int_equal(fs_gc(f->fs, NULL), -EIO);
+	/* What is staged can still be told, buffers included. */
+	assert_int_equal(fs_freeze(f->fs, &root), 0);
+	assert_int_equal(fs_change_totals(f->fs, &(struct root)ROOT_EMPTY,
+					  &root, &t),
+			 0);
+	root_put(store_tree(f->store), &root);
+	assert_int_equal(digest_view(w, &number), 0);
+	assert_true(d == number);
+}
+
 /* Each call of the device fails in turn, for ever after: nothing acknowledged
  * is lost, and the store says that it stopped or goes on. */
 static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
-			  bool for_ever)
+			  bool for_ever, bool is_short)
 {
 	uint64_t seed = test_seed(9);
 
@@ -457,6 +491,7 @@ static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
 		assert_int_equal(open_on(f, f->sim, true), 0);
 		assert_int_equal(keep_few(f), 0);
 		simdev_settle(f->sim);
+		simdev_set_short(f->sim, is_short);
 		simdev_fail(f->sim, mask, nth, err_no, for_ever);
 		err = run(f, 12);
 		if (!simdev_has_failed(f->sim)) {
@@ -464,7 +499,10 @@ static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
 			assert_true(nth > 5);
 			break;
 		}
+		assert_true(!err || err == -err_no || err == -EIO ||
+			    (err == -EROFS && store_failed(f->store, NULL)));
 		simdev_fail(f->sim, 0, 0, 0, false);
+		after_failure(f);
 		close_all(f);
 		img = simdev_image(f->sim, simdev_ops(f->sim), SIM_DROP, 1);
 		judge(f, img, simdev_ops(f->sim));
@@ -474,18 +512,33 @@ static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
 
 static void test_failing_writes_and_syncs(void **state)
 {
-	failing_calls(*state, SIM_WRITE | SIM_SYNC | SIM_SYNC_DIR, EIO, true);
+	failing_calls(*state, SIM_WRITE | SIM_SYNC | SIM_SYNC_DIR, EIO, true,
+		      false);
 }
 
 static void test_a_failure_that_does_not_last(void **state)
 {
-	failing_calls(*state, SIM_WRITE | SIM_SYNC, EIO, false);
+	failing_calls(*state, SIM_WRITE | SIM_SYNC, EIO, false, false);
 }
 
 static void test_no_space(void **state)
 {
 	failing_calls(*state, SIM_WRITE | SIM_ALLOCATE | SIM_CREATE, ENOSPC,
-		      true);
+		      true, false);
+}
+
+static void test_short_writes(void **state)
+{
+	failing_calls(*state, SIM_WRITE, ENOSPC, false, true);
+	failing_calls(*state, SIM_WRITE, EIO, true, true);
+}
+
+static void test_any_other_call(void **state)
+{
+	const unsigned int all = SIM_ALL & ~(SIM_WRITE | SIM_SYNC);
+
+	failing_calls(*state, all, EIO, false, false);
+	failing_calls(*state, all & ~SIM_READ, ENOSPC, false, false);
 }
 
 int main(void)
@@ -497,7 +550,11 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failure_that_does_not_last, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_space, setup, teardown)
+		cmocka_unit_test_setup_teardown(test_no_space, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_short_writes, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_any_other_call, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

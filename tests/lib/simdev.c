@@ -56,7 +56,7 @@ struct simdev {
 	unsigned int fail_mask;
 	uint64_t fail_in;
 	int fail_err;
-	bool fail_for_ever, failed;
+	bool fail_for_ever, failed, is_short;
 	struct simdev_counts counts;
 };
 
@@ -396,27 +396,27 @@ static bool fits(struct simdev *sim, struct sim_file *f, uint64_t off,
 	return sim->used + need <= sim->capacity;
 }
 
-static int sim_writev(struct dev_file *f, uint64_t off,
-		      const struct dev_iov *iov, size_t n)
+/* Under sim->lock. */
+static int write_iov(struct dev_file *f, uint64_t off,
+		     const struct dev_iov *iov, size_t n, bool half)
 {
 	struct simdev *sim = f->sim;
 	uint64_t len = 0;
 	struct sim_op *op;
 	uint8_t *p;
-	int err = enter(sim, SIM_WRITE, true);
 
-	if (err)
-		return err;
 	for (size_t i = 0; i < n; i++)
 		len += iov[i].len;
 	if (!fits(sim, f->file, off, len))
-		return leave(sim, -ENOSPC);
-	p = must(malloc(len ? len : 1));
+		return -ENOSPC;
+	p = must(calloc(1, len + 1));
 	len = 0;
 	for (size_t i = 0; i < n; i++) {
 		memcpy(p + len, iov[i].buf, iov[i].len);
 		len += iov[i].len;
 	}
+	if (half)
+		len /= 2;
 	file_write(sim, f->file, off, p, len);
 	op = op_add(sim, SIM_WRITE, f->file, off, len);
 	op->data = p;
@@ -426,7 +426,24 @@ static int sim_writev(struct dev_file *f, uint64_t off,
 	}
 	sim->counts.writes++;
 	sim->counts.bytes_written += len;
-	return leave(sim, 0);
+	return 0;
+}
+
+static int sim_writev(struct dev_file *f, uint64_t off,
+		      const struct dev_iov *iov, size_t n)
+{
+	int err = enter(f->sim, SIM_WRITE, true);
+
+	if (!err)
+		return leave(f->sim, write_iov(f, off, iov, n, false));
+	pthread_mutex_lock(&f->sim->lock);
+	if (f->sim->is_short && f->sim->failed) {
+		inside = true;
+		(void)write_iov(f, off, iov, n, true);
+		inside = false;
+	}
+	pthread_mutex_unlock(&f->sim->lock);
+	return err;
 }
 
 static int sim_sync(struct dev_file *f)
@@ -891,6 +908,13 @@ void simdev_fail(struct simdev *sim, unsigned int mask, uint64_t nth, int err,
 	sim->fail_err = err;
 	sim->fail_for_ever = for_ever;
 	sim->failed = false;
+	pthread_mutex_unlock(&sim->lock);
+}
+
+void simdev_set_short(struct simdev *sim, bool is_short)
+{
+	pthread_mutex_lock(&sim->lock);
+	sim->is_short = is_short;
 	pthread_mutex_unlock(&sim->lock);
 }
 

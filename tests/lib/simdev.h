@@ -65,6 +65,8 @@ void simdev_settle(struct simdev *sim);
  * -err, once or for ever after. nth 0: none. */
 void simdev_fail(struct simdev *sim, unsigned int mask, uint64_t nth, int err,
 		 bool for_ever);
+/* A write that is to fail leaves its first half on the disk. */
+void simdev_set_short(struct simdev *sim, bool is_short);
 bool simdev_has_failed(struct simdev *sim);
 /* Is this thread in a call of a device? It allocates, and must not fail. */
 bool simdev_is_inside(void);
