@@ -190,7 +190,7 @@ int file_enter(struct fs_file *f)
 
 	if (fs_view_is_read_only(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)))
 		return 0;
-	return file_update_op(f, VIEW_PRIVILEGED, &e.op);
+	return file_update_op(f, VIEW_PRIVILEGED | VIEW_WHEN_STOPPED, &e.op);
 }
 
 /* --- all files --- */

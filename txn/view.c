@@ -287,9 +287,10 @@ static int update_admit(struct view *v, unsigned int flags)
 {
 	struct tree_stats stats;
 
-	if (v->read_only || v->store->read_only ||
-	    store_failed(v->store, NULL))
+	if (v->read_only || v->store->read_only)
 		return -EROFS;
+	if (store_failed(v->store, NULL))
+		return flags & VIEW_WHEN_STOPPED ? 0 : -EROFS;
 	tree_get_stats(&v->store->tree, &stats);
 	/* Private views change also while the queue is led: they would wait
 	 * for themselves. */

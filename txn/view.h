@@ -46,7 +46,10 @@ int view_read(struct view *v, view_fn fn, void *arg);
 /* fn returning other than 0 applies nothing. -EROFS, also once the store has
  * stopped. -ENOSPC before anything changed; a privileged update (what frees
  * space, and what a commit needs) may use the reserve. */
-enum { VIEW_PRIVILEGED = 1 };
+enum {
+	VIEW_PRIVILEGED = 1,
+	VIEW_WHEN_STOPPED = 2 /* brings in what was accepted before */
+};
 int view_update(struct view *v, unsigned int flags, view_fn fn,
 		view_done_fn done, void *arg);
 

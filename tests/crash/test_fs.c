@@ -446,7 +446,9 @@ static void after_failure(struct fixture *f)
 	struct fs_new new_ = { .mode = S_IFDIR | 0755 };
 	struct root root = ROOT_EMPTY;
 	struct fs_change_totals t;
+	struct fs_file *file;
 	struct fs_attr attr;
+	int err;
 	uint64_t d, number;
 
 	if (!store_failed(f->store, NULL)) {
@@ -470,6 +472,12 @@ static void after_failure(struct fixture *f)
 	root_put(store_tree(f->store), &root);
 	assert_int_equal(digest_view(w, &number), 0);
 	assert_true(d == number);
+	if (!fs_lookup(w, FS_ROOT_INO, "f1", 2, &attr)) {
+		assert_int_equal(fs_file_open(w, attr.ino, &file), 0);
+		err = fs_seek(file, 0, SEEK_HOLE, &d);
+		assert_true(!err || err == -ENXIO);
+		fs_file_put(file);
+	}
 }
 
 /* Each call of the device fails in turn, for ever after: nothing acknowledged
