@@ -22,7 +22,7 @@ _txn() {
 	case $cmd in
 	'') words="init mount umount status diff commit abort log snapshot
 			snapshots tag delete restore rollback undo ls cat verify
-			export gc set sync eject -C --help --version" ;;
+			export rescue gc set sync eject -C --help --version" ;;
 	init) words='--force --quiet --help' ;;
 	mount) words='-o --force --help' ;;
 	status | diff | snapshots) words='--json --help' ;;
@@ -32,6 +32,7 @@ _txn() {
 	delete | ls | cat | export) words=$(_txn_states) ;;
 	set) words='keep.last keep.discarded push-maps plain' ;;
 	eject) words='--yes --help' ;;
+	rescue) words='--staged --help' ;;
 	snapshot) words='-m --help' ;;
 	commit) words='-m --help' ;;
 	log) words='-n --json --help' ;;
@@ -39,7 +40,7 @@ _txn() {
 	esac
 	COMPREPLY=()
 	case $cmd in
-	init | mount | umount | sync | eject)
+	init | mount | umount | sync | eject | rescue)
 		[[ $cur == -* ]] || mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
 	esac

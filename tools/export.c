@@ -32,7 +32,7 @@ static int copy(const struct place *p, const char *state, const char *dest)
 		snprintf(dot, size, "%s/.", from);
 		rc = tool_run((char *[]){ cp, a, sparse, reflink, t, dash, dot,
 					  to, NULL },
-			      false);
+			      NULL, false);
 	}
 	free(from);
 	free(dot);
@@ -54,7 +54,7 @@ static int copy_unmounted(const struct place *p, const char *state,
 		free(store);
 		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
 	}
-	status = tool_run((char *[]){ txn, mnt, o, ro, store, dir, NULL },
+	status = tool_run((char *[]){ txn, mnt, o, ro, store, dir, NULL }, NULL,
 			  false);
 	if (!status) {
 		status = copy(&at, state, dest);

@@ -59,6 +59,11 @@ const struct tool_command tool_commands[] = {
 	  cmd_sync },
 	{ "eject", "[DIR]", "DIR is a plain directory again; the store goes",
 	  "  --yes       do not ask\n", cmd_eject },
+	{ "rescue", "[DIR] DEST",
+	  "what the mount shows, elsewhere, when the store has stopped",
+	  "  --staged    only what is staged: DEST/files, and DEST/deleted, a "
+	  "list\n",
+	  cmd_rescue },
 	{ "gc", "", "give space back to the host now", "", cmd_gc },
 	{ "set", "KEY VALUE",
 	  "keep.last, keep.discarded N; push-maps, plain on|off", "", cmd_set },

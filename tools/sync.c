@@ -45,9 +45,10 @@ int tool_sync(const struct place *p)
 		free(store);
 		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
 	}
-	status = tool_run((char *[]){ txn, mnt, store, dir, NULL }, false);
+	status =
+		tool_run((char *[]){ txn, mnt, store, dir, NULL }, NULL, false);
 	if (!status)
-		status = tool_run((char *[]){ txn, um, dir, NULL }, true);
+		status = tool_run((char *[]){ txn, um, dir, NULL }, NULL, true);
 	(void)rmdir(dir);
 	free(store);
 	return status;

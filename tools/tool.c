@@ -57,7 +57,7 @@ char *tool_realpath(const char *path)
 	return s;
 }
 
-int tool_run(char *const argv[], bool quiet)
+int tool_run(char *const argv[], const char *dir, bool quiet)
 {
 	pid_t pid = fork();
 	int status;
@@ -66,8 +66,9 @@ int tool_run(char *const argv[], bool quiet)
 		return tool_fail(EXIT_FAILURE, "fork: %s", strerror(errno));
 	if (!pid) {
 		if (quiet && !freopen("/dev/null", "w", stdout))
-			_exit(126);
-		execvp(argv[0], argv);
+			_exit(127);
+		if (!dir || !chdir(dir))
+			execvp(argv[0], argv);
 		_exit(127);
 	}
 	while (waitpid(pid, &status, 0) < 0)

@@ -51,6 +51,7 @@ int cmd_verify(int argc, char **argv);
 int cmd_export(int argc, char **argv);
 int cmd_sync(int argc, char **argv);
 int cmd_eject(int argc, char **argv);
+int cmd_rescue(int argc, char **argv);
 int cmd_gc(int argc, char **argv);
 int cmd_set(int argc, char **argv);
 
@@ -75,8 +76,9 @@ int tool_status(int err);
 /* Absolute, without symlinks; free(). NULL: told. */
 char *tool_realpath(const char *path);
 
-/* Run a program; its exit status. quiet: without its output. */
-int tool_run(char *const argv[], bool quiet);
+/* Run a program, in dir unless that is NULL; quiet: without its output. Its
+ * exit status; 127: it cannot be run. */
+int tool_run(char *const argv[], const char *dir, bool quiet);
 
 /* --- where the store is --- */
 
