@@ -122,7 +122,8 @@ $(B)/tests/%: $(B)/chk/tests/%.o $(B)/chk/libtest.a $(B)/chk/libfs.a \
 $(B)/tests/mount/%: tests/mount/%.c Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LD      $@")
-	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $<
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) $$(sed -n \
+		's|^/\* LDFLAGS: \(.*\) \*/$$|\1|p' $<) -o $@ $<
 
 # Fuzz targets replay their corpus in check; make fuzz searches with libFuzzer.
 $(B)/tests/fuzz/%: $(B)/chk/tests/fuzz/%.o $(B)/chk/tests/fuzz/replay.o \
