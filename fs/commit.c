@@ -260,11 +260,13 @@ static void *sweeper(void *arg)
 		int err = 0;
 
 		add_seconds(&until, SWEEP_SECONDS);
-		while (!fs->stop && err != ETIMEDOUT)
+		while (!fs->stop && !fs->space_wanted && err != ETIMEDOUT)
 			err = pthread_cond_timedwait(&fs->sweep_cond,
 						     &fs->thread_lock, &until);
 		if (fs->stop)
 			break;
+		if (fs->space_wanted)
+			fs_space_sweep(fs);
 		pthread_mutex_unlock(&fs->thread_lock);
 		while (!store_failed(fs->store, NULL) && fs_wants_sweep(fs) &&
 		       !fs_sweep(fs))
@@ -283,6 +285,7 @@ void fs_thread_init(struct fs *fs)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&fs->thread_cond, &attr);
 	pthread_cond_init(&fs->sweep_cond, &attr);
+	pthread_cond_init(&fs->space_cond, &attr);
 	pthread_condattr_destroy(&attr);
 }
 
@@ -316,6 +319,7 @@ void fs_thread_stop(struct fs *fs)
 	fs->stop = true;
 	pthread_cond_signal(&fs->thread_cond);
 	pthread_cond_signal(&fs->sweep_cond);
+	pthread_cond_broadcast(&fs->space_cond);
 	pthread_mutex_unlock(&fs->thread_lock);
 	store_gc_stop(fs->store);
 	pthread_join(fs->thread, NULL);

@@ -191,9 +191,12 @@ static int copy_some(struct fs *fs, struct copy *c)
 	uint64_t n;
 	int err;
 
-	err = log_room(fs->log,
-		       FILE_CLAIM_BYTES + STEPS_AT_ONCE * WINDOW_CLAIM_BYTES, 0,
-		       false);
+	const uint64_t small =
+		FILE_CLAIM_BYTES + STEPS_AT_ONCE * WINDOW_CLAIM_BYTES;
+
+	err = log_room(fs->log, small, 0, false);
+	if (err == -ENOSPC && fs_find_space(fs))
+		err = log_room(fs->log, small, 0, false);
 	for (int i = 0; !err && c->len && i < STEPS_AT_ONCE; i++) {
 		err = copy_step(c, &n);
 		if (err)

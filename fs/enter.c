@@ -314,9 +314,19 @@ int fs_balance(struct fs_view *fv)
 int fs_room(struct fs *fs, uint64_t bytes, bool privileged)
 {
 	uint64_t windows = bytes / WINDOW_BYTES + 2;
+	uint64_t small = FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES;
+	uint64_t bulk =
+		round_up_u64(bytes, FS_BLOCK_BYTES) + 2 * FS_BLOCK_BYTES;
+	int err;
 
-	return log_room(
-		fs->log, FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES,
-		round_up_u64(bytes, FS_BLOCK_BYTES) + 2 * FS_BLOCK_BYTES,
-		privileged);
+	err = log_room(fs->log, small, bulk, privileged);
+	if (err == -ENOSPC && !privileged && fs_find_space(fs))
+		err = log_room(fs->log, small, bulk, privileged);
+	return err;
+}
+
+int fs_room_to_free(struct fs *fs)
+{
+	return log_room(fs->log, FILE_CLAIM_BYTES + 2 * WINDOW_CLAIM_BYTES, 0,
+			true);
 }

@@ -582,7 +582,9 @@ static int set_size(struct fs_file *f, uint64_t size, bool only_grow)
 
 	if (size > FS_FILE_MAX_BYTES)
 		return -EFBIG;
-	err = fs_room(fs, FS_BLOCK_BYTES, true);
+	/* Cut in the middle of a block, that block is written anew. */
+	err = size % FS_BLOCK_BYTES ? fs_room(fs, FS_BLOCK_BYTES, true)
+				    : fs_room_to_free(fs);
 	if (err)
 		return err;
 	file_write_lock(f);

@@ -108,6 +108,9 @@ int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op)
 
 	op_start(fv, op);
 	err = view_update(fv->view, flags, op_run, op_finish, op);
+	if (err == -ENOSPC && fv->is_working && !(flags & VIEW_PRIVILEGED) &&
+	    fs_find_space(fv->fs))
+		err = view_update(fv->view, flags, op_run, op_finish, op);
 	if (is_damage(err))
 		fs_tell_damage(fv, op->ino, 0, err, "metadata");
 	return err;
@@ -458,6 +461,7 @@ void fs_release(struct fs *fs)
 	pthread_mutex_destroy(&fs->thread_lock);
 	pthread_cond_destroy(&fs->thread_cond);
 	pthread_cond_destroy(&fs->sweep_cond);
+	pthread_cond_destroy(&fs->space_cond);
 	free(fs->track);
 	free(fs);
 }

@@ -109,13 +109,16 @@ struct fs {
 	uint64_t shown_at; /* atomic: the same for the plain files in step */
 	uint64_t live_bytes; /* atomic: that it found */
 	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
+	bool swept; /* atomic: a sweep has ended since opening */
 
 	pthread_mutex_t told_lock; /* guards the next two */
 	uint64_t told[TOLD_MAX];
 	unsigned int ntold;
 
-	pthread_mutex_t thread_lock; /* guards stop and kick */
-	pthread_cond_t thread_cond, sweep_cond;
+	pthread_mutex_t thread_lock; /* guards stop, kick and the next three */
+	bool space_wanted;
+	uint64_t space_begun, space_done; /* sweeps that writers waited for */
+	pthread_cond_t thread_cond, sweep_cond, space_cond;
 	pthread_t thread, sweeper;
 	bool has_thread, has_sweeper, stop, kick;
 };
@@ -232,6 +235,14 @@ bool fs_wants_sweep(struct fs *fs);
 void fs_shown_moved(struct fs *fs);
 /* In the background; tells what went wrong. */
 int fs_sweep(struct fs *fs);
+/*
+ * The host is full: is there space to give back? Waits until it is (a few
+ * seconds at most); true: try again. Not with locks of 1 or below held, nor
+ * the copy_lock: the sweep wants them.
+ */
+bool fs_find_space(struct fs *fs);
+/* The sweeper's part of it. */
+void fs_space_sweep(struct fs *fs);
 
 /* --- inode.c: under a view's lock --- */
 
@@ -448,8 +459,11 @@ void fv_entered_all(struct fs_view *fv);
 int fv_enter_all(struct fs_view *fv, bool wait_bulk);
 /* Keep within the bounds, after writing to files of a view; no locks held. */
 int fs_balance(struct fs_view *fv);
-/* Room for writing so much; may wait for the device. */
+/* Room for writing so much; may wait for the device, and for a sweep unless
+ * privileged. */
 int fs_room(struct fs *fs, uint64_t bytes, bool privileged);
+/* Room for what frees space. */
+int fs_room_to_free(struct fs *fs);
 
 /* --- file.c --- */
 

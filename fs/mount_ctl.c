@@ -358,7 +358,9 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 			 "the name is taken; delete it first");
 	else if (err == -ENOSPC)
 		snprintf(r->reason, sizeof(r->reason),
-			 "%s is full: free space there, then try again",
+			 "%s is full: free space there, or delete names and "
+			 "discarded states that hold some (txn snapshots), "
+			 "then try again",
 			 m->dir);
 	else if (err == -EROFS)
 		snprintf(r->reason, sizeof(r->reason),

@@ -240,16 +240,16 @@ static int zero_bytes(struct fs_file *f, uint64_t off, uint64_t end)
 }
 
 static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
-		      view_done_fn done)
+		      view_done_fn done, bool frees)
 {
+	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
 	int err;
 
 	r->op = (struct fs_op){ .fn = fn, .done = done, .ino = f->ino };
 	r->f = f;
 	/* Asked here: behind the gate nothing may wait for the queue, whose
 	 * leader may be waiting for us. */
-	err = fs_room(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs,
-		      WINDOW_BYTES, false);
+	err = frees ? fs_room_to_free(fs) : fs_room(fs, WINDOW_BYTES, false);
 	if (err)
 		return err;
 	file_write_lock(f);
@@ -273,7 +273,7 @@ static int punch(struct fs_file *f, uint64_t off, uint64_t end)
 	err = zero_bytes(f, off, r.first * FS_BLOCK_BYTES);
 	if (!err)
 		err = zero_bytes(f, r.end * FS_BLOCK_BYTES, end);
-	return err ? err : settled_op(f, &r, punch_fn, NULL);
+	return err ? err : settled_op(f, &r, punch_fn, NULL, true);
 }
 
 static int shift(struct fs_file *f, uint64_t off, uint64_t len, bool insert)
@@ -297,10 +297,10 @@ static int shift(struct fs_file *f, uint64_t off, uint64_t len, bool insert)
 
 		r.size = FS_BLOCK_BYTES + len;
 		if (!err)
-			err = settled_op(f, &r, shift_fn, shift_done);
+			err = settled_op(f, &r, shift_fn, shift_done, false);
 		return err ? err : fs_truncate(f, back);
 	}
-	return settled_op(f, &r, shift_fn, shift_done);
+	return settled_op(f, &r, shift_fn, shift_done, false);
 }
 
 /* Blocks are written elsewhere each time, so none are set aside: the log has

@@ -2,7 +2,17 @@
 /* space.c - what a sweep has to know of files, and when one is worth it. */
 #include "fs/fs_internal.h"
 
-enum { SWEEP_BYTES = 32 << 20, SWEEP_IDLE_BYTES = 1 << 20, SWEEP_PART = 8 };
+#include <time.h>
+
+enum {
+	SWEEP_BYTES = 32 << 20,
+	SWEEP_IDLE_BYTES = 1 << 20,
+	SWEEP_PART = 8,
+	SWEEP_FULL_BYTES = 256 << 10, /* when writers wait */
+	/* Who asks for the sweep may be waited for by somebody that the sweep
+	 * waits for: a commit that pushes a mapping, say. */
+	SPACE_WAIT_SECONDS = 5
+};
 
 static int mark_item(void *arg, const struct key *key, const struct val *val,
 		     int (*mark)(void *ctx, uint64_t pos, uint64_t len),
@@ -58,6 +68,7 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 		__atomic_store_n(&fs->swept_at, start, __ATOMIC_RELAXED);
 		__atomic_store_n(&fs->live_bytes, st.live_bytes,
 				 __ATOMIC_RELAXED);
+		__atomic_store_n(&fs->swept, true, __ATOMIC_RELAXED);
 	}
 	if (stats)
 		*stats = st;
@@ -107,4 +118,64 @@ int fs_sweep(struct fs *fs)
 		env_logf(fs->env, ENV_WARNING, "giving space back: %s",
 			 strerror(-err));
 	return err;
+}
+
+/* --- when the host is full --- */
+
+/* Not when the last sweep has found all that there was. */
+static bool may_find_space(struct fs *fs)
+{
+	uint64_t since =
+		appended(fs) - __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
+
+	return !__atomic_load_n(&fs->swept, __ATOMIC_RELAXED) ||
+	       since >= SWEEP_FULL_BYTES || store_dropped(fs->store);
+}
+
+/* What was replaced is given back once a record is durable that does not have
+ * it; for that record there is a reserve. */
+static void sweep_now(struct fs *fs)
+{
+	(void)fs_checkpoint(fs);
+	(void)sweep(fs, true, NULL);
+}
+
+/* Under thread_lock. */
+void fs_space_sweep(struct fs *fs)
+{
+	uint64_t ticket = ++fs->space_begun;
+
+	fs->space_wanted = false;
+	pthread_mutex_unlock(&fs->thread_lock);
+	sweep_now(fs);
+	pthread_mutex_lock(&fs->thread_lock);
+	fs->space_done = ticket;
+	pthread_cond_broadcast(&fs->space_cond);
+}
+
+bool fs_find_space(struct fs *fs)
+{
+	struct timespec until;
+	uint64_t ticket;
+	int err = 0;
+
+	if (store_failed(fs->store, NULL) || !may_find_space(fs))
+		return false;
+	if (!fs->has_sweeper) {
+		sweep_now(fs);
+		return true;
+	}
+	if (clock_gettime(CLOCK_MONOTONIC, &until))
+		abort();
+	until.tv_sec += SPACE_WAIT_SECONDS;
+	pthread_mutex_lock(&fs->thread_lock);
+	/* One under way may have begun before what is dead now was. */
+	ticket = fs->space_begun + 1;
+	fs->space_wanted = true;
+	pthread_cond_signal(&fs->sweep_cond);
+	while (fs->space_done < ticket && !fs->stop && err != ETIMEDOUT)
+		err = pthread_cond_timedwait(&fs->space_cond, &fs->thread_lock,
+					     &until);
+	pthread_mutex_unlock(&fs->thread_lock);
+	return !err;
 }

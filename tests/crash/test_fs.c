@@ -549,6 +549,106 @@ static void test_any_other_call(void **state)
 	failing_calls(*state, all & ~SIM_READ, ENOSPC, false, false);
 }
 
+/* --- a full disk --- */
+
+static int write_f(struct fixture *f, const char *name, uint64_t off, int byte,
+		   size_t len)
+{
+	static uint8_t buf[64 * BLOCK];
+	struct fs_view *w = fs_working(f->fs);
+	struct fs_new new_ = { .mode = S_IFREG | 0644 };
+	struct fs_attr attr;
+	struct fs_file *file;
+	int err;
+
+	err = fs_make(w, &cred, FS_ROOT_INO, name, strlen(name), &new_, &attr,
+		      NULL);
+	if (err == -EEXIST)
+		err = fs_lookup(w, FS_ROOT_INO, name, strlen(name), &attr);
+	if (!err)
+		err = fs_file_open(w, attr.ino, &file);
+	if (err)
+		return err;
+	memset(buf, byte, sizeof(buf));
+	err = fs_write(file, &cred, off, buf, len, false);
+	fs_file_put(file);
+	return err;
+}
+
+/* Far more than the disk holds is written over, staged and committed: what is
+ * dead is given back before anybody hears that there is no space. */
+static void test_dead_space_is_found(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t number;
+
+	simdev_set_capacity(f->sim, 12 << 20);
+	for (int i = 0; i < 400; i++) {
+		assert_int_equal(write_f(f, "a", (uint64_t)(i % 4) * 64 * BLOCK,
+					 i, 64 * BLOCK),
+				 0);
+		if (i % 7 == 0)
+			assert_true(fs_commit(f->fs, 0, NULL, 0, &number) >= 0);
+	}
+}
+
+/* Live data fills it: the writer hears of it, everything that ends or frees
+ * something works, and then there is space again. */
+static void test_full_of_live_data(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_view *w = fs_working(f->fs);
+	struct fs_attr attr;
+	struct fs_file *file;
+	struct catalog_change c = { .op = CATALOG_DELETE,
+				    .name = "@discarded-1" };
+	uint64_t number, head, now;
+	unsigned int n = 0;
+	char name[24];
+	int err;
+
+	simdev_set_capacity(f->sim, 12 << 20);
+	assert_int_equal(write_f(f, "kept", 0, 1, 64 * BLOCK), 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	do {
+		snprintf(name, sizeof(name), "n%u", n++);
+		err = write_f(f, name, 0, (int)n, 64 * BLOCK);
+	} while (!err);
+	assert_int_equal(err, -ENOSPC);
+	assert_true(n > 10);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(head_digest(f, &head), 0);
+	/* A file shorter, a hole in one, one gone; kept by the last commit,
+	 * so this gives nothing back yet. */
+	assert_int_equal(fs_lookup(w, FS_ROOT_INO, "n0", 2, &attr), 0);
+	assert_int_equal(fs_file_open(w, attr.ino, &file), 0);
+	assert_int_equal(fs_fallocate(file, 3, 0, 8 * BLOCK), 0);
+	assert_int_equal(fs_truncate(file, 0), 0);
+	fs_file_put(file);
+	assert_int_equal(fs_abort(f->fs), 0);
+	assert_int_equal(digest_view(w, &now), 0);
+	assert_true(now == head);
+	assert_int_equal(write_f(f, "more", 0, 1, 64 * BLOCK), -ENOSPC);
+	for (unsigned int i = 0; i < n / 2; i++) {
+		snprintf(name, sizeof(name), "n%u", i);
+		assert_int_equal(fs_unlink(w, FS_ROOT_INO, name, strlen(name),
+					   NULL),
+				 0);
+	}
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	/* keep.last 2: the full one goes with the next but one; what the abort
+	 * replaced holds it too. */
+	assert_int_equal(store_change_catalog(f->store,
+					      store_working(f->store), &c),
+			 0);
+	assert_int_equal(fs_unlink(w, FS_ROOT_INO, "kept", 4, NULL), 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(write_f(f, "more", 0, i, 64 * BLOCK), 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_false(store_failed(f->store, NULL));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -562,6 +662,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_short_writes, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_any_other_call, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_dead_space_is_found, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_full_of_live_data, setup,
 						teardown),
 	};
 
