@@ -40,8 +40,7 @@ int file_lock_to_change(struct fs_file *f, struct fs_view **fv_out)
 
 	if (f->stale)
 		err = -ESTALE;
-	else if (fs_view_is_read_only(fv) ||
-		 store_failed(fv->fs->store, NULL))
+	else if (fs_view_is_read_only(fv) || store_failed(fv->fs->store, NULL))
 		err = -EROFS;
 	else if (f->gone)
 		err = -ENOENT;

@@ -644,8 +644,7 @@ static int check_catalog_item(void *arg, const struct key *key,
 }
 
 /* Every item of it is one that we know. */
-static int check_catalog_items(struct store *store, char *why,
-			       size_t why_bytes)
+static int check_catalog_items(struct store *store, char *why, size_t why_bytes)
 {
 	struct root none = ROOT_EMPTY, root;
 	int err;

@@ -118,8 +118,8 @@ static int turn_freeze_all(struct store *store, struct turn *t)
 		/* Before the flip, which cannot be taken back. */
 		t->commit_err = log_room(store->log, QUEUE_ROOM_BYTES, 0, true);
 		if (!t->commit_err)
-			t->commit_err = t->commit->sw->flip(
-				t->commit->sw->arg, &t->old_state);
+			t->commit_err = t->commit->sw->flip(t->commit->sw->arg,
+							    &t->old_state);
 		t->switched = !t->commit_err;
 	}
 	if (t->commit && !t->commit_err)

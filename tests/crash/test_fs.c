@@ -456,8 +456,8 @@ static void after_failure(struct fixture *f)
 		return;
 	}
 	assert_int_equal(digest_view(w, &d), 0);
-	assert_int_equal(fs_make(w, &cred, FS_ROOT_INO, "late", 4, &new_,
-				 &attr, NULL),
+	assert_int_equal(fs_make(w, &cred, FS_ROOT_INO, "late", 4, &new_, &attr,
+				 NULL),
 			 -EROFS);
 	assert_int_equal(fs_checkpoint(f->fs), -EIO);
 	assert_int_equal(fs_fsync(w, FS_ROOT_INO), -EIO);
@@ -631,16 +631,14 @@ static void test_full_of_live_data(void **state)
 	assert_int_equal(write_f(f, "more", 0, 1, 64 * BLOCK), -ENOSPC);
 	for (unsigned int i = 0; i < n / 2; i++) {
 		snprintf(name, sizeof(name), "n%u", i);
-		assert_int_equal(fs_unlink(w, FS_ROOT_INO, name, strlen(name),
-					   NULL),
-				 0);
+		assert_int_equal(
+			fs_unlink(w, FS_ROOT_INO, name, strlen(name), NULL), 0);
 	}
 	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
 	/* keep.last 2: the full one goes with the next but one; what the abort
 	 * replaced holds it too. */
-	assert_int_equal(store_change_catalog(f->store,
-					      store_working(f->store), &c),
-			 0);
+	assert_int_equal(
+		store_change_catalog(f->store, store_working(f->store), &c), 0);
 	assert_int_equal(fs_unlink(w, FS_ROOT_INO, "kept", 4, NULL), 0);
 	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
 	for (int i = 0; i < 10; i++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* LDFLAGS: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup */
+/* LDFLAGS: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc */
+/* LDFLAGS: -Wl,--wrap=strdup,--wrap=strndup */
 /*
  * Each allocation fails in turn. Random operations on files, their history and
  * the store; of each the first allocation fails, then the second, and so on,
@@ -221,7 +222,8 @@ static int op_write(struct fixture *f)
 
 static int op_range(struct fixture *f)
 {
-	uint64_t off = rng_below(&f->rng, BUF), len = 1 + rng_below(&f->rng, BUF);
+	uint64_t off = rng_below(&f->rng, BUF);
+	uint64_t len = 1 + rng_below(&f->rng, BUF);
 	unsigned int which = (unsigned int)rng_below(&f->rng, 5);
 	struct fs_file *file, *to;
 	struct fs_attr a, b;

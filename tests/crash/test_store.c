@@ -424,8 +424,8 @@ static void check_stopped(struct fixture *f)
 		(void)random_step(f);
 	assert_int_equal(do_change(f), -EROFS);
 	assert_int_equal(do_commit(f), -EIO);
-	assert_int_equal(
-		store_checkpoint(f->store, store_working(f->store)), -EIO);
+	assert_int_equal(store_checkpoint(f->store, store_working(f->store)),
+			 -EIO);
 	assert_int_equal(ncommits, h->ncommits);
 	assert_int_equal(ndurable, h->ndurable);
 	assert_int_equal(view_read(store_working(f->store), load_fn, &m), 0);
@@ -433,8 +433,8 @@ static void check_stopped(struct fixture *f)
 }
 
 /* One call of the host fails. Returns whether it came to that. */
-static bool one_failing_call(struct fixture *f, unsigned int kind,
-			     uint64_t nth, int err_no, bool is_short)
+static bool one_failing_call(struct fixture *f, unsigned int kind, uint64_t nth,
+			     int err_no, bool is_short)
 {
 	struct fixture *g = malloc(sizeof(*g));
 	bool failed;
@@ -461,8 +461,8 @@ static bool one_failing_call(struct fixture *f, unsigned int kind,
 	}
 	store_abandon(g->store);
 	for (int mode = 0; mode < SIM_MODES; mode++) {
-		struct simdev *img = simdev_image(
-			g->sim, simdev_ops(g->sim), mode, rng_next(&f->rng));
+		struct simdev *img = simdev_image(g->sim, simdev_ops(g->sim),
+						  mode, rng_next(&f->rng));
 		struct store *s = reopen(g, img, false);
 
 		assert_promises(g, s, simdev_ops(g->sim));
@@ -489,9 +489,9 @@ static void test_every_failing_call(void **state)
 			if (is_short && kind != SIM_WRITE)
 				continue;
 			nth = 1;
-			while (nth < 40 && one_failing_call(f, kind, nth,
-							    errs[k & 1],
-							    is_short))
+			while (nth < 40 &&
+			       one_failing_call(f, kind, nth, errs[k & 1],
+						is_short))
 				nth++;
 			seen += nth - 1;
 		}

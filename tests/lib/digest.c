@@ -62,8 +62,7 @@ static int digest_xattrs(struct digest *d, uint64_t ino)
 
 	if (list && value)
 		err = fs_listxattr(d->v, ino, list, FS_XATTR_LIST_MAX, &len);
-	for (const char *s = list; !err && s < list + len;
-	     s += strlen(s) + 1) {
+	for (const char *s = list; !err && s < list + len; s += strlen(s) + 1) {
 		err = fs_getxattr(d->v, ino, s, value, FS_XATTR_VALUE_MAX,
 				  &got);
 		if (err)

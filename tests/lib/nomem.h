@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * nomem.h - allocations that fail. A program that uses this is linked with the
- * functions below wrapped, by a line
- *
- *	LDFLAGS: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc ...
- *
- * (also strdup and strndup; see Makefile), so it reaches every allocation of
+ * functions wrapped, by lines as in tests/crash/test_memory.c (malloc, calloc,
+ * realloc, strdup and strndup; see Makefile), so it reaches every allocation of
  * our own code, of any thread, but not those of libraries. Those of a simulated
  * device do not count.
  */

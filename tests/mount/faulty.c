@@ -61,9 +61,8 @@ static int fault(int fd, const char *call)
 
 ssize_t pwritev64(int fd, const struct iovec *iov, int n, off_t off)
 {
-	ssize_t (*call)(int, const struct iovec *, int, off_t) =
-		(ssize_t(*)(int, const struct iovec *, int, off_t))next(
-			"pwritev64");
+	ssize_t (*call)(int, const struct iovec *, int, off_t) = (ssize_t(*)(
+		int, const struct iovec *, int, off_t))next("pwritev64");
 	int err = fault(fd, "short");
 
 	if (err)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* LDFLAGS: -Wl,--wrap=pwritev64,--wrap=pread64 */
-/* (With 64 bit offsets these are the names that the C library has.)
+/*
  * A host that writes and reads less than it was asked to, is interrupted, or
- * fails in the middle. */
+ * fails in the middle. (pwritev with 64 bit offsets is pwritev64 to the
+ * linker.)
+ */
 #include "txn/dev.h"
 
 #include "tests/lib/test.h"
@@ -49,9 +51,8 @@ ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t off)
 {
 	if (refuse())
 		return -1;
-	return __real_pread64(fd, buf,
-			    host.most && len > host.most ? host.most : len,
-			    off);
+	return __real_pread64(
+		fd, buf, host.most && len > host.most ? host.most : len, off);
 }
 
 struct fixture {
@@ -136,9 +137,8 @@ static void test_an_error_in_the_middle(void **state)
 	host.calls = 0;
 	host.fail_at = 9;
 	host.err = EIO;
-	assert_int_equal(f->dev->ops->read(f->f, 0, f->got, sizeof(f->got),
-					   &got),
-			 -EIO);
+	assert_int_equal(
+		f->dev->ops->read(f->f, 0, f->got, sizeof(f->got), &got), -EIO);
 }
 
 int main(void)
