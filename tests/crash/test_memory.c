@@ -10,6 +10,7 @@
  */
 #include "fs/fs_internal.h" /* fs_sweep: what happens in the background */
 
+#include "fs/adopt.h"
 #include "tests/lib/digest.h"
 #include "tests/lib/nomem.h"
 #include "tests/lib/simdev.h"
@@ -18,7 +19,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
+#include <unistd.h>
 
 enum { NAMES = 10, STATES_MAX = 400, BLOCK = 4096, BUF = 80 * BLOCK };
 
@@ -187,8 +188,8 @@ static int pick(struct fixture *f, struct fs_attr *a)
 
 static int op_make(struct fixture *f)
 {
-	static const uint32_t modes[] = { S_IFREG, S_IFREG, S_IFREG, S_IFDIR,
-					  S_IFLNK, S_IFIFO };
+	static const uint32_t modes[] = { S_IFREG, S_IFREG, S_IFREG,
+					  S_IFDIR, S_IFLNK, S_IFIFO };
 	struct fs_new n = { .mode = modes[rng_below(&f->rng, 6)] | 0755,
 			    .target = (const char *)f->buf,
 			    .target_len = 1 + rng_below(&f->rng, 3000) };
@@ -240,8 +241,8 @@ static int op_range(struct fixture *f)
 	if (which == 0)
 		err = fs_truncate(file, off);
 	else if (which == 1)
-		err = fs_fallocate(file, FALLOC_FL_PUNCH_HOLE |
-						 FALLOC_FL_KEEP_SIZE,
+		err = fs_fallocate(file,
+				   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 				   off, len);
 	else if (which == 2)
 		err = fs_fallocate(file, 0, off, len);
@@ -470,10 +471,9 @@ static int go(void *arg, struct root *old_out)
 static int switch_to(struct fixture *f, const struct root *to, bool commit)
 {
 	struct going g = { f, to };
-	struct switch_req req = { .flip = go,
-				  .arg = &g,
-				  .discard = true,
-				  .to = commit ? to : NULL };
+	struct switch_req req = {
+		.flip = go, .arg = &g, .discard = true, .to = commit ? to : NULL
+	};
 	uint64_t number;
 	int err;
 
@@ -597,8 +597,7 @@ static void run_op(struct fixture *f, const struct op *op)
 	}
 	before = shown(f);
 	start = f->rng;
-	for (uint64_t nth = 1; err == -ENOMEM;
-	     nth += step + nth / 8) {
+	for (uint64_t nth = 1; err == -ENOMEM; nth += step + nth / 8) {
 		f->rng = start;
 		nomem_start(nth, for_ever);
 		err = op->fn(f);
@@ -691,9 +690,8 @@ static int setup(void **state)
 		simdev_free(f->sim);
 	}
 	assert_int_equal(err, 0);
-	assert_int_equal(store_change_catalog(f->store,
-					      store_working(f->store), &c),
-			 0);
+	assert_int_equal(
+		store_change_catalog(f->store, store_working(f->store), &c), 0);
 	assert_int_equal(op_commit(f), 0);
 	f->head = shown(f);
 	note_durable(f, f->head);
@@ -730,11 +728,87 @@ static void test_every_allocation(void **state)
 	assert_true(f->refused > rounds);
 }
 
+/* --- reading a plain directory into a store --- */
+
+static void make_file(const char *dir, const char *name, size_t len)
+{
+	char path[64], buf[5000];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	memset(buf, 'p', sizeof(buf));
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_int_equal(fwrite(buf, 1, len, f), len);
+	assert_int_equal(fclose(f), 0);
+}
+
+static void check_adopted(struct fixture *f, const char *txn)
+{
+	struct store_params p = { .env = &f->env, .read_only = true };
+	struct store_error text = { "" };
+	struct fs_attr attr;
+	struct store *s;
+	struct fs *fs;
+	int fd = open(txn, O_RDONLY | O_DIRECTORY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(dev_host_new(fd, true, &p.dev), 0);
+	close(fd);
+	if (store_open(&p, &s, &text))
+		fail_msg("%s", text.text);
+	assert_int_equal(fs_open(s, NULL, &fs), 0);
+	assert_int_equal(fs_walk(fs_working(fs), "sub/again", &attr), 0);
+	assert_int_equal(attr.nlink, 2);
+	assert_int_equal(attr.size, 5000);
+	assert_int_equal(fs_walk(fs_working(fs), "link", &attr), 0);
+	fs_abandon(fs);
+	store_abandon(s);
+	p.dev->ops->release(p.dev);
+}
+
+/* While it fails there is no store; in the end there is one. */
+static void test_init(void **state)
+{
+	char dir[] = "/tmp/txnfs-memory.XXXXXX", path[64], other[64];
+	struct fixture *f = *state;
+	struct adopt_params p = { .dir = dir, .env = &f->env };
+	struct adopt_progress progress;
+	struct store_error text;
+	uint64_t nth;
+	int err = -ENOMEM;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/sub", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	make_file(dir, "a", 5000);
+	make_file(dir, "sub/b", 10);
+	snprintf(path, sizeof(path), "%s/a", dir);
+	snprintf(other, sizeof(other), "%s/sub/again", dir);
+	assert_int_equal(link(path, other), 0);
+	snprintf(other, sizeof(other), "%s/link", dir);
+	assert_int_equal(symlink("a", other), 0);
+	snprintf(path, sizeof(path), "%s/.txn", dir);
+	for (nth = 1; err == -ENOMEM; nth++) {
+		nomem_start(nth, false);
+		err = adopt(&p, &progress, &text);
+		nomem_stop();
+		assert_true(!err == !access(path, F_OK));
+	}
+	assert_int_equal(err, 0);
+	assert_int_equal(progress.objects, 5);
+	assert_true(nth > 50);
+	check_adopted(f, path);
+	snprintf(path, sizeof(path), "rm -rf %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_allocation, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_init, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
