@@ -168,6 +168,28 @@ mount_again
 stop_by short 28 ctl commit
 mount_again
 
+# --- and some of it cannot be read either ---
+rm -rf "$D"
+mkdir -p "$D/sub"
+head -c 300000 /dev/urandom >"$D/sub/unreadable"
+echo small >"$D/small"
+make_store
+mount_faulty
+head -c 300000 /dev/urandom >"$D/buffered"
+find "$D" -ls >/dev/null
+echo "sync 5" >"$FAULT"
+says "Input/output error" sync "$D/buffered"
+echo "read 5" >"$FAULT"
+out=$(txn -C "$D" rescue "$work/some" 2>&1)
+same "the exit status of rescue" $? 1
+[[ $out == *"sub/unreadable': Input/output error"* ]] || fail "not named: $out"
+[[ $out == *"everything else is in $work/some"* ]] || fail "rescue says: $out"
+cmp "$D/buffered" "$work/some/buffered" || fail "rescue beside damage"
+cmp "$D/small" "$work/some/small" || fail "rescue beside damage"
+rm "$FAULT"
+cmp "$D/sub/unreadable" <(cat "$D/.txn/head/sub/unreadable") || fail "readable again"
+umount_it 2>/dev/null || :
+
 # --- an abort that cannot be made durable: it has happened or not ---
 rm -rf "$D"
 fill_sample
