@@ -62,6 +62,7 @@ MOUNT_TESTS := $(filter-out tests/mount/test_postgres.sh,$(sort \
 MOUNT_HELPERS := $(patsubst tests/%.c,$(B)/tests/%,$(sort \
 	$(wildcard tests/mount/*.c)))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+BENCH := $(patsubst tests/%.c,$(B)/%,$(sort $(wildcard tests/bench/*.c)))
 
 # Two sets of objects: release, and check (slow assertions, for tests).
 rel = $(patsubst %.c,$(B)/rel/%.o,$(1))
@@ -171,6 +172,33 @@ test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (19 minu
 demo: deps ## the main job on real input, told while it runs
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)BUILD=$(B) tools/demo.sh
+
+# The programs that measure; nullfs alone needs libfuse.
+$(B)/bench/nullfs: BENCH_LIBS = $(call pkg,--cflags,fuse3) $(LIBS_FUSE)
+$(B)/bench/%: tests/bench/%.c tests/bench/bench.h Makefile
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD      $@")
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< \
+		$(BENCH_LIBS)
+
+.PHONY: bench-programs
+bench-programs: all $(BENCH)
+
+# With every libfuse that "make deps LIBFUSE=..." has built.
+OTHER_LIBFUSE = $(patsubst build/libfuse-%/prefix,%,$(wildcard \
+	build/libfuse-*/prefix))
+REPEAT ?= 5
+SIZE ?= normal
+.PHONY: bench
+bench: ## measure (ROWS="stat create" REPEAT=5 SIZE=small|normal|large)
+	$(Q)tools/deps.sh && tools/deps.sh --bench
+	$(Q)$(MAKE) --no-print-directory bench-programs
+	$(Q)for v in $(OTHER_LIBFUSE); do \
+		$(MAKE) --no-print-directory bench-programs LIBFUSE=$$v || exit 1; \
+	done
+	$(Q)python3 tests/bench/bench.py --builds $(B) \
+		$(OTHER_LIBFUSE:%=build/libfuse-%) --rows "$(ROWS)" \
+		--targets "$(TARGETS)" --repeat $(REPEAT) --size $(SIZE)
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz

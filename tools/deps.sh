@@ -4,8 +4,8 @@
 # deps.sh [--check]: what building and testing needs, as Debian packages.
 # Installs what is missing when root and apt is there, otherwise names it.
 # --check only names it, --extra is about what only we need (linting, fuzzing),
-# --long about what make test-long wants as well; --libfuse adds what
-# tools/libfuse.sh needs. Exit status 1: something is missing.
+# --long about what make test-long wants as well, --bench about what make bench
+# compares with; --libfuse adds what tools/libfuse.sh needs. Exit status 1: something is missing.
 set -u
 packages=(
 	# building
@@ -21,8 +21,10 @@ extra=(
 libfuse=(meson ninja-build)
 [ "${1-}" != --libfuse ] || packages+=("${libfuse[@]}")
 long=(postgresql)
+bench=(python3 fuse-overlayfs gnuplot-nox)
 [ "${1-}" != --extra ] || packages=("${extra[@]}")
 [ "${1-}" != --long ] || packages=("${long[@]}")
+[ "${1-}" != --bench ] || packages=("${bench[@]}")
 
 missing=()
 for p in "${packages[@]}"; do
