@@ -157,6 +157,8 @@ test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (19 minu
 	$(Q)tools/deps.sh --long
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
 		$(MAKE) --no-print-directory check
+	$(Q)$(MAKE) --no-print-directory $(B)/bench/work
+	$(Q)tests/bench/instructions $(B)
 	$(Q)ROUNDS=200 ENTRIES=1000000 $(MAKE) --no-print-directory test-mount \
 		T="switch kill stress posix"
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory test-mount T="abrupt"
@@ -175,6 +177,10 @@ demo: deps ## the main job on real input, told while it runs
 
 # The programs that measure; nullfs alone needs libfuse.
 $(B)/bench/nullfs: BENCH_LIBS = $(call pkg,--cflags,fuse3) $(LIBS_FUSE)
+$(B)/bench/work: $(B)/rel/tests/bench/work.o $(B)/rel/libfs.a $(B)/rel/libtxn.a
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  LD      $@")
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIBS_JSON) $(LIBS_TXN)
 $(B)/bench/%: tests/bench/%.c tests/bench/bench.h Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LD      $@")
@@ -246,7 +252,8 @@ lint: ## cppcheck, shellcheck, man pages (tools/deps.sh --extra)
 		txn fs tools tests
 	shellcheck -x -P SCRIPTDIR -S warning -e SC2010,SC2046,SC2183 \
 		$$(git ls-files '*.sh' tests/run-check tests/run-mount \
-		'tests/suites/run-*' tools/mount.fuse.txnfs .ci/run)
+		'tests/suites/run-*' tests/bench/instructions \
+		tools/mount.fuse.txnfs .ci/run)
 
 .PHONY: tidy
 tidy: ## our own rules: layering, lengths, documents

@@ -20,7 +20,7 @@ extra=(
 )
 libfuse=(meson ninja-build)
 [ "${1-}" != --libfuse ] || packages+=("${libfuse[@]}")
-long=(postgresql)
+long=(postgresql valgrind)
 bench=(python3 fuse-overlayfs gnuplot-nox)
 [ "${1-}" != --extra ] || packages=("${extra[@]}")
 [ "${1-}" != --long ] || packages=("${long[@]}")

@@ -105,7 +105,7 @@ def do_trip(pause, spinners):
 
 # --- a source tree ---
 
-def make_source(folder, files):
+def make_source(folder, files, env):
     """Names and sizes as in a large C project; the same each time. As an
     archive, and as a repository with a second branch."""
     rng = random.Random(1)
@@ -127,7 +127,7 @@ def make_source(folder, files):
 
     def git(*argv):
         call("git", "-C", tree, "-c", "user.name=bench", "-c",
-             "user.email=bench@localhost", *argv)
+             "user.email=bench@localhost", *argv, env=env)
     git("init", "-q", "-b", "one")
     git("add", ".")
     git("commit", "-q", "-m", "one")
@@ -141,7 +141,8 @@ def make_source(folder, files):
 
 
 def do_source(run, t, r):
-    src = run.shared("source", lambda d: make_source(d, run.scale(5000)))
+    src = run.shared("source", lambda d: make_source(
+        d, run.scale(5000), run.env))
     d = "%s/source-%d" % (t.dir, r)
     os.mkdir(d)
     repo = d + "/clone"
