@@ -441,7 +441,7 @@ static void change_release(struct change_set *c)
 struct priv_op {
 	struct fs_op op;
 	struct fs_file *f;
-	bool has;
+	bool bits, caps; /* it has them */
 };
 
 static int priv_fn(struct vtx *tx, void *arg)
@@ -455,32 +455,33 @@ static int priv_fn(struct vtx *tx, void *arg)
 	err = tx_get_attr(tx, p->op.ino, &a);
 	if (err)
 		return err;
-	p->has = a.mode & S_ISUID || (a.mode & S_ISGID && a.mode & S_IXGRP);
-	if (!p->has) {
-		err = tx_has_capability(tx, p->op.fv->fs, p->op.ino);
-		p->has = err == 1;
-		if (err == 1)
-			err = 0;
-	}
+	p->bits = a.mode & S_ISUID || (a.mode & S_ISGID && a.mode & S_IXGRP);
+	err = tx_has_capability(tx, p->op.fv->fs, p->op.ino);
+	p->caps = err == 1;
+	if (err == 1)
+		err = 0;
 	/* Whoever gives it such bits again needs the lock exclusive. */
-	if (!err && !p->has)
+	if (!err && !p->bits && !p->caps)
 		__atomic_store_n(&p->f->priv_clean, true, __ATOMIC_RELAXED);
 	return err;
 }
 
-static int drop_priv(struct fs_file *f)
+int fs_drop_priv(struct fs_file *f, bool fsetid)
 {
 	struct priv_op p = { .op = { .fn = priv_fn, .ino = f->ino }, .f = f };
+	unsigned int set = fsetid ? FS_SET_KILL_CAPS : FS_SET_KILL_PRIV;
 	struct fs_attr none = { 0 };
 	int err;
 
 	if (__atomic_load_n(&f->priv_clean, __ATOMIC_RELAXED))
 		return 0;
 	err = file_read_op(f, &p.op);
-	if (!err && p.has)
-		err = fs_setattr(p.op.fv, f->ino, FS_SET_KILL_PRIV, &none,
-				 NULL);
-	return err == -EROFS && fs_file_is_stale(f) ? -ESTALE : err;
+	if (err || (!p.caps && (fsetid || !p.bits)))
+		return err;
+	err = fs_setattr(p.op.fv, f->ino, set, &none, NULL);
+	if (err == -EROFS && fs_file_is_stale(f))
+		err = -ESTALE;
+	return err ? err : 1;
 }
 
 /* --- writing --- */
@@ -550,15 +551,16 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	if (!len)
 		return 0;
 	err = fs_room(fs, len, false);
-	if (err)
+	if (!err && cred)
+		err = fs_drop_priv(f, cred->fsetid);
+	if (err < 0)
 		return err;
+	err = 0;
 	file_write_lock(f);
 	if (append)
 		off = f->size;
 	if (off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - off)
 		err = -EFBIG;
-	if (!err && cred && !cred->fsetid)
-		err = drop_priv(f);
 	if (!err)
 		err = write_prepare(&c, off, buf, len);
 	c.size = max_u64(f->size, off + len);

@@ -211,8 +211,9 @@ enum {
 	FS_SET_ATIME = 16,
 	FS_SET_MTIME = 32,
 	FS_SET_CTIME = 64, /* else: now */
-	FS_SET_KILL_PRIV = 128 /* drop suid, sgid (if group-executable) and
-				* security.capability */
+	FS_SET_KILL_PRIV = 128, /* drop suid, sgid (if group-executable) and
+				 * security.capability */
+	FS_SET_KILL_CAPS = 256 /* the last alone */
 };
 
 /* Times come from attr; "now" is the caller's to fill in. FS_SET_SIZE on
@@ -253,9 +254,13 @@ int fs_file_getattr(struct fs_file *f, struct fs_attr *attr_out);
 /* *got_out < len only at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, void *buf, size_t len,
 	    size_t *got_out);
-/* All of it or an error with nothing written. Clears set-id bits and
- * security.capability unless cred->fsetid (cred NULL: keep). append: at the
- * end, whatever off says. */
+/*
+ * Contents are about to change: takes security.capability away, and set-id bits
+ * unless the caller may keep them (CAP_FSETID). 1: there were some.
+ */
+int fs_drop_priv(struct fs_file *f, bool fsetid);
+/* All of it or an error with nothing written. fs_drop_priv() before, unless
+ * cred is NULL. append: at the end, whatever off says. */
 int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	     const void *buf, size_t len, bool append);
 int fs_truncate(struct fs_file *f, uint64_t size);

@@ -175,13 +175,13 @@ struct setattr_op {
 
 /* Drop what gives the owner's rights to whoever runs the file. */
 static int kill_priv(struct vtx *tx, const struct fs *fs, uint64_t ino,
-		     struct item_attr *a)
+		     struct item_attr *a, bool bits)
 {
 	struct item_xattr x;
 	uint64_t off;
 	int err;
 
-	if (S_ISREG(a->mode)) {
+	if (bits && !S_ISDIR(a->mode)) {
 		a->mode &= ~(uint32_t)S_ISUID;
 		if (a->mode & S_IXGRP)
 			a->mode &= ~(uint32_t)S_ISGID;
@@ -203,8 +203,9 @@ static int setattr_fn(struct vtx *tx, void *arg)
 	err = tx_get_attr(tx, s->op.ino, a);
 	if (err)
 		return err;
-	if (s->set & FS_SET_KILL_PRIV) {
-		err = kill_priv(tx, s->op.fv->fs, s->op.ino, a);
+	if (s->set & (FS_SET_KILL_PRIV | FS_SET_KILL_CAPS)) {
+		err = kill_priv(tx, s->op.fv->fs, s->op.ino, a,
+				s->set & FS_SET_KILL_PRIV);
 		if (err)
 			return err;
 	}
@@ -242,7 +243,8 @@ static void setattr_done(void *arg)
 	fv_show(s->op.fv, s->op.ino, &s->attr, &s->shown);
 }
 
-static int set_size(struct fs_view *fv, uint64_t ino, uint64_t size)
+static int set_size(struct fs_view *fv, uint64_t ino, uint64_t size,
+		    unsigned int set)
 {
 	struct fs_file *f;
 	int err;
@@ -250,7 +252,10 @@ static int set_size(struct fs_view *fv, uint64_t ino, uint64_t size)
 	err = fs_file_open(fv, ino, &f);
 	if (err)
 		return err;
-	err = fs_truncate(f, size);
+	if (set & (FS_SET_KILL_PRIV | FS_SET_KILL_CAPS))
+		err = fs_drop_priv(f, !(set & FS_SET_KILL_PRIV));
+	if (err >= 0)
+		err = fs_truncate(f, size);
 	fs_file_put(f);
 	return err;
 }
@@ -268,13 +273,16 @@ int fs_setattr(struct fs_view *fv, uint64_t ino, unsigned int set,
 	if (fs_view_is_read_only(fv))
 		return -EROFS;
 	if (set & FS_SET_SIZE) {
-		err = set_size(fv, ino, attr->size);
+		err = set_size(fv, ino, attr->size, set);
 		if (err)
 			return err;
+		s.set &= ~(unsigned int)(FS_SET_KILL_PRIV | FS_SET_KILL_CAPS);
 	}
 	err = fv_update(fv,
-			set & (FS_SET_SIZE | FS_SET_KILL_PRIV) ? VIEW_PRIVILEGED
-							       : 0,
+			set & (FS_SET_SIZE | FS_SET_KILL_PRIV |
+			       FS_SET_KILL_CAPS)
+				? VIEW_PRIVILEGED
+				: 0,
 			&s.op);
 	if (!err && attr_out)
 		*attr_out = s.shown;

@@ -72,9 +72,43 @@ static bool wants_write(int flags)
 	return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-static int open_object(struct mount *m, struct knode *n, struct handle *h,
-		       int flags)
+/* May the caller keep set-id bits? The kernel says so where they are ours to
+ * clear. */
+static bool may_keep_bits(const struct fuse_file_info *fi)
 {
+#if HAVE_KILLPRIV
+	return !fi->kill_suidgid;
+#else
+	return true;
+#endif
+}
+
+static int change_contents(struct mount *m, struct handle *h, bool keep)
+{
+	return m->has_killpriv ? handle_drop_priv(m, h, keep) : 0;
+}
+
+int handle_drop_priv(struct mount *m, struct handle *h, bool keep)
+{
+	int err = fs_drop_priv(h->f, keep);
+
+	if (err != 1)
+		return err;
+	/*
+	 * The kernel believes in the bits on, and would run the file with them.
+	 * It mostly asks (valid 0, op_setattr) before it writes; this is for
+	 * the rest. Attributes alone (an offset below 0) are invalidated
+	 * without a lock, so a handler may.
+	 */
+	(void)fuse_lowlevel_notify_inval_inode(m->se, knode_id(m, h->node), -1,
+					       0);
+	return 0;
+}
+
+static int open_object(struct mount *m, struct knode *n, struct handle *h,
+		       const struct fuse_file_info *fi, uid_t uid)
+{
+	int flags = fi->flags;
 	struct fs_view *fv = knode_view(n);
 	int err;
 
@@ -91,7 +125,13 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	 * ones. */
 	if (knode_is_stale(n))
 		return -ESTALE;
+	/* Without killpriv the kernel leaves an O_TRUNC to us, and does not say
+	 * who may keep the bits: root stands for CAP_FSETID. */
 	if (flags & O_TRUNC)
+		err = handle_drop_priv(m, h, m->has_killpriv
+						     ? may_keep_bits(fi)
+						     : !uid);
+	if (!err && flags & O_TRUNC)
 		err = fs_truncate(h->f, 0);
 	if (!err && (flags & O_ACCMODE) == O_RDWR) {
 		knode_add_writer(m, n);
@@ -112,7 +152,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	else if (n->kind != NODE_OBJECT)
 		err = virtual_open(m, h, fi->flags);
 	else
-		err = open_object(m, n, h, fi->flags);
+		err = open_object(m, n, h, fi, fuse_req_ctx(req)->uid);
 	if (err) {
 		handle_free(m, h);
 		reply_err(req, err);
@@ -256,7 +296,9 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		reply_err(req, -EPERM);
 		return;
 	}
-	err = fs_write(h->f, NULL, (uint64_t)off, buf, size, false);
+	err = change_contents(m, h, may_keep_bits(fi));
+	if (!err)
+		err = fs_write(h->f, NULL, (uint64_t)off, buf, size, false);
 	if (err)
 		reply_err(req, err);
 	else
@@ -278,13 +320,17 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 			 off_t len, struct fuse_file_info *fi)
 {
-	const struct handle *h = handle_of(fi);
+	struct handle *h = handle_of(fi);
+	int err;
 
-	if (!h->f)
+	if (!h->f) {
 		reply_err(req, -EOPNOTSUPP);
-	else
-		reply_err(req, fs_fallocate(h->f, mode, (uint64_t)off,
-					    (uint64_t)len));
+		return;
+	}
+	err = change_contents(fuse_req_userdata(req), h, true);
+	if (!err)
+		err = fs_fallocate(h->f, mode, (uint64_t)off, (uint64_t)len);
+	reply_err(req, err);
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
@@ -311,7 +357,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			       off_t off_out, struct fuse_file_info *fi_out,
 			       size_t len, int flags)
 {
-	const struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
+	struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
 	size_t done = 0;
 	int err;
 
@@ -319,6 +365,8 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	if (!in->f || !out->f)
 		err = -EXDEV;
 	else
+		err = change_contents(fuse_req_userdata(req), out, true);
+	if (!err)
 		err = fs_copy_range(in->f, (uint64_t)off_in, out->f,
 				    (uint64_t)off_out, len, &done);
 	if (err)

@@ -32,6 +32,13 @@
 /* O_TMPFILE and statx: operations of a newer libfuse (tools/libfuse.sh). */
 #define HAVE_FUSE_3_18 (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
 
+/* Set-id bits are ours to clear: a message less for a write (libfuse 3.17). */
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+#define HAVE_KILLPRIV 1
+#else
+#define HAVE_KILLPRIV 0
+#endif
+
 /* Minor versions of the kernel's protocol that have them. */
 enum { PROTO_TMPFILE = 37, PROTO_STATX = 39 };
 
@@ -138,7 +145,7 @@ struct mount {
 	struct mount_options opt;
 	int64_t start_ns;
 	/* What the kernel and libfuse agreed to. */
-	bool has_acl, has_readdirplus, has_tmpfile, has_birth;
+	bool has_acl, has_readdirplus, has_tmpfile, has_birth, has_killpriv;
 
 	struct knode root;
 	struct knode virt[NODE_KINDS];
@@ -318,6 +325,9 @@ void attr_to_stat(struct mount *m, const struct knode *n,
 /* -EFSCORRUPTED and -EFSBADCRC are EIO outside. */
 int errno_out(int err);
 void reply_err(fuse_req_t req, int err);
+/* fs_drop_priv(), and the kernel hears of it; keep: the caller may keep set-id
+ * bits. */
+int handle_drop_priv(struct mount *m, struct handle *h, bool keep);
 bool is_txn_name(const struct knode *dir, const char *name);
 
 /* Fill in the handlers; names first, it sets all. */

@@ -307,6 +307,27 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 }
 #endif
 
+/*
+ * Set-id bits, where they are ours: a new owner takes them away, and a new size
+ * unless the caller may keep them. Nothing to set at all is what the kernel
+ * asks before it changes the contents of a file that has such bits or
+ * capabilities; it does not say which, and root keeps the bits.
+ */
+static unsigned int kill_mask(const struct mount *m, fuse_req_t req, int to_set)
+{
+	if (!m->has_killpriv)
+		return 0;
+	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) ||
+	    (!to_set && fuse_req_ctx(req)->uid))
+		return FS_SET_KILL_PRIV;
+#if HAVE_KILLPRIV
+	/* FATTR_KILL_SUIDGID of the protocol, which libfuse names so */
+	if (to_set & FUSE_SET_ATTR_KILL_SUID)
+		return FS_SET_KILL_PRIV;
+#endif
+	return to_set & FUSE_SET_ATTR_SIZE ? FS_SET_KILL_CAPS : 0;
+}
+
 static unsigned int setattr_mask(struct mount *m, int to_set,
 				 const struct stat *st, struct fs_attr *a)
 {
@@ -350,17 +371,23 @@ static int set_attr(struct mount *m, struct knode *n, unsigned int set,
 	return 0;
 }
 
-static int set_open_file(struct knode *n, struct handle *h, unsigned int set,
-			 const struct fs_attr *a, struct fs_attr *out)
+static int set_open_file(struct mount *m, struct knode *n, struct handle *h,
+			 unsigned int set, const struct fs_attr *a,
+			 struct fs_attr *out)
 {
 	int err = 0;
 
 	/* The handle's own file: it may be another one than the name's now. */
-	if (set & FS_SET_SIZE)
-		err = fs_truncate(h->f, a->size);
-	if (!err && set & ~(unsigned int)FS_SET_SIZE)
-		err = fs_setattr(knode_view(n), n->ino,
-				 set & ~(unsigned int)FS_SET_SIZE, a, out);
+	if (set & FS_SET_SIZE) {
+		if (m->has_killpriv)
+			err = handle_drop_priv(m, h, !(set & FS_SET_KILL_PRIV));
+		if (!err)
+			err = fs_truncate(h->f, a->size);
+		set &= ~(unsigned int)(FS_SET_SIZE | FS_SET_KILL_PRIV |
+				       FS_SET_KILL_CAPS);
+	}
+	if (!err && set)
+		err = fs_setattr(knode_view(n), n->ino, set, a, out);
 	return err ? err : fs_file_getattr(h->f, out);
 }
 
@@ -385,9 +412,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		fuse_reply_attr(req, st, 0);
 		return;
 	}
-	set = setattr_mask(m, to_set, st, &a);
+	set = setattr_mask(m, to_set, st, &a) | kill_mask(m, req, to_set);
 	tell_begin(m, n, &t);
-	err = h && h->f ? set_open_file(n, h, set, &a, &out)
+	err = h && h->f ? set_open_file(m, n, h, set, &a, &out)
 			: set_attr(m, n, set, &a, &out);
 	if (err) {
 		reply_err(req, knode_error(n, err));
@@ -734,8 +761,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		     FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
 		     FUSE_CAP_EXPLICIT_INVAL_DATA,
 	     true);
+#if HAVE_KILLPRIV
+	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
+	m->has_killpriv = conn->want & FUSE_CAP_HANDLE_KILLPRIV_V2;
+#endif
 	/* Only a switch changes files behind the kernel's back, and tells.
-	 * Clearing set-id bits is the kernel's: it knows who may keep them.
+	 * Without killpriv v2 clearing set-id bits is the kernel's: it knows
+	 * who may keep them.
 	 * ASYNC_DIO: a direct write that io_submit(2) does not wait for leaves
 	 * old pages in the page cache when somebody reads there meanwhile. */
 	want(conn,

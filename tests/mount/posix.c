@@ -5,11 +5,12 @@
  * posix DIR [FEATURE...]: each check works in a directory of its own below DIR
  * and prints a line when it is not content; the exit status tells whether any
  * was. It is run on the host's filesystem first, so that no check asks for more
- * than that gives. Features: tmpfile, birth, shift.
+ * than that gives. Features: tmpfile, birth, shift, killpriv.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/falloc.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,16 +20,19 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 enum { BLOCK = 4096, MIB = 1 << 20 };
+/* Exit status of posix --euid: with root's rights or not. */
+enum { EUID_ROOT = 10, EUID_OTHER = 11 };
 
 static const char *check_name;
 static int failures;
-static bool has_tmpfile, has_birth, has_shift;
+static bool has_tmpfile, has_birth, has_shift, has_killpriv;
 
 #define WANT(cond) want((cond), #cond, __LINE__)
 #define WANT_ERRNO(call, no) want_errno((call), (no), #call, __LINE__)
@@ -502,6 +506,161 @@ static void check_set_id(void)
 	}
 }
 
+/* What fn() gives, with the file open for writing. */
+static int with_suid(int flags, int (*fn)(int fd))
+{
+	int fd = open("suid", O_WRONLY | flags), bad;
+
+	if (fd < 0)
+		return 1;
+	bad = fn ? fn(fd) : 0;
+	close(fd);
+	return bad;
+}
+
+static int truncate_open_suid(void)
+{
+	return with_suid(O_TRUNC, NULL);
+}
+
+static int ftruncate_fd(int fd)
+{
+	return ftruncate(fd, 5);
+}
+
+static int ftruncate_suid(void)
+{
+	return with_suid(0, ftruncate_fd);
+}
+
+static int fallocate_fd(int fd)
+{
+	return fallocate(fd, 0, 0, 2 * BLOCK);
+}
+
+static int fallocate_suid(void)
+{
+	return with_suid(0, fallocate_fd);
+}
+
+static int copy_fd(int fd)
+{
+	int from = open("mine", O_RDONLY);
+	bool done = from >= 0 &&
+		    copy_file_range(from, NULL, fd, NULL, 4, 0) == 4;
+
+	close(from);
+	return !done;
+}
+
+static int copy_suid(void)
+{
+	return with_suid(0, copy_fd);
+}
+
+static int chown_nobody_to_nobody(void)
+{
+	return chown("mine", (uid_t)-1, (gid_t)-1) != 0;
+}
+
+static int write_prog(void)
+{
+	int fd = open("prog", O_WRONLY);
+
+	bool done = fd >= 0 && write(fd, "\177", 1) == 1; /* as before */
+
+	close(fd);
+	return !done;
+}
+
+static int run_prog(void)
+{
+	execl("./prog", "prog", "--euid", NULL);
+	return 99;
+}
+
+/* Root that may not keep set-id bits. */
+static int without_fsetid(int (*fn)(void))
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (syscall(SYS_capget, &h, data))
+			_exit(98);
+		data[0].effective &= ~(1u << CAP_FSETID);
+		if (syscall(SYS_capset, &h, data))
+			_exit(99);
+		_exit(fn());
+	}
+	WANT(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* The kernel must not run it with bits that are gone; nobody asks for its
+ * attributes in between. */
+static void check_run_set_id(void)
+{
+	struct statvfs sv;
+
+	WANT(!statvfs(".", &sv));
+	if (sv.f_flag & ST_NOSUID)
+		return;
+	WANT(!system("cp /proc/$PPID/exe prog"));
+	WANT(!chmod("prog", 04777) && as_nobody(run_prog) == EUID_ROOT);
+	WANT(!as_nobody(write_prog) && as_nobody(run_prog) == EUID_OTHER);
+	WANT(!chmod("prog", 04777) && as_nobody(run_prog) == EUID_ROOT);
+	WANT(!write_prog() && as_nobody(run_prog) == EUID_ROOT);
+	WANT(!without_fsetid(write_prog) && as_nobody(run_prog) == EUID_OTHER);
+}
+
+/* Whatever changes contents, for everybody. */
+static void check_kill_priv(void)
+{
+	static int (*const fns[])(void) = { write_suid,	    truncate_suid,
+					    ftruncate_suid, truncate_open_suid,
+					    fallocate_suid, copy_suid };
+	static const uint8_t cap[20] = { 1, 0, 0, 2, 0, 4 };
+	uint8_t buf[32];
+
+	WANT(!chmod(".", 0777));
+	close(make_file("mine", 10));
+	close(make_file("suid", 10));
+	for (size_t i = 0; i < sizeof(fns) / sizeof(*fns); i++) {
+		/* FUSE does not say of these who asks, and of O_TRUNC with
+		 * killpriv alone. */
+		bool told = fns[i] != fallocate_suid && fns[i] != copy_suid &&
+			    (fns[i] != truncate_open_suid || has_killpriv);
+
+		WANT(!chmod("suid", 06777) && !as_nobody(fns[i]));
+		WANT(mode_of("suid") == 0777);
+		WANT(!chmod("suid", 06777) && !without_fsetid(fns[i]));
+		WANT(!told || mode_of("suid") == 0777);
+		WANT(!chmod("suid", 06777) &&
+		     !setxattr("suid", "security.capability", cap, 20, 0));
+		WANT(!fns[i]() && mode_of("suid") == 06777);
+		WANT_ERRNO(getxattr("suid", "security.capability", buf, 32),
+			   ENODATA);
+		/* and again, where the kernel knows that there was none */
+		WANT(!fns[i]());
+		WANT(!setxattr("suid", "security.capability", cap, 20, 0));
+		WANT(!as_nobody(fns[i]) && mode_of("suid") == 0777);
+		WANT_ERRNO(getxattr("suid", "security.capability", buf, 32),
+			   ENODATA);
+	}
+	WANT(!chown("mine", 65534, 65534) && !chmod("mine", 06777));
+	WANT(!as_nobody(chown_nobody_to_nobody) && mode_of("mine") == 0777);
+	WANT(!chmod("mine", 06777) && !chown("mine", 1, (gid_t)-1));
+	WANT(mode_of("mine") == 0777);
+	WANT(!mkfifo("fifo", 0600) && !chmod("fifo", 06777));
+	WANT(!chown("fifo", 1, 1) && mode_of("fifo") == 0777);
+	WANT(!mkdir("d", 0700) && !chmod("d", 06755));
+	WANT(!chown("d", 1, 1) && mode_of("d") == 06755);
+	check_run_set_id();
+}
+
 static int unlink_sticky(void)
 {
 	if (unlink("sticky/roots") != -1 || errno != EPERM)
@@ -710,6 +869,7 @@ static const struct {
 	{ "rename", check_rename },	  { "names", check_names },
 	{ "times", check_times },	  { "birth", check_birth },
 	{ "set-id", check_set_id },	  { "sticky", check_sticky },
+	{ "kill-priv", check_kill_priv },
 	{ "xattrs", check_xattrs },	  { "telldir", check_telldir },
 	{ "unlinked", check_unlinked },	  { "special", check_special },
 	{ "mmap", check_mmap },
@@ -718,13 +878,17 @@ static const struct {
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
-		fprintf(stderr, "usage: posix DIR [tmpfile] [birth] [shift]\n");
+		fprintf(stderr, "usage: posix DIR [tmpfile] [birth] [shift] "
+				"[killpriv]\n");
 		return 2;
 	}
+	if (!strcmp(argv[1], "--euid"))
+		return geteuid() ? EUID_OTHER : EUID_ROOT;
 	for (int i = 2; i < argc; i++) {
 		has_tmpfile |= !strcmp(argv[i], "tmpfile");
 		has_birth |= !strcmp(argv[i], "birth");
 		has_shift |= !strcmp(argv[i], "shift");
+		has_killpriv |= !strcmp(argv[i], "killpriv");
 	}
 	umask(022);
 	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks); i++) {
