@@ -21,7 +21,7 @@
 
 enum { FILES_PER_DIR = 1000 };
 
-__attribute__((format(printf, 1, 2))) __attribute__((noreturn)) static inline void
+__attribute__((format(printf, 1, 2), noreturn)) static inline void
 die(const char *fmt, ...)
 {
 	int err = errno;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * work.c FOLDER WORK: fixed work of the layers below the mount, to count the
- * instructions of (tests/bench/instructions). The store lies in FOLDER, an empty
- * one; clock and randomness are the same each time. What happens in
+ * instructions of (tests/bench/instructions). The store lies in FOLDER, an
+ * empty one; clock and randomness are the same each time. What happens in
  * measured_NAME() is counted, in the thread that calls it.
  */
 #include "fs/fs.h"
