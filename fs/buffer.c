@@ -116,6 +116,11 @@ static void table_add(struct fs_view *fv, struct fs_file *f)
 	b = bucket(fv, f->ino);
 	f->hash_next = *b;
 	*b = f;
+	f->prev = NULL;
+	f->next = fv->first;
+	if (f->next)
+		f->next->prev = f;
+	fv->first = f;
 	fv->nfiles++;
 }
 
@@ -126,6 +131,12 @@ static void table_remove(struct fs_view *fv, struct fs_file *f)
 	while (*p != f)
 		p = &(*p)->hash_next;
 	*p = f->hash_next;
+	if (f->prev)
+		f->prev->next = f->next;
+	else
+		fv->first = f->next;
+	if (f->next)
+		f->next->prev = f->prev;
 	fv->nfiles--;
 }
 
@@ -245,13 +256,12 @@ void file_move(struct fs_file *f, struct fs_view *to)
 void fv_each_file(struct fs_view *fv, void (*fn)(void *arg, struct fs_file *f),
 		  void *arg)
 {
-	for (size_t i = 0; i < fv->nbuckets; i++) {
-		struct fs_file *next, *f = fv->buckets[i];
+	struct fs_file *next;
 
-		for (; f; f = next) {
-			next = f->hash_next;
-			fn(arg, f);
-		}
+	/* Not by the table: that stays as large as it ever had to be. */
+	for (struct fs_file *f = fv->first; f; f = next) {
+		next = f->next;
+		fn(arg, f);
 	}
 }
 

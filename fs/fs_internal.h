@@ -131,6 +131,7 @@ struct fs_view {
 	pthread_mutex_t files_lock; /* guards the rest */
 	struct fs_file **buckets;
 	size_t nbuckets, nfiles;
+	struct fs_file *first; /* of all in the table */
 	struct fs_file *dirty_first, *dirty_last; /* oldest first */
 };
 
@@ -172,6 +173,7 @@ struct fs_file {
 	/* files_lock of fv */
 	unsigned int users;
 	struct fs_file *hash_next;
+	struct fs_file *prev, *next;
 	struct fs_file *dirty_prev, *dirty_next;
 	bool listed; /* in the list of dirty files */
 };
