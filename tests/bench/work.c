@@ -75,15 +75,21 @@ static void open_store(struct work *w, const char *folder)
 	close(fd);
 }
 
-static void write_ino(struct work *w, uint64_t ino, uint64_t seed)
+static void write_and_put(struct fs_file *f, uint64_t seed)
 {
 	char buf[FILE_BYTES];
-	struct fs_file *f;
 
 	memset(buf, (int)seed, sizeof(buf));
-	check(fs_file_open(w->fv, ino, &f), "open");
 	check(fs_write(f, &cred, 0, buf, sizeof(buf), false), "write");
 	fs_file_put(f);
+}
+
+static void write_ino(struct work *w, uint64_t ino, uint64_t seed)
+{
+	struct fs_file *f;
+
+	check(fs_file_open(w->fv, ino, &f), "open");
+	write_and_put(f, seed);
 }
 
 static size_t name_of(size_t i, char *buf, size_t size)
@@ -102,15 +108,16 @@ static void fill(struct work *w)
 {
 	struct fs_new what = { .mode = S_IFREG | 0644 };
 	struct fs_attr attr;
+	struct fs_file *f;
 	char name[32];
 
 	for (size_t i = 0; i < FILES; i++) {
 		check(fs_make(w->fv, &cred, FS_ROOT_INO, name,
 			      name_of(i, name, sizeof(name)), &what, &attr,
-			      NULL),
+			      &f),
 		      "make");
 		w->inos[i] = attr.ino;
-		write_ino(w, attr.ino, i);
+		write_and_put(f, i);
 	}
 	commit(w);
 }
