@@ -127,7 +127,7 @@ def measure(run, work, targets, size, out):
     that fails is told and left out of the rest."""
     rounds = work.rounds or run.args.repeat
     failed = set()
-    for r in range(rounds):
+    for r in range(rounds if targets else 0):
         n = r % len(targets)
         for t in targets[n:] + targets[:n]:  # another one first each time
             if t.name in failed:
@@ -150,19 +150,22 @@ def measure(run, work, targets, size, out):
                         "daemon_reads": run.used[2]})
 
 
-def started(run, targets, setup, fill=None):
-    up = []
+def started(run, works, targets, out, fill=None):
+    """Those that could be made ready; the others are told and left out."""
+    setup, up = works[0].setup, []
     for t in targets:
         run.target, run.used = t, [0, 0, 0]
         try:
             t.start(os.path.join(run.folder, t.name.replace(",", "-")),
                     fill)
-            up.append(t)
             if setup:
                 setup(run, t)
+            up.append(t)
         except (RuntimeError, OSError) as e:
             print("FAILED: setting up %s: %s" % (t.name, e), flush=True)
-            raise
+            out.append({"work": works[0].name, "target": t.name,
+                        "kind": t.kind, "size": None, "round": 0,
+                        "error": str(e)})
     return up
 
 
@@ -180,10 +183,9 @@ def run_works(run, works, targets, out):
         return [t for t in targets if t.kind in work.kinds]
 
     for work in (w for w in works if not w.sized):
-        up = of(work)
         run.use(work)
         try:
-            started(run, up, work.setup)
+            up = started(run, [work], of(work), out)
             measure(run, work, up, None, out)
         finally:
             stop(targets)
@@ -196,17 +198,17 @@ def run_sized(run, works, targets_of, out):
     """Works that share a tree of each size."""
     if not works:
         return
-    up = targets_of(works[0])
+    targets = targets_of(works[0])
     run.use(works[0])
     for n in run.trees:
         def fill(d, n=n):
             run.prog("names", "fill", d, n, 512, 512)
         try:
-            started(run, up, None, fill)
+            up = started(run, works, targets, out, fill)
             for work in works:
                 measure(run, work, up, n, out)
         finally:
-            stop(up)
+            stop(targets)
     for work in works:
         table.show_work(work, out)
 
@@ -274,6 +276,9 @@ def main():
         works = [w for w in works if not w.why_not()]
         for line in missing:
             print("left out: " + line)
+        if about["load_before"] > os.cpu_count():
+            print("the machine is busy (load %.1f): look at cpu, reads and "
+                  "ratios" % about["load_before"])
         run_works(run, works, targets, out)
         about["load_after"] = os.getloadavg()[0]
     finally:
