@@ -13,6 +13,7 @@
  *	mount_ctl.c	commands, in a thread of their own
  *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
+ *	mount_push.c	what was stored through mappings comes in
  *	mount_plain.c	DIR's own files: edits come in, commits go out
  */
 #ifndef FS_MOUNT_INTERNAL_H
@@ -176,6 +177,9 @@ struct mount {
 	bool has_ctl_thread;
 	unsigned int nlong; /* commands with a thread of their own; ctl_lock */
 	uint64_t verify_bytes, verify_total; /* atomic; total 0: none runs */
+
+	int push_fd; /* to the process that pushes; -1: it is gone */
+	pid_t push_pid;
 
 	struct plain_job *plain; /* NULL: DIR's own files are left alone */
 
@@ -412,7 +416,15 @@ int switch_to(struct mount *m, const struct switch_target *target,
 void probe_barrier(struct mount *m);
 /* The lookup that the probe makes: kept waiting. False: it is another name. */
 bool probe_lookup(struct mount *m, fuse_req_t req, const char *name);
-/* Push what programs wrote through shared mappings; best effort. */
+
+/* --- mount_push.c --- */
+
+/* The process that pushes; before there are threads, the store's lock and the
+ * connection. */
+int push_start(struct mount *m);
+void push_stop(struct mount *m);
+/* Push what programs wrote through shared mappings, in the thread for commands.
+ * -ENOMEM, -EIO: what was stored would be left out. */
 int push_maps(struct mount *m);
 
 #endif

@@ -534,7 +534,7 @@ static int run(struct arguments *a, int tell)
 	if (!m)
 		return EXIT_FAILURE;
 	mount_init(m, a);
-	status = (unsigned char)mount_open(m, a);
+	status = push_start(m) ? EXIT_FAILURE : (unsigned char)mount_open(m, a);
 	if (!status && tell >= 0) {
 		detach_stdio();
 		openlog("txnfs", LOG_PID, LOG_DAEMON);
@@ -554,6 +554,7 @@ static int run(struct arguments *a, int tell)
 			(void)0;
 		close(tell);
 	}
+	push_stop(m);
 	free(m);
 	return status;
 }

@@ -12,8 +12,6 @@ mkdir -p "$D"
 echo 1 >"$D/a"
 make_store
 mount_it
-# A daemon killed while it pushes a mapping waits for itself (fs/DESIGN.md, 5).
-ctl "set push-maps off" || fail set
 
 # Head is a commit of the load's.
 begin() {
@@ -150,7 +148,6 @@ full_disk() {
 	mkdir -p "$D"
 	make_store
 	mount_it
-	ctl "set push-maps off" || fail set
 	for i in $(seq "$rounds"); do
 		begin
 		daemon

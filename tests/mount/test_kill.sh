@@ -80,8 +80,6 @@ done
 echo "figure: $acked commits over ${ROUNDS:-25} kills"
 rm -f "$D"/g*
 commit
-# A daemon killed while it pushes a mapping waits for itself (fs/DESIGN.md, 5).
-ctl "set push-maps off" || fail set
 
 # A load that knows what has to be there, and SQLite: a transaction that it
 # acknowledged is there. Rows come 5 by 5, their number is in the same
