@@ -112,6 +112,23 @@ unsigned int node_child_idx(const struct node *node, const struct key *key)
 	return i && key_cmp(&k, key) ? i - 1 : i;
 }
 
+bool node_in_bounds(const struct node *node, const struct key *lo,
+		    const struct key *hi)
+{
+	unsigned int first = node->level ? 1 : 0;
+	struct key k;
+
+	if (!node->n)
+		return true;
+	k = node_key(node, node->n - 1u);
+	if (key_cmp(&k, hi) > 0)
+		return false;
+	if (first >= node->n)
+		return true;
+	k = node_key(node, first);
+	return key_cmp(&k, lo) >= 0;
+}
+
 bool node_fits(const struct node *node, size_t value_len)
 {
 	return node->live + item_bytes(value_len) <= NODE_PAYLOAD_MAX;

@@ -72,6 +72,15 @@ static inline size_t item_bytes(size_t value_len)
 	return ITEM_HEADER_BYTES + value_len;
 }
 
+/*
+ * Do the keys lie between *lo and *hi, which its parents give it (I5)? The
+ * first separator of an internal node may be lower: there the parent's bound
+ * counts. A tree in which this holds for each node on the way is walked in the
+ * time that its leaves take, however its pointers were made.
+ */
+bool node_in_bounds(const struct node *node, const struct key *lo,
+		    const struct key *hi);
+
 /* Does an item fit (after tidying)? */
 bool node_fits(const struct node *node, size_t value_len);
 /* Dirty nodes. The item must fit and not exist; val may be NULL: zeros. child

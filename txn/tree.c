@@ -208,10 +208,33 @@ static int hold_if(struct cursor *c, struct node *node, bool held)
 	return held ? cursor_hold(c, node) : 0;
 }
 
-/* A tree whose levels do not count down by one came from bad pointers. */
+/* The first and the last key that child idx of the last node may hold. */
+static void child_bounds(const struct path *p, unsigned int idx, struct key *lo,
+			 struct key *hi)
+{
+	unsigned int i = idx;
+
+	*lo = KEY(0, 0, 0);
+	*hi = KEY_LAST;
+	for (int d = p->depth; d >= 0; i = d ? p->idx[d - 1] : 0, d--)
+		if (i) {
+			*lo = node_key(p->node[d], i);
+			break;
+		}
+	i = idx;
+	for (int d = p->depth; d >= 0; i = d ? p->idx[d - 1] : 0, d--)
+		if (i + 1u < p->node[d]->n) {
+			*hi = key_before(node_key(p->node[d], i + 1u));
+			break;
+		}
+}
+
+/* A tree whose levels do not count down by one, or whose nodes hold what
+ * belongs to others, came from bad pointers. */
 static int step_down(struct cursor *c, struct path *p, unsigned int idx)
 {
 	struct node *parent = p->node[p->depth], *node;
+	struct key lo, hi;
 	bool held;
 	int err;
 
@@ -220,7 +243,8 @@ static int step_down(struct cursor *c, struct path *p, unsigned int idx)
 		err = hold_if(c, node, held);
 	if (err)
 		return err;
-	if (node->level + 1 != parent->level)
+	child_bounds(p, idx, &lo, &hi);
+	if (node->level + 1 != parent->level || !node_in_bounds(node, &lo, &hi))
 		return -EFSCORRUPTED;
 	p->idx[p->depth] = idx;
 	p->node[++p->depth] = node;

@@ -56,6 +56,17 @@ static inline int key_cmp(const struct key *a, const struct key *b)
 	return 0;
 }
 
+/* The key before k, which is not the lowest. */
+static inline struct key key_before(struct key k)
+{
+	if (k.off--)
+		return k;
+	if (k.kind--)
+		return k;
+	k.obj--;
+	return k;
+}
+
 struct val {
 	const uint8_t *p;
 	size_t len;

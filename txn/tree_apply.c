@@ -186,16 +186,6 @@ out:
 
 /* --- steps --- */
 
-static struct key key_before(struct key k)
-{
-	if (k.off--)
-		return k;
-	if (k.kind--)
-		return k;
-	k.obj--;
-	return k;
-}
-
 /* The next child of node that the work touches; false: no more. */
 static bool work_next(struct work *w, const struct node *node, struct step *s)
 {
@@ -297,7 +287,8 @@ static int prepare_child(struct apply *a, struct node *node,
 		err = cursor_hold(a->c, child);
 	if (err)
 		return err;
-	if (child->level + 1 != node->level)
+	if (child->level + 1 != node->level ||
+	    !node_in_bounds(child, &s->work.lo, &s->work.hi))
 		return -EFSCORRUPTED;
 	return prepare(a, child, s->work, pieces_out);
 }

@@ -80,11 +80,12 @@ int tree_write_out(const struct tree *t, struct root *root, uint64_t *bytes_out)
 /* --- comparing --- */
 
 /* What an iterator stands on: an item of a leaf, or a subtree that was not
- * entered. No key from here on is below low. */
+ * entered. No key from here on is below low; none of the subtree above high. */
 struct entry {
 	bool is_item;
 	uint8_t level; /* of the subtree's top */
 	struct key low; /* the key of an item */
+	struct key high;
 	struct node *node; /* the subtree in memory, or NULL */
 	struct ptr ptr;
 };
@@ -95,7 +96,7 @@ struct iter {
 	int depth; /* -1: stands on the whole tree; -2: at the end */
 	struct node *node[TREE_HEIGHT_MAX]; /* held */
 	unsigned int idx[TREE_HEIGHT_MAX];
-	struct key low[TREE_HEIGHT_MAX];
+	struct key low[TREE_HEIGHT_MAX], high[TREE_HEIGHT_MAX];
 	struct entry at;
 };
 
@@ -117,6 +118,9 @@ static void iter_look(struct iter *it)
 	if (!node->level)
 		return;
 	e->level = (uint8_t)(node->level - 1);
+	e->high = it->high[it->depth];
+	if (i + 1u < node->n)
+		e->high = key_before(node_key(node, i + 1u));
 	if (node->child && node->child[i])
 		entry_of_node(e, node->child[i]);
 	else
@@ -138,6 +142,7 @@ static int iter_start(struct iter *it, const struct tree *t,
 	if (err)
 		return err;
 	it->at.low = KEY(0, 0, 0);
+	it->at.high = KEY_LAST;
 	entry_of_node(&it->at, top);
 	tree_node_put(t, top); /* the root holds it, or it is found again */
 	if (!root->node)
@@ -181,7 +186,8 @@ static int iter_enter(struct iter *it)
 				      it->idx[it->depth], &node);
 	if (err)
 		return err;
-	if (it->depth + 1 >= TREE_HEIGHT_MAX) {
+	if (it->depth + 1 >= TREE_HEIGHT_MAX ||
+	    !node_in_bounds(node, &it->at.low, &it->at.high)) {
 		tree_node_put(it->t, node);
 		return -EFSCORRUPTED;
 	}
@@ -189,6 +195,7 @@ static int iter_enter(struct iter *it)
 	it->node[it->depth] = node;
 	it->idx[it->depth] = 0;
 	it->low[it->depth] = it->at.low;
+	it->high[it->depth] = it->at.high;
 	iter_look(it);
 	return 0;
 }
@@ -277,28 +284,41 @@ int tree_diff(const struct tree *t, const struct root *a, const struct root *b,
 
 /* --- walking what is new --- */
 
-static int walk(const struct tree *t, const struct ptr *ptr, int level,
-		uint64_t small_limit, tree_item_fn fn, void *arg)
+struct walk {
+	const struct tree *t;
+	uint64_t small_limit;
+	tree_item_fn fn;
+	void *arg;
+};
+
+static int walk(const struct walk *w, const struct ptr *ptr, int level,
+		const struct key *lo, const struct key *hi)
 {
 	struct node *node;
 	int err;
 
-	if (ptr->pos < small_limit)
+	if (ptr->pos < w->small_limit)
 		return 0;
-	err = tree_read_node(t, ptr, level, &node);
+	err = tree_read_node(w->t, ptr, level, &node);
 	if (err)
 		return err;
+	if (!node_in_bounds(node, lo, hi))
+		err = -EFSCORRUPTED;
 	for (unsigned int i = 0; !err && i < node->n; i++) {
+		struct key key = node_key(node, i), from = *lo, to = *hi;
+
 		if (node->level) {
 			struct ptr child = node_ptr(node, i);
 
-			err = walk(t, &child, node->level - 1, small_limit, fn,
-				   arg);
-		} else if (fn) {
-			struct key key = node_key(node, i);
+			if (i)
+				from = key;
+			if (i + 1u < node->n)
+				to = key_before(node_key(node, i + 1u));
+			err = walk(w, &child, node->level - 1, &from, &to);
+		} else if (w->fn) {
 			struct val val = node_val(node, i);
 
-			err = fn(arg, &key, &val);
+			err = w->fn(w->arg, &key, &val);
 		}
 	}
 	clean_node_put(node);
@@ -308,9 +328,12 @@ static int walk(const struct tree *t, const struct ptr *ptr, int level,
 int tree_walk_new(const struct tree *t, const struct ptr *root,
 		  uint64_t small_limit, tree_item_fn fn, void *arg)
 {
+	const struct walk w = { t, small_limit, fn, arg };
+	const struct key first = KEY(0, 0, 0), last = KEY_LAST;
+
 	if (!root->pos)
 		return 0;
-	return walk(t, root, -1, small_limit, fn, arg);
+	return walk(&w, root, -1, &first, &last);
 }
 
 /* --- checking --- */

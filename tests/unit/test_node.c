@@ -113,6 +113,26 @@ static void test_a_node_takes_no_more_than_fits(void **state)
 	node_free_memory(node);
 }
 
+/* What is below the first separator of an internal node is the parent's affair.
+ */
+static void test_keys_lie_within_what_the_parents_give(void **state)
+{
+	struct node *node = sample(4); /* (10, 2, 0) to (10, 2, 9) */
+	struct key lo = KEY(10, 2, 0), hi = KEY(10, 2, 9);
+	struct key above = KEY(10, 2, 1), below = KEY(10, 2, 8);
+
+	assert_true(node_in_bounds(node, &lo, &hi));
+	assert_false(node_in_bounds(node, &above, &hi));
+	assert_false(node_in_bounds(node, &lo, &below));
+	node->level = 1;
+	assert_true(node_in_bounds(node, &above, &hi));
+	above = KEY(10, 2, 4);
+	assert_false(node_in_bounds(node, &above, &hi));
+	assert_false(node_in_bounds(node, &lo, &below));
+	node->level = 0;
+	node_free_memory(node);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -121,7 +141,8 @@ int main(void)
 		cmocka_unit_test(
 			test_an_intact_node_elsewhere_or_of_another_level),
 		cmocka_unit_test(test_bounds_and_removal),
-		cmocka_unit_test(test_a_node_takes_no_more_than_fits)
+		cmocka_unit_test(test_a_node_takes_no_more_than_fits),
+		cmocka_unit_test(test_keys_lie_within_what_the_parents_give)
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
