@@ -175,6 +175,7 @@ static int names_fn(struct vtx *tx, void *arg)
 	struct names_op *o = arg;
 	struct item_attr a;
 	struct item_link l;
+	bool last = false;
 	uint64_t off = 0;
 	int err;
 
@@ -190,8 +191,10 @@ static int names_fn(struct vtx *tx, void *arg)
 			return err;
 		if (l.cookie)
 			o->links[o->n++] = l;
+		if (last)
+			break;
 		err = tx_ref_next(tx, o->op.ino, &off, &l);
-		off++;
+		last = !++off; /* there is no place behind it */
 	}
 	return err == 1 ? 0 : err;
 }

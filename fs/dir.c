@@ -119,7 +119,8 @@ static int link_find(struct vtx *tx, uint64_t ino, uint64_t parent,
 {
 	uint64_t first = link_first(parent, cookie);
 
-	for (uint64_t off = first; off < first + LINK_COLLISIONS; off++) {
+	for (unsigned int i = 0; i < LINK_COLLISIONS; i++) {
+		uint64_t off = first + i;
 		struct key key = KEY(ino, ITEM_KIND_LINK, off);
 		struct item_link l;
 		struct val val;
@@ -337,6 +338,8 @@ static int readdir_fn(struct vtx *tx, void *arg)
 		}
 		if (!err)
 			err = item_entry_decode(&val, &e);
+		if (!err && at.off > INT64_MAX)
+			err = -EFSCORRUPTED; /* no hash gives that */
 		if (!err)
 			err = readdir_take(tx, r, at.off, &e);
 		key.off = at.off + 1;

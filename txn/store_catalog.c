@@ -17,6 +17,12 @@ static struct key message_key(uint64_t number, size_t chunk)
 	return KEY(CAT_OBJ_COMMITS, CAT_KIND_MESSAGE, number << 8 | chunk);
 }
 
+/* A number as read: messages' keys have to hold it. */
+static bool number_is_possible(uint64_t number)
+{
+	return number && number <= UINT64_MAX >> 8;
+}
+
 static void encode_commit(const struct commit_info *info,
 			  uint8_t buf[CAT_COMMIT_BYTES])
 {
@@ -112,6 +118,8 @@ int tx_next_commit(struct vtx *tx, uint64_t from_number,
 	err = vtx_next(tx, &from, &to, &key, &val);
 	if (err)
 		return err;
+	if (!number_is_possible(key.off))
+		return -EFSCORRUPTED;
 	info->number = key.off;
 	return decode_commit(&val, info);
 }
@@ -153,6 +161,8 @@ static int get_fn(struct vtx *tx, void *arg)
 	err = vtx_prev(tx, &from, &to, &key, &val);
 	if (err)
 		return err;
+	if (!number_is_possible(key.off))
+		return -EFSCORRUPTED;
 	g->info->number = key.off;
 	err = decode_commit(&val, g->info);
 	if (err)

@@ -327,6 +327,8 @@ int store_each_name(struct store *store,
 			if (err)
 				break;
 			e.off = (e.off | (PIECES - 1)) + 1;
+			if (!e.off)
+				break; /* that was the last place */
 		}
 		if (err == 1)
 			err = 0;
