@@ -2,7 +2,9 @@
 /*
  * replay.c - runs a fuzz target over its corpus without libFuzzer, so that
  * make check repeats what was found: each file as it is, cut short at every
- * length up to 4 KiB, and with each of its first bits flipped.
+ * length up to 4 KiB, and with each of its first bits flipped. A target that is
+ * slow says in fuzz_variants_max how many of either it wants; they are spread
+ * over the file.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,6 +14,7 @@
 #include "txn/base.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern const unsigned int fuzz_variants_max __attribute__((weak));
 
 enum { BITS_MAX = 4096, CUT_MAX = 4096 };
 
@@ -29,9 +32,18 @@ static void run(const uint8_t *data, size_t size, size_t flip_bit)
 	free(copy);
 }
 
+/* Every how many of n variants are run. */
+static size_t step(size_t n)
+{
+	size_t max = &fuzz_variants_max ? fuzz_variants_max : n;
+
+	return n > max ? (n + max - 1) / max : 1;
+}
+
 static void run_file(int dirfd, const char *name)
 {
 	struct stat st;
+	size_t cuts, bits;
 	uint8_t *data;
 	int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
 
@@ -40,10 +52,11 @@ static void run_file(int dirfd, const char *name)
 	ASSERT(data && read(fd, data, (size_t)st.st_size) == st.st_size);
 	close(fd);
 	run(data, (size_t)st.st_size, SIZE_MAX);
-	for (size_t n = 0; n < (size_t)st.st_size && n < CUT_MAX; n++)
+	cuts = min_u64((uint64_t)st.st_size, CUT_MAX);
+	for (size_t n = 0; n < cuts; n += step(cuts))
 		run(data, n, SIZE_MAX);
-	for (size_t bit = 0; bit < (size_t)st.st_size * 8 && bit < BITS_MAX;
-	     bit++)
+	bits = min_u64((uint64_t)st.st_size * 8, BITS_MAX);
+	for (size_t bit = 0; bit < bits; bit += step(bits))
 		run(data, (size_t)st.st_size, bit);
 	free(data);
 }
