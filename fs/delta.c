@@ -289,6 +289,52 @@ int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
 	return err;
 }
 
+/* In its place, ascending. */
+static int mark_differing(struct delta_walk *w, uint64_t ino)
+{
+	struct fs_delta *d = w->d;
+	size_t at = 0;
+	int err;
+
+	err = array_grow((void **)&d->inodes, &w->inodes_cap, d->ninodes + 1,
+			 sizeof(*d->inodes));
+	if (err)
+		return err;
+	while (at < d->ninodes && d->inodes[at].ino < ino)
+		at++;
+	if (at < d->ninodes && d->inodes[at].ino == ino) {
+		d->inodes[at].flags |= FS_DELTA_DATA;
+		return 0;
+	}
+	memmove(d->inodes + at + 1, d->inodes + at,
+		(d->ninodes - at) * sizeof(*d->inodes));
+	d->inodes[at] = (struct fs_delta_inode){ ino, FS_DELTA_DATA };
+	d->ninodes++;
+	return 0;
+}
+
+int fs_delta_add(struct fs *fs, struct fs_delta *d, const struct root *a,
+		 uint64_t ino)
+{
+	struct delta_walk w = { .fs = fs,
+				.d = d,
+				.inodes_cap = d->ninodes,
+				.entries_cap = d->nentries,
+				.names_cap = d->names_bytes };
+	struct other_names o = { .w = &w, .ino = ino };
+	struct fs_view *av;
+	int err;
+
+	err = fs_view_new(fs, a, &av);
+	if (err)
+		return err;
+	err = fv_each_name(av, ino, add_other_name, &o);
+	if (!err)
+		err = mark_differing(&w, ino);
+	fs_view_put(av);
+	return err;
+}
+
 void fs_delta_free(struct fs_delta *d)
 {
 	if (!d)

@@ -345,6 +345,10 @@ struct fs_delta {
 int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
 		 struct fs_delta **out);
 void fs_delta_free(struct fs_delta *d);
+/* Count a file as one whose contents differ: every name that it has in a is
+ * added (some may be listed twice). -ENOENT: a does not have it. */
+int fs_delta_add(struct fs *fs, struct fs_delta *d, const struct root *a,
+		 uint64_t ino);
 /* NULL: unchanged. */
 const struct fs_delta_inode *fs_delta_find(const struct fs_delta *d,
 					   uint64_t ino);

@@ -70,48 +70,6 @@ static void recall_names(struct sw *s)
 
 /* --- companions of databases --- */
 
-/* Count an inode as one whose contents differ, called (dir, name). */
-static int delta_add(struct fs_delta *d, uint64_t ino, uint64_t dir,
-		     const char *name, size_t len)
-{
-	struct fs_delta_inode *inodes;
-	struct fs_delta_name *entries;
-	size_t at = 0;
-	char *names;
-
-	inodes = realloc(d->inodes, (d->ninodes + 1) * sizeof(*inodes));
-	if (!inodes)
-		return -ENOMEM;
-	d->inodes = inodes;
-	entries = realloc(d->entries, (d->nentries + 1) * sizeof(*entries));
-	if (!entries)
-		return -ENOMEM;
-	d->entries = entries;
-	names = realloc(d->names, d->names_bytes + len);
-	if (!names || d->names_bytes + len > UINT32_MAX)
-		return -ENOMEM;
-	d->names = names;
-	while (at < d->ninodes && inodes[at].ino < ino)
-		at++;
-	if (at < d->ninodes && inodes[at].ino == ino) {
-		inodes[at].flags |= FS_DELTA_DATA;
-	} else {
-		memmove(inodes + at + 1, inodes + at,
-			(d->ninodes - at) * sizeof(*inodes));
-		inodes[at] = (struct fs_delta_inode){ ino, FS_DELTA_DATA };
-		d->ninodes++;
-	}
-	memcpy(names + d->names_bytes, name, len);
-	entries[d->nentries++] =
-		(struct fs_delta_name){ .dir = dir,
-					.a_ino = ino,
-					.b_ino = ino,
-					.name_off = (uint32_t)d->names_bytes,
-					.name_len = (uint16_t)len };
-	d->names_bytes += len;
-	return 0;
-}
-
 static const char *const companions[] = { "", "-wal", "-shm", "-journal" };
 
 /* The length of X in X-wal and so on. */
@@ -126,22 +84,58 @@ static size_t base_len(const char *name, size_t len)
 	return len;
 }
 
-static int add_companion(struct sw *s, uint64_t dir, const char *name)
+/* A regular file of that name: *ino_out, else 0. */
+static int find_companion(struct sw *s, uint64_t dir, const char *name,
+			  uint64_t *ino_out)
 {
-	const struct fs_delta_inode *d;
 	struct fs_attr attr;
 	int err;
 
+	*ino_out = 0;
 	if (strlen(name) > FS_NAME_MAX)
 		return 0;
 	err = fs_lookup(fs_working(s->m->fs), dir, name, strlen(name), &attr);
-	if (err)
-		return err == -ENOENT || err == -ENOTDIR ? 0 : err;
-	d = fs_delta_find(s->delta, attr.ino);
-	if (!S_ISREG(attr.mode) ||
-	    (d && d->flags & (FS_DELTA_DATA | FS_DELTA_GONE)))
+	if (!err && S_ISREG(attr.mode))
+		*ino_out = attr.ino;
+	return err == -ENOENT || err == -ENOTDIR ? 0 : err;
+}
+
+static int add_companion(struct sw *s, uint64_t ino)
+{
+	const struct fs_delta_inode *d = fs_delta_find(s->delta, ino);
+	int err;
+
+	if (!ino || (d && d->flags & (FS_DELTA_DATA | FS_DELTA_GONE)))
 		return 0;
-	return delta_add(s->delta, attr.ino, dir, name, strlen(name));
+	err = fs_delta_add(s->m->fs, s->delta, &s->now, ino);
+	/* Made since: what changed since is looked at before the flip. */
+	return err == -ENOENT ? 0 : err;
+}
+
+/* A name that differs: the others of its database, and itself, if there are
+ * others. A file that only got or lost a name is none. */
+static int add_companions_of(struct sw *s, const struct fs_delta_name *e)
+{
+	uint64_t inos[ARRAY_LEN(companions)] = { 0 };
+	char name[FS_NAME_MAX + 16];
+	size_t len;
+	bool others = false;
+	int err = 0;
+
+	memcpy(name, s->delta->names + e->name_off, e->name_len);
+	len = base_len(name, e->name_len);
+	for (size_t k = 0; k < ARRAY_LEN(companions) && !err; k++) {
+		size_t n = len + strlen(companions[k]);
+
+		snprintf(name + len, sizeof(name) - len, "%s", companions[k]);
+		err = find_companion(s, e->dir, name, &inos[k]);
+		others |= inos[k] &&
+			  (n != e->name_len ||
+			   memcmp(name, s->delta->names + e->name_off, n) != 0);
+	}
+	for (size_t k = 0; k < ARRAY_LEN(companions) && others && !err; k++)
+		err = add_companion(s, inos[k]);
+	return err;
 }
 
 /*
@@ -154,22 +148,12 @@ static int add_companion(struct sw *s, uint64_t dir, const char *name)
 static int add_companions(struct sw *s)
 {
 	size_t n = s->delta->nentries;
-	char name[FS_NAME_MAX + 16];
 	int err = 0;
 
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && !err; i++) {
 		const struct fs_delta_name e = s->delta->entries[i];
-		size_t len;
 
-		memcpy(name, s->delta->names + e.name_off, e.name_len);
-		len = base_len(name, e.name_len);
-		for (size_t k = 0; k < ARRAY_LEN(companions) && !err; k++) {
-			snprintf(name + len, sizeof(name) - len, "%s",
-				 companions[k]);
-			err = add_companion(s, e.dir, name);
-		}
-		if (err)
-			break;
+		err = add_companions_of(s, &e);
 	}
 	return err;
 }

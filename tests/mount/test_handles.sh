@@ -101,6 +101,17 @@ abort
 	abort
 ) || exit 1
 
+# --- another name of a file comes and goes; the file is the same one ---
+exec 3>>"$D/f"
+ln "$D/f" "$D/another"
+abort
+same "links, another name aborted" "$(stat -c %h "$D/f")" 1
+echo written >&3 || fail "handle, another name of its file aborted"
+echo more >>"$D/f" || fail "append, another name aborted"
+ln "$D/f" "$D/another" || fail "link again"
+exec 3>&-
+abort
+
 # --- what was removed is still somebody's: attributes, and no links ---
 removed() { # what, kind, path of what holds it
 	local got
