@@ -119,7 +119,7 @@ $(B)/tests/%: $(B)/chk/tests/%.o $(B)/chk/libtest.a $(B)/chk/libfs.a \
 		tests/$*.c) -o $@ $< $(B)/chk/libtest.a $(B)/chk/libfs.a \
 		$(B)/chk/libtxn.a $(LIBS_TEST) $(LIBS_JSON) $(LIBS_TXN)
 
-# Programs that the mount tests run.
+# Programs that the mount tests run, and what they preload ("LDFLAGS:" too).
 $(B)/tests/mount/%: tests/mount/%.c Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LD      $@")
