@@ -162,6 +162,7 @@ test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (19 minu
 	$(Q)ROUNDS=200 ENTRIES=1000000 $(MAKE) --no-print-directory test-mount \
 		T="switch kill stress posix"
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory test-mount T="abrupt"
+	$(Q)ROUNDS=20000 $(MAKE) --no-print-directory test-mount T="hostile"
 	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
