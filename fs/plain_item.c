@@ -245,6 +245,8 @@ static int next_name_fn(struct vtx *tx, void *arg)
 	err = vtx_next(tx, &from, &to, &at, &val);
 	if (!err)
 		err = item_entry_decode(&val, &e);
+	if (!err && at.off > INT64_MAX)
+		err = -EFSCORRUPTED; /* no hash gives that */
 	if (err)
 		return err;
 	memcpy(n->out->name, e.name, e.len);
