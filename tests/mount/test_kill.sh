@@ -91,7 +91,9 @@ sqlite_create() { # MODE
 		insert into total values(0)" >/dev/null || fail "sqlite: $1"
 }
 # extra: with full, SQLite does not flush the end of a journal in mode delete,
-# which is its commit.
+# which is its commit. When it cannot open the directory to flush it, because
+# the mount died that moment, it says that all is well: a transaction counts as
+# acknowledged when the mount answered after it.
 sqlite_start() { # MODE FROM: what it acknowledges goes to $work/MODE.acked
 	local n=$2
 	echo "$n" >"$work/$1.acked"
@@ -101,7 +103,8 @@ sqlite_start() { # MODE FROM: what it acknowledges goes to $work/MODE.acked
 			echo "begin; with recursive i(v) as (select 1 union all
 				select v + 1 from i where v < 5) insert into t
 				select $n, hex(randomblob(300)) from i;
-				update total set n = $n; commit; select $n;"
+				update total set n = $n; commit;
+				select $n where length(readfile('$D/.txn/log'));"
 		done
 	} 2>/dev/null | sql "$1" >>"$work/$1.acked" 2>/dev/null &
 }
