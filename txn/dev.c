@@ -2,8 +2,8 @@
 /* dev.c - whole small files over any device; see dev.h. */
 #include "txn/dev.h"
 
-int dev_read_text(struct dev *dev, const char *name, size_t max,
-		  char **text_out)
+int dev_read_all(struct dev *dev, const char *name, size_t max, char **buf_out,
+		 size_t *len_out)
 {
 	struct dev_file *f = NULL;
 	uint64_t size;
@@ -28,12 +28,21 @@ int dev_read_text(struct dev *dev, const char *name, size_t max,
 	if (err)
 		goto out;
 	text[got] = '\0';
-	*text_out = text;
+	*buf_out = text;
+	*len_out = got;
 	text = NULL;
 out:
 	free(text);
 	dev->ops->close(f);
 	return err;
+}
+
+int dev_read_text(struct dev *dev, const char *name, size_t max,
+		  char **text_out)
+{
+	size_t len;
+
+	return dev_read_all(dev, name, max, text_out, &len);
 }
 
 /* The folder part of a name: "" for the store's own. */
@@ -47,10 +56,10 @@ static void folder_of(const char *name, char out[DEV_NAME_MAX])
 	out[n] = '\0';
 }
 
-int dev_replace_text(struct dev *dev, const char *name, const char *text)
+int dev_replace(struct dev *dev, const char *name, const void *buf, size_t len)
 {
 	static const char tmp[] = "tmp/replace";
-	struct dev_iov iov = { text, strlen(text) };
+	struct dev_iov iov = { buf, len };
 	char folder[DEV_NAME_MAX];
 	struct dev_file *f = NULL;
 	int err;
@@ -72,4 +81,9 @@ int dev_replace_text(struct dev *dev, const char *name, const char *text)
 	if (!err)
 		err = dev->ops->sync_dir(dev, folder);
 	return err;
+}
+
+int dev_replace_text(struct dev *dev, const char *name, const char *text)
+{
+	return dev_replace(dev, name, text, strlen(text));
 }

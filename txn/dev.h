@@ -79,12 +79,15 @@ struct dev {
  */
 int dev_host_new(int dirfd, bool read_only, struct dev **dev_out);
 
-/* Whole small files. text is NUL-terminated on success, at most max bytes,
- * -EFBIG beyond; free() it. */
+/* Whole small files: at most max bytes, -EFBIG beyond; a NUL follows them;
+ * free() it. */
+int dev_read_all(struct dev *dev, const char *name, size_t max, char **buf_out,
+		 size_t *len_out);
 int dev_read_text(struct dev *dev, const char *name, size_t max,
 		  char **text_out);
 /* New contents by a temporary name in tmp/, sync, rename, sync of the folder:
  * durable on return, old or new after a crash. */
+int dev_replace(struct dev *dev, const char *name, const void *buf, size_t len);
 int dev_replace_text(struct dev *dev, const char *name, const char *text);
 
 #endif

@@ -36,6 +36,33 @@ struct ptr record_find_root(const struct record *rec, uint32_t kind,
 	return (struct ptr){ 0 };
 }
 
+bool record_same_state(const struct record *a, const struct record *b)
+{
+	if (a->head_number != b->head_number || a->nroots != b->nroots)
+		return false;
+	for (size_t i = 0; i < a->nroots; i++) {
+		const struct record_root *r = &a->roots[i];
+		struct ptr ptr = record_find_root(b, r->kind, r->id);
+
+		if (!ptr_eq(&r->ptr, &ptr))
+			return false;
+	}
+	return true;
+}
+
+int record_copy(const struct record *rec, struct record *out)
+{
+	struct record_root *roots = calloc(rec->nroots + 1, sizeof(*roots));
+
+	if (!roots)
+		return -ENOMEM;
+	if (rec->nroots)
+		memcpy(roots, rec->roots, rec->nroots * sizeof(*roots));
+	*out = *rec;
+	out->roots = roots;
+	return 0;
+}
+
 size_t record_bytes(const struct record *rec)
 {
 	return REC_HEADER_BYTES + rec->nroots * REC_ROOT_BYTES;

@@ -49,6 +49,11 @@ int record_add_root(struct record *rec, uint32_t kind, uint64_t id,
 struct ptr record_find_root(const struct record *rec, uint32_t kind,
 			    uint64_t id);
 
+/* Do both show the same states? */
+bool record_same_state(const struct record *a, const struct record *b);
+/* A copy with roots of its own. */
+int record_copy(const struct record *rec, struct record *out);
+
 size_t record_bytes(const struct record *rec);
 /* buf holds record_bytes(rec); sets rec->sum. */
 void record_encode(struct record *rec, uint8_t *buf);

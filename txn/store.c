@@ -429,6 +429,8 @@ int store_close(struct store *store)
 		err = -EIO;
 	else if (!store->read_only)
 		err = write_record(store, true);
+	if (!err && !store->read_only)
+		store_keep_copy(store);
 	store_free(store, !err && !store->read_only);
 	return err;
 }
@@ -584,16 +586,10 @@ void store_head(struct store *store, struct root *root_out,
 
 int store_last_record(struct store *store, struct record *out)
 {
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&store->head_lock);
-	*out = store->last;
-	out->roots = calloc(out->nroots + 1, sizeof(*out->roots));
-	if (out->roots)
-		memcpy(out->roots, store->last.roots,
-		       out->nroots * sizeof(*out->roots));
-	else
-		err = -ENOMEM;
+	err = record_copy(&store->last, out);
 	pthread_mutex_unlock(&store->head_lock);
 	return err;
 }

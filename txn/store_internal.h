@@ -86,6 +86,7 @@ struct store {
 	struct record last; /* newest durable record */
 	uint64_t small_flushed, bulk_flushed;
 	uint64_t lineage;
+	uint64_t copied_pos; /* of the record in the file "last"; 0: not yet */
 
 	pthread_mutex_t views_lock; /* guards views */
 	struct view *views;
@@ -146,6 +147,14 @@ int catalog_load_settings(struct store *store);
 /* store_recover.c: choose the record (*rec_out is filled) and say why not. */
 int store_recover(struct store *store, struct record *rec_out,
 		  struct store_error *err);
+
+/* store_copy.c: the file "last", a copy of a durable record. */
+/* Write it anew, from the newest record. Best effort. */
+void store_keep_copy(struct store *store);
+/* After each record that changed something: is a new copy due? */
+void store_note_record(struct store *store);
+/* 1: there is none that can be read. */
+int store_read_copy(struct store *store, struct record *out);
 
 /* A copy of the newest durable record; record_release() it. */
 int store_last_record(struct store *store, struct record *out);

@@ -436,6 +436,7 @@ static bool turn_has_work(struct store *store, struct turn *t)
 
 static int turn_make_durable(struct store *store, struct turn *t)
 {
+	bool changed;
 	int err;
 
 	if (!turn_has_work(store, t))
@@ -451,11 +452,15 @@ static int turn_make_durable(struct store *store, struct turn *t)
 		err = turn_fill_record(store, t);
 	if (!err)
 		err = turn_append_record(store, t);
-	if (err)
+	if (err) {
 		turn_undo_catalog(store, t);
-	else
-		turn_publish(store, t);
-	return err;
+		return err;
+	}
+	changed = !record_same_state(&store->last, &t->rec);
+	turn_publish(store, t);
+	if (changed)
+		store_note_record(store);
+	return 0;
 }
 
 /* A commit that is refused does not keep what waits beside it from becoming

@@ -5,8 +5,9 @@
  * The youngest intact record is taken if everything new in its roots is whole.
  * If not, it was the one unflushed record that a crash may leave, and the one
  * before it, which was durable before this one was appended, must be whole:
- * when it is not, that is damage, and nothing older is taken. Nothing is
- * written here.
+ * when it is not, that is damage, and nothing older is taken. Nor is anything
+ * older than the copy of a record that lies beside the log (store_copy.c).
+ * Nothing is written here.
  */
 #include "txn/store_internal.h"
 
@@ -114,8 +115,8 @@ static int recover_previous(struct store *store, const struct record *young,
 
 	if (!young->prev_pos) {
 		store_error_set(err_out,
-				"the only record of the store (log position "
-				"%#llx) is damaged",
+				"damage: the only record of the store (log "
+				"position %#llx) is not whole",
 				(unsigned long long)young->pos);
 		return -EFSCORRUPTED;
 	}
@@ -134,13 +135,48 @@ static int recover_previous(struct store *store, const struct record *young,
 		return 0;
 	}
 	store_error_set(err_out,
-			"damage: the last records of the store cannot be read "
-			"(log positions %#llx, %#llx: %s); "
-			"mount with -o ro from a copy",
+			"damage: the last two records of the store cannot be "
+			"read (log positions %#llx, %#llx: %s)",
 			(unsigned long long)young->pos,
 			(unsigned long long)young->prev_pos, strerror(-err));
 	record_release(&prev);
 	return is_damage(err) ? -EFSCORRUPTED : err;
+}
+
+/* The youngest record of the log, or the copy beside it where the log has lost
+ * what that says. copied: that very record is known to have been durable. */
+static int find_youngest(struct store *store, struct record *young,
+			 bool *copied, struct store_error *err_out)
+{
+	struct record copy = { 0 };
+	int err = store_read_copy(store, &copy), found;
+
+	*copied = false;
+	if (err < 0)
+		return err;
+	found = record_find_last(store->log, store->uuid, young);
+	if (found < 0) {
+		store_error_set(err_out, "reading .txn/log: %s",
+				strerror(-found));
+	} else if (err) {
+		if (found)
+			store_error_set(err_out, "damage: no record found in "
+						 ".txn/log");
+		return found ? -EFSCORRUPTED : 0;
+	} else if (found || copy.seq > young->seq) {
+		env_logf(store->env, ENV_WARNING,
+			 "damage: record %llu is missing in the log; its copy "
+			 "in .txn/last is used",
+			 (unsigned long long)copy.seq);
+		record_release(young);
+		*young = copy;
+		*copied = true;
+		return 0;
+	} else {
+		*copied = copy.seq == young->seq;
+	}
+	record_release(&copy);
+	return found < 0 ? found : 0;
 }
 
 int store_recover(struct store *store, struct record *rec_out,
@@ -148,32 +184,35 @@ int store_recover(struct store *store, struct record *rec_out,
 {
 	const struct record_root *bad = NULL;
 	struct record young = { 0 };
+	bool copied;
 	int err;
 
-	err = record_find_last(store->log, store->uuid, &young);
-	if (err == 1) {
-		store_error_set(err_out, "damage: no record found in .txn/log");
-		return -EFSCORRUPTED;
-	}
-	if (err) {
-		store_error_set(err_out, "reading .txn/log: %s",
-				strerror(-err));
+	err = find_youngest(store, &young, &copied, err_out);
+	if (err)
 		return err;
-	}
 	err = verify_record(store, &young, &bad);
 	if (!err) {
 		*rec_out = young;
 		return 0;
 	}
-	if (is_damage(err)) {
+	if (!is_damage(err)) {
+		store_error_set(err_out, "reading %s: %s", root_name(bad->kind),
+				strerror(-err));
+	} else if (copied) {
+		/* Not a tail that a crash left: it was durable, and is the
+		 * state, like one that is damaged further down. */
+		env_logf(store->env, ENV_ERROR,
+			 "damage: a part of %s cannot be read (%s): run txn "
+			 "verify",
+			 root_name(bad->kind), strerror(-err));
+		*rec_out = young;
+		return 0;
+	} else {
 		env_logf(store->env, ENV_NOTICE,
 			 "record %llu: %s is not whole (%s)",
 			 (unsigned long long)young.seq, root_name(bad->kind),
 			 strerror(-err));
 		err = recover_previous(store, &young, rec_out, err_out);
-	} else {
-		store_error_set(err_out, "reading %s: %s", root_name(bad->kind),
-				strerror(-err));
 	}
 	record_release(&young);
 	return err;
