@@ -13,11 +13,12 @@ struct state {
 	struct fs_view *fv;
 };
 
-/* A damaged place: an extent's item, or a node (key.kind 0). */
+/* A damaged place: an extent's item, or a node. */
 struct bad_place {
-	struct key key;
+	struct key key; /* of the item; of a node the first that it may hold */
 	uint64_t pos;
-	size_t state; /* in which it was met */
+	bool is_node;
+	bool is_own; /* of the catalog or the plain directory's table */
 };
 
 struct verifier {
@@ -26,7 +27,9 @@ struct verifier {
 	struct fs_verify_stats st;
 	struct state *states;
 	size_t nstates, states_cap;
-	size_t at; /* the state that is looked at */
+	size_t head; /* which of them it is */
+	bool is_own; /* the store's own trees are looked at */
+	bool no_catalog; /* not all states could be listed */
 	struct bad_place *bad;
 	size_t nbad, bad_cap;
 	int err; /* no memory to note a place */
@@ -52,20 +55,71 @@ static int add_state(struct verifier *v, const char *name,
 	return fs_view_new(v->fs, root, &s->fv);
 }
 
-static int add_commit(void *arg, const struct commit_info *info)
+static int add_item(void *arg, struct scan *scan, const struct key *key,
+		    const struct val *val)
 {
-	struct root root = { .ptr = info->root };
-	char name[32];
+	struct verifier *v = arg;
+	char name[STORE_NAME_MAX + 1];
+	struct root root = ROOT_EMPTY;
+	int err;
 
-	snprintf(name, sizeof(name), "@%" PRIu64, info->number);
-	return add_state(arg, name, &root);
+	err = store_item_state(key, val, name, &root.ptr);
+	if (err == -EFSCORRUPTED) {
+		v->no_catalog = true;
+		return 0;
+	}
+	return err == 1 ? 0 : err ? err : add_state(v, name, &root);
 }
 
-static int add_name(void *arg, const struct name_info *info)
+static void no_catalog(void *arg, const struct ptr *ptr, const struct key *low,
+		       int err)
 {
-	struct root root = { .ptr = info->root };
+	struct verifier *v = arg;
 
-	return add_state(arg, info->name, &root);
+	v->no_catalog = true;
+}
+
+/* What the catalog does not name is known from the record. */
+static int add_head(struct verifier *v)
+{
+	struct commit_info *info = malloc(sizeof(*info));
+	struct root root;
+	char name[32];
+	int err = 0;
+
+	if (!info)
+		return -ENOMEM;
+	store_head(v->fs->store, &root, info);
+	v->head = SIZE_MAX;
+	if (!info->number)
+		goto out; /* no commit yet */
+	snprintf(name, sizeof(name), "@%" PRIu64, info->number);
+	for (v->head = 0; v->head < v->nstates; v->head++)
+		if (!strcmp(v->states[v->head].name, name))
+			break;
+	if (v->head == v->nstates)
+		err = add_state(v, name, &root);
+out:
+	root_put(store_tree(v->fs->store), &root);
+	free(info);
+	return err;
+}
+
+/* Damage in the catalog hides some: what is beside it is looked at. */
+static int list_named(struct verifier *v)
+{
+	struct scan_params sp = { .item = add_item,
+				  .damaged = no_catalog,
+				  .arg = v };
+	struct scan *scan;
+	int err;
+
+	err = store_scan_new(v->fs->store, &sp, &scan);
+	if (err)
+		return err;
+	err = store_scan_catalog(scan);
+	store_scan_free(scan);
+	return err ? err : add_head(v);
 }
 
 static int list_states(struct verifier *v)
@@ -74,9 +128,7 @@ static int list_states(struct verifier *v)
 	struct root now = ROOT_EMPTY;
 	int err;
 
-	err = store_each_commit(v->fs->store, UINT64_MAX, add_commit, v);
-	if (!err)
-		err = store_each_name(v->fs->store, add_name, v);
+	err = list_named(v);
 	if (!err)
 		err = fs_freeze(v->fs, &now);
 	if (!err)
@@ -89,13 +141,15 @@ static int list_states(struct verifier *v)
 
 /* --- looking --- */
 
-static void note_bad(struct verifier *v, const struct key *key, uint64_t pos)
+static void note_bad(struct verifier *v, const struct key *key, uint64_t pos,
+		     bool is_node)
 {
 	if (array_grow((void **)&v->bad, &v->bad_cap, v->nbad + 1,
 		       sizeof(*v->bad)))
 		v->err = -ENOMEM;
 	else
-		v->bad[v->nbad++] = (struct bad_place){ *key, pos, v->at };
+		v->bad[v->nbad++] =
+			(struct bad_place){ *key, pos, is_node, v->is_own };
 }
 
 static int tell_progress(struct verifier *v)
@@ -112,11 +166,10 @@ static int on_progress(void *arg, uint64_t bytes)
 	return v->st.nodes % 64 ? 0 : tell_progress(v);
 }
 
-static void on_damaged(void *arg, const struct ptr *ptr, int err)
+static void on_damaged(void *arg, const struct ptr *ptr, const struct key *low,
+		       int err)
 {
-	struct key none = KEY(0, 0, 0);
-
-	note_bad(arg, &none, ptr->pos);
+	note_bad(arg, low ? low : &KEY(0, 0, 0), ptr->pos, true);
 }
 
 /* n blocks of a window from i on, as far as one of them is new. */
@@ -157,7 +210,7 @@ static int on_item(void *arg, struct scan *scan, const struct key *key,
 	if (key->kind != ITEM_KIND_EXTENT || key->obj == ITEM_OBJ_ORPHANS)
 		return 0;
 	if (item_window_decode(val, key->off, &w)) {
-		note_bad(v, key, 0);
+		note_bad(v, key, 0, false);
 		return 0;
 	}
 	for (unsigned int i = 0; !err && (n = item_window_extent(&w, &i));
@@ -165,7 +218,7 @@ static int on_item(void *arg, struct scan *scan, const struct key *key,
 		damaged = false;
 		err = verify_extent(v, scan, &w, i, n, &damaged);
 		if (damaged)
-			note_bad(v, key, w.pos[i]);
+			note_bad(v, key, w.pos[i], false);
 	}
 	return err ? err : tell_progress(v);
 }
@@ -220,28 +273,50 @@ static int ignore_item(void *arg, struct scan *scan, const struct key *key,
 	return 0;
 }
 
-struct seek_node {
-	uint64_t pos;
-	bool met;
+/* A state that is looked at again, to know which damaged nodes it has. */
+struct node_teller {
+	struct verifier *v;
+	const struct state *state;
+	uint64_t *told; /* places */
+	size_t ntold, cap;
+	int err;
 };
 
-static void seek_damaged(void *arg, const struct ptr *ptr, int err)
+/* Inodes are told by the path that they have in that state, if it can be
+ * found: of the first that the node may hold. */
+static void tell_node(void *arg, const struct ptr *ptr, const struct key *low,
+		      int err)
 {
-	struct seek_node *s = arg;
+	struct node_teller *t = arg;
+	char *path = NULL;
 
-	s->met |= ptr->pos == s->pos;
+	for (size_t i = 0; i < t->ntold; i++)
+		if (t->told[i] == ptr->pos)
+			return;
+	t->err = array_grow((void **)&t->told, &t->cap, t->ntold + 1,
+			    sizeof(*t->told));
+	if (t->err)
+		return;
+	t->told[t->ntold++] = ptr->pos;
+	if (low && low->obj != ITEM_OBJ_ORPHANS &&
+	    fs_path(t->state->fv, low->obj, &path))
+		path = NULL;
+	t->v->p->damaged(t->v->p->arg, t->state->name, path,
+			 low ? "a part of the directory tree cannot be read, "
+			       "from here on"
+			     : "its directory tree cannot be read");
+	free(path);
 }
 
-/* A damaged node: each state is walked again, to know whether it has it. */
-static int tell_node(struct verifier *v, const struct bad_place *b)
+static int tell_nodes(struct verifier *v)
 {
 	int err = 0;
 
 	for (size_t i = 0; i < v->nstates && !err; i++) {
-		struct seek_node seek = { .pos = b->pos };
+		struct node_teller t = { .v = v, .state = &v->states[i] };
 		struct scan_params sp = { .item = ignore_item,
-					  .damaged = seek_damaged,
-					  .arg = &seek };
+					  .damaged = tell_node,
+					  .arg = &t };
 		struct scan *scan;
 
 		err = store_scan_new(v->fs->store, &sp, &scan);
@@ -249,26 +324,54 @@ static int tell_node(struct verifier *v, const struct bad_place *b)
 			break;
 		err = store_scan_state(scan, &v->states[i].root);
 		store_scan_free(scan);
-		if (!err && seek.met)
-			v->p->damaged(v->p->arg, v->states[i].name, NULL,
-				      "a part of its directory tree cannot be "
-				      "read");
+		free(t.told);
+		if (!err)
+			err = t.err;
 	}
 	return err;
 }
 
+static int bad_cmp(const void *pa, const void *pb)
+{
+	const struct bad_place *a = pa, *b = pb;
+
+	if (a->is_node != b->is_node)
+		return a->is_node - b->is_node;
+	if (a->pos != b->pos)
+		return a->pos < b->pos ? -1 : 1;
+	return a->is_node ? 0 : key_cmp(&a->key, &b->key);
+}
+
+/* What is shared was met more than once. */
+static void unite_bad(struct verifier *v)
+{
+	size_t n = 0;
+
+	if (v->nbad)
+		qsort(v->bad, v->nbad, sizeof(*v->bad), bad_cmp);
+	for (size_t i = 0; i < v->nbad; i++)
+		if (!n || bad_cmp(&v->bad[n - 1], &v->bad[i]))
+			v->bad[n++] = v->bad[i];
+	v->nbad = n;
+	v->st.damaged = n;
+}
+
 static int tell_all(struct verifier *v)
 {
-	int err = v->err;
+	bool nodes = false, own = v->no_catalog;
 
-	for (size_t i = 0; i < v->nbad && !err; i++) {
-		if (v->bad[i].key.kind)
+	unite_bad(v);
+	for (size_t i = 0; i < v->nbad; i++) {
+		own |= v->bad[i].is_own;
+		nodes |= v->bad[i].is_node && !v->bad[i].is_own;
+		if (!v->bad[i].is_node)
 			tell_extent(v, &v->bad[i]);
-		else
-			err = tell_node(v, &v->bad[i]);
 	}
-	v->st.damaged = v->nbad;
-	return err;
+	if (own)
+		v->p->damaged(v->p->arg, "the store", NULL,
+			      "a part of its lists (commits, names, plain "
+			      "files) cannot be read");
+	return v->err ? v->err : nodes ? tell_nodes(v) : 0;
 }
 
 static int scan_states(struct verifier *v)
@@ -283,8 +386,9 @@ static int scan_states(struct verifier *v)
 	err = store_scan_new(v->fs->store, &sp, &scan);
 	if (err)
 		return err;
-	for (v->at = 0; v->at < v->nstates && !err; v->at++)
-		err = store_scan_state(scan, &v->states[v->at].root);
+	for (size_t i = 0; i < v->nstates && !err; i++)
+		err = store_scan_state(scan, &v->states[i].root);
+	v->is_own = true;
 	if (!err)
 		err = store_scan_own(scan);
 	store_scan_free(scan);
@@ -299,7 +403,7 @@ static int check_states(struct verifier *v)
 	int err = 0;
 
 	for (size_t i = 0; i < v->nstates && !err; i++) {
-		if (i && i + 1 != v->nstates)
+		if (i != v->head && i + 1 != v->nstates)
 			continue;
 		err = fs_check(v->states[i].fv, false, why, sizeof(why));
 		if (err == -EFSCORRUPTED || err == -EFSBADCRC) {

@@ -130,8 +130,8 @@ static int meet(struct gc *g, const struct ptr *ptr)
 /* OTHER: a tree whose items are not looked at. */
 enum tree_kind { TREE_FILES, TREE_CATALOG, TREE_PLAIN, TREE_OTHER };
 
-static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
-		    enum tree_kind kind);
+static int mark_ptr(struct gc *g, const struct ptr *ptr, const struct key *low,
+		    int level, enum tree_kind kind);
 
 /* What an item of the store's own trees names. */
 static int mark_named_state(struct gc *g, enum tree_kind kind,
@@ -141,7 +141,7 @@ static int mark_named_state(struct gc *g, enum tree_kind kind,
 	bool names = kind == TREE_PLAIN ? plain_item_root(key, val, &ptr)
 					: catalog_item_root(key, val, &ptr);
 
-	return names && ptr.pos ? mark_ptr(g, &ptr, -1, TREE_FILES) : 0;
+	return names && ptr.pos ? mark_ptr(g, &ptr, NULL, -1, TREE_FILES) : 0;
 }
 
 /* Let others have the device now and then. */
@@ -183,7 +183,7 @@ static int mark_node(struct gc *g, const struct node *node, enum tree_kind kind)
 		} else if (node->level) {
 			struct ptr ptr = node_ptr(node, i);
 
-			err = mark_ptr(g, &ptr, node->level - 1, kind);
+			err = mark_ptr(g, &ptr, &key, node->level - 1, kind);
 		} else if (kind == TREE_FILES && g->scan) {
 			err = g->scan->item(g->scan->arg, (struct scan *)g,
 					    &key, &val);
@@ -216,21 +216,22 @@ static int load(struct gc *g, const struct ptr *ptr, int level,
 	return node_decode(buf, ptr->len, ptr, level, out);
 }
 
-static int mark_ptr(struct gc *g, const struct ptr *ptr, int level,
-		    enum tree_kind kind)
+static int mark_ptr(struct gc *g, const struct ptr *ptr, const struct key *low,
+		    int level, enum tree_kind kind)
 {
 	struct node *node;
 	int err;
 
 	err = meet(g, ptr);
-	if (err)
-		return err == 1 ? 0 : err;
-	err = rest(g, ptr);
-	if (err)
-		return err;
-	err = load(g, ptr, level, &node);
-	if (g->scan && (err == -EFSCORRUPTED || err == -EFSBADCRC)) {
-		g->scan->damaged(g->scan->arg, ptr, err);
+	if (err == 1)
+		return 0;
+	if (!err)
+		err = rest(g, ptr);
+	if (!err)
+		err = load(g, ptr, level, &node);
+	if (g->scan &&
+	    (err == -EFSCORRUPTED || err == -EFSBADCRC || err == -EIO)) {
+		g->scan->damaged(g->scan->arg, ptr, low, err);
 		return 0;
 	}
 	if (err)
@@ -245,7 +246,7 @@ static int mark_root(struct gc *g, const struct root *r, enum tree_kind kind)
 	int err = 0;
 
 	if (!r->node)
-		return r->ptr.pos ? mark_ptr(g, &r->ptr, -1, kind) : 0;
+		return r->ptr.pos ? mark_ptr(g, &r->ptr, NULL, -1, kind) : 0;
 	if (node_is_written(r->node))
 		err = meet(g, &r->node->ptr);
 	if (!err)
@@ -269,7 +270,7 @@ static int mark_record(struct gc *g, const struct record *rec)
 							      : TREE_FILES;
 
 		if (r->ptr.pos)
-			err = mark_ptr(g, &r->ptr, -1, kind);
+			err = mark_ptr(g, &r->ptr, NULL, -1, kind);
 	}
 	return err;
 }
@@ -504,6 +505,14 @@ int store_scan_own(struct scan *scan)
 	int err = mark_view(g, g->store->catalog, TREE_OTHER);
 
 	return err ? err : mark_view(g, g->store->plain, TREE_OTHER);
+}
+
+int store_scan_catalog(struct scan *scan)
+{
+	struct gc *g = (struct gc *)scan;
+
+	/* As the items of any tree, to whoever scans. */
+	return mark_view(g, g->store->catalog, TREE_FILES);
 }
 
 bool store_scan_meet(struct scan *scan, uint64_t pos)

@@ -292,8 +292,11 @@ struct scan_params {
 	 * ends the scan. */
 	int (*item)(void *arg, struct scan *scan, const struct key *key,
 		    const struct val *val);
-	/* A node cannot be read: err; the scan goes on beside it. */
-	void (*damaged)(void *arg, const struct ptr *ptr, int err);
+	/* A node cannot be read: err; the scan goes on beside it. low: the
+	 * first key that it may have had; NULL: it is a root. May be called
+	 * again for what states share. */
+	void (*damaged)(void *arg, const struct ptr *ptr,
+			const struct key *low, int err);
 	/* So many bytes of nodes were read; other than 0 ends the scan. */
 	int (*progress)(void *arg, uint64_t bytes);
 	void *arg;
@@ -305,6 +308,11 @@ void store_scan_free(struct scan *scan);
 /* One state; also the catalog and the plain directory's tree (states NULL). */
 int store_scan_state(struct scan *scan, const struct root *root);
 int store_scan_own(struct scan *scan);
+/* The catalog alone, its items: as far as it can be read, damage beside it. */
+int store_scan_catalog(struct scan *scan);
+/* The state that an item of the catalog names, "@12" or a name. 1: none. */
+int store_item_state(const struct key *key, const struct val *val,
+		     char name_out[STORE_NAME_MAX + 1], struct ptr *root_out);
 /* Was the page at pos met before? It is from now on. */
 bool store_scan_meet(struct scan *scan, uint64_t pos);
 

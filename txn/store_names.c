@@ -255,6 +255,32 @@ int catalog_check_item(const struct key *key, const struct val *val)
 	}
 }
 
+int store_item_state(const struct key *key, const struct val *val,
+		     char name_out[STORE_NAME_MAX + 1], struct ptr *root_out)
+{
+	struct name_info *info;
+	int err;
+
+	if (!catalog_item_root(key, val, root_out))
+		return 1;
+	err = catalog_check_item(key, val);
+	if (err)
+		return err;
+	if (key->obj == CAT_OBJ_COMMITS) {
+		snprintf(name_out, STORE_NAME_MAX + 1, "@%llu",
+			 (unsigned long long)key->off);
+		return 0;
+	}
+	info = malloc(sizeof(*info));
+	if (!info)
+		return -ENOMEM;
+	err = decode_named(key, val, info);
+	if (!err)
+		memcpy(name_out, info->name, sizeof(info->name));
+	free(info);
+	return err;
+}
+
 struct get_name {
 	const char *name;
 	struct name_info *out;
