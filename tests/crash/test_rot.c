@@ -1,0 +1,965 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rot: a store with files of all kinds, commits, names and sweeps is damaged,
+ * place by place: bits flipped, blocks zeroed, swapped, written over by
+ * others, segments cut, removed, put back as they were before. Whatever is read
+ * afterwards is what it was, byte for byte, or an error; the newest state is
+ * shown, or the store says why not; verification names what is damaged.
+ *
+ * SEED, ROUNDS (random damage), and, to see one again, ONLY (its number).
+ */
+#include "fs/fs_internal.h" /* fs_sweep */
+#include "txn/store_internal.h"
+
+#include "tests/lib/dump.h"
+#include "tests/lib/simdev.h"
+#include "tests/lib/test.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	BLOCK = 4096,
+	REFS_MAX = 200,
+	DIRS = 5,
+	NAMES = 14,
+	SEG_BYTES = 512 << 10,
+	SECONDS_MAX = 60, /* for one damage: no endless loops */
+	READS_MAX = 200000
+};
+
+enum ending { CLEAN, KILLED_AFTER_COMMIT, KILLED_WITH_STAGED, ENDINGS };
+
+struct ref {
+	char name[STORE_NAME_MAX + 1];
+	struct dump *dump;
+};
+
+struct fixture {
+	struct simdev *sim, *old; /* as it is; as it was before */
+	struct env env;
+	struct store *store;
+	struct fs *fs;
+	struct rng rng;
+	struct ref ref[REFS_MAX];
+	size_t nref;
+	/* What the last record shows, and the one before it. */
+	struct dump *staged, *staged_before;
+	uint64_t head, head_before;
+	uint64_t small_flushed; /* of the last record */
+	unsigned int told; /* lines about damage */
+	/* what came of it */
+	uint64_t states, harmless, refused, partly, fell_back;
+};
+
+static const struct fs_cred cred = { .fsetid = true };
+
+static void count_told(struct env *env, enum env_level level, const char *text)
+{
+	struct fixture *f = env->priv;
+
+	if (level == ENV_ERROR && strstr(text, "damage"))
+		f->told++;
+}
+
+static int open_on(struct fixture *f, struct simdev *sim, bool create,
+		   bool read_only, struct store_error *text)
+{
+	struct store_params p = { .dev = simdev_dev(sim),
+				  .env = &f->env,
+				  .read_only = read_only,
+				  .cache_bytes = 64 << 10,
+				  .check_item = fs_check_item,
+				  .small_segment_bytes = SEG_BYTES,
+				  .bulk_segment_bytes = SEG_BYTES,
+				  .reserve_bytes = SEG_BYTES };
+	struct fs_params fp = { .buffer_bytes = 1 << 20 };
+	int err;
+
+	f->fs = NULL;
+	text->text[0] = '\0';
+	err = create ? store_create(&p, &f->store, text)
+		     : store_open(&p, &f->store, text);
+	if (err) {
+		f->store = NULL;
+		return err;
+	}
+	err = fs_open(f->store, &fp, &f->fs);
+	if (err) {
+		snprintf(text->text, sizeof(text->text), "fs_open");
+		store_abandon(f->store);
+		f->store = NULL;
+		f->fs = NULL;
+	}
+	return err;
+}
+
+static void abandon(struct fixture *f)
+{
+	if (f->fs)
+		fs_abandon(f->fs);
+	if (f->store)
+		store_abandon(f->store);
+	f->fs = NULL;
+	f->store = NULL;
+}
+
+/* --- the run --- */
+
+static struct fs_view *working(struct fixture *f)
+{
+	return fs_working(f->fs);
+}
+
+static void remember(struct fixture *f, const char *name)
+{
+	struct ref *r = NULL;
+
+	for (size_t i = 0; i < f->nref; i++)
+		if (!strcmp(f->ref[i].name, name))
+			r = &f->ref[i];
+	if (!r) {
+		assert_true(f->nref < REFS_MAX);
+		r = &f->ref[f->nref++];
+		r->dump = NULL;
+	}
+	dump_free(r->dump);
+	snprintf(r->name, sizeof(r->name), "%s", name);
+	r->dump = dump_new(working(f));
+}
+
+static void forget(struct fixture *f, size_t i)
+{
+	dump_free(f->ref[i].dump);
+	f->ref[i] = f->ref[--f->nref];
+}
+
+static void name_of(char buf[16], uint64_t i)
+{
+	snprintf(buf, 16, "%c%u", i % 3 ? 'f' : 'L', (unsigned int)i);
+}
+
+/* One of the directories; the first is the root. */
+static uint64_t any_dir(struct fixture *f)
+{
+	uint64_t i = rng_below(&f->rng, DIRS);
+	struct fs_new new_ = { .mode = S_IFDIR | 0755 };
+	struct fs_attr a;
+	char name[16];
+	int err;
+
+	if (!i)
+		return FS_ROOT_INO;
+	snprintf(name, sizeof(name), "dir%u", (unsigned int)i);
+	err = fs_lookup(working(f), FS_ROOT_INO, name, strlen(name), &a);
+	if (err == -ENOENT)
+		err = fs_make(working(f), &cred, FS_ROOT_INO, name,
+			      strlen(name), &new_, &a, NULL);
+	assert_int_equal(err, 0);
+	return a.ino;
+}
+
+static void write_some(struct fixture *f, uint64_t ino)
+{
+	static const size_t sizes[] = { 300, 900, 5000, 40 * 1024, 300 * 1024 };
+	static uint8_t buf[300 * 1024];
+	size_t len = sizes[rng_below(&f->rng, 5)];
+	struct fs_file *file;
+
+	len -= rng_below(&f->rng, len / 2);
+	for (size_t i = 0; i < len; i++)
+		buf[i] = (uint8_t)(rng_below(&f->rng, 8) ? rng_next(&f->rng)
+							 : i);
+	assert_int_equal(fs_file_open(working(f), ino, &file), 0);
+	if (!rng_below(&f->rng, 4))
+		assert_int_equal(fs_truncate(file, len / 3), 0);
+	assert_int_equal(fs_write(file, &cred, rng_below(&f->rng, 3 * BLOCK),
+				  buf, len, false),
+			 0);
+	fs_file_put(file);
+}
+
+static void set_xattr(struct fixture *f, uint64_t ino)
+{
+	char name[16], value[2500];
+	size_t len = rng_below(&f->rng, sizeof(value));
+
+	memset(value, (int)rng_below(&f->rng, 256), sizeof(value));
+	snprintf(name, sizeof(name), "user.x%u",
+		 (unsigned int)rng_below(&f->rng, 3));
+	assert_int_equal(fs_setxattr(working(f), ino, name, value, len, 0), 0);
+}
+
+static void change(struct fixture *f)
+{
+	static const uint32_t types[] = { S_IFREG, S_IFREG, S_IFREG, S_IFLNK,
+					  S_IFIFO };
+	uint64_t dir = any_dir(f), to = any_dir(f);
+	struct fs_new new_ = { .mode = types[rng_below(&f->rng, 5)] | 0640 };
+	char name[16], other[16], target[2500];
+	struct fs_attr a;
+	int err;
+
+	name_of(name, rng_below(&f->rng, NAMES));
+	name_of(other, rng_below(&f->rng, NAMES));
+	memset(target, 't', sizeof(target));
+	new_.target = target;
+	new_.target_len = 1 + rng_below(&f->rng, sizeof(target) - 1);
+	err = fs_lookup(working(f), dir, name, strlen(name), &a);
+	if (err == -ENOENT)
+		err = fs_make(working(f), &cred, dir, name, strlen(name), &new_,
+			      &a, NULL);
+	assert_int_equal(err, 0);
+	switch (rng_below(&f->rng, 8)) {
+	case 0:
+		err = fs_unlink(working(f), dir, name, strlen(name), NULL);
+		break;
+	case 1:
+		err = fs_rename(working(f), NULL, dir, name, strlen(name), to,
+				other, strlen(other), 0, NULL);
+		break;
+	case 2:
+		err = fs_link(working(f), a.ino, to, other, strlen(other),
+			      NULL);
+		err = err == -EEXIST ? 0 : err;
+		break;
+	case 3:
+		if (S_ISREG(a.mode))
+			set_xattr(f, a.ino);
+		break;
+	default:
+		if (S_ISREG(a.mode))
+			write_some(f, a.ino);
+		break;
+	}
+	assert_int_equal(err, 0);
+}
+
+static void changes(struct fixture *f, uint64_t n)
+{
+	while (n--)
+		change(f);
+}
+
+static uint64_t commit(struct fixture *f)
+{
+	static char message[2500];
+	uint64_t number;
+	char name[32];
+
+	memset(message, 'm', sizeof(message));
+	if (fs_commit(f->fs, 0, message, rng_below(&f->rng, sizeof(message)),
+		      &number) < 0)
+		fail_msg("commit");
+	snprintf(name, sizeof(name), "@%" PRIu64, number);
+	remember(f, name);
+	return number;
+}
+
+static void snapshot(struct fixture *f)
+{
+	static char message[1500];
+	char name[32];
+	int err;
+
+	memset(message, 's', sizeof(message));
+	snprintf(name, sizeof(name), "snap-%u",
+		 (unsigned int)rng_below(&f->rng, 40));
+	err = fs_snapshot(f->fs, name, 0, message,
+			  rng_below(&f->rng, sizeof(message)));
+	if (!err)
+		remember(f, name);
+	else
+		assert_int_equal(err, -EEXIST);
+}
+
+static void delete_one(struct fixture *f)
+{
+	size_t i = (size_t)rng_below(&f->rng, f->nref);
+	struct catalog_change c = { .op = CATALOG_DELETE,
+				    .name = f->ref[i].name };
+
+	if (f->ref[i].name[0] == '@')
+		return;
+	assert_int_equal(
+		store_change_catalog(f->store, store_working(f->store), &c), 0);
+	forget(f, i);
+}
+
+static void event(struct fixture *f)
+{
+	changes(f, 1 + rng_below(&f->rng, 5));
+	switch (rng_below(&f->rng, 8)) {
+	case 0:
+		assert_int_equal(fs_checkpoint(f->fs), 0);
+		break;
+	case 1:
+		assert_int_equal(fs_abort(f->fs), 0);
+		break;
+	case 2:
+	case 3:
+		snapshot(f);
+		break;
+	case 4:
+		delete_one(f);
+		break;
+	case 5:
+		assert_int_equal(fs_sweep(f->fs), 0);
+		break;
+	default:
+		(void)commit(f);
+		break;
+	}
+}
+
+static void set_keep(struct fixture *f, enum store_setting which, uint64_t n)
+{
+	struct catalog_change c = { .op = CATALOG_SET,
+				    .setting = which,
+				    .number = n };
+
+	assert_int_equal(
+		store_change_catalog(f->store, store_working(f->store), &c), 0);
+}
+
+/* Those that retention dropped. */
+static void forget_dropped(struct fixture *f)
+{
+	for (size_t i = f->nref; i--;) {
+		struct root root;
+		int err = fs_resolve(f->fs, f->ref[i].name, &root);
+
+		if (err) {
+			assert_int_equal(err, -ENOENT);
+			forget(f, i);
+			continue;
+		}
+		root_put(store_tree(f->store), &root);
+	}
+}
+
+static void set_dump(struct fixture *f, struct dump **d)
+{
+	dump_free(*d);
+	*d = dump_new(working(f));
+}
+
+/* The last two records, by which a run ends. */
+static void end_run(struct fixture *f, enum ending how)
+{
+	changes(f, 4);
+	f->head_before = commit(f);
+	f->head = f->head_before;
+	set_dump(f, &f->staged_before);
+	if (how != KILLED_WITH_STAGED) {
+		changes(f, 4);
+		assert_int_equal(fs_checkpoint(f->fs), 0);
+		set_dump(f, &f->staged_before);
+		changes(f, 4);
+		f->head = commit(f);
+	} else {
+		changes(f, 6);
+		assert_int_equal(fs_checkpoint(f->fs), 0);
+	}
+	set_dump(f, &f->staged);
+	forget_dropped(f);
+	if (how == CLEAN) {
+		assert_int_equal(fs_close(f->fs), 0);
+		assert_int_equal(store_close(f->store), 0);
+		f->fs = NULL;
+		f->store = NULL;
+		f->head_before = f->head;
+		f->small_flushed = UINT64_MAX;
+		return;
+	}
+	f->small_flushed = f->store->last.small_flushed;
+	abandon(f);
+}
+
+static void run(struct fixture *f, enum ending how, unsigned int events)
+{
+	struct store_error text;
+
+	assert_int_equal(open_on(f, f->sim, true, false, &text), 0);
+	set_keep(f, STORE_KEEP_LAST, 4);
+	set_keep(f, STORE_KEEP_DISCARDED, 2);
+	(void)commit(f);
+	for (unsigned int i = 0; i < events; i++) {
+		event(f);
+		if (i == events / 2) { /* another run of the daemon */
+			assert_int_equal(fs_close(f->fs), 0);
+			assert_int_equal(store_close(f->store), 0);
+			assert_int_equal(
+				open_on(f, f->sim, false, false, &text), 0);
+		}
+		if (i == events - 2)
+			f->old = simdev_image(f->sim, simdev_ops(f->sim),
+					      SIM_KEEP, 1);
+	}
+	end_run(f, how);
+	simdev_settle(f->sim);
+}
+
+/* --- damage --- */
+
+enum kind {
+	FLIP,
+	ZERO,
+	SWAP,
+	COPY,
+	KINDS_OF_BLOCK,
+	TRUNCATE = KINDS_OF_BLOCK,
+	REMOVE,
+	OLDER,
+	KINDS
+};
+
+static const char *const kind_names[KINDS] = { "flip", "zero",	   "swap",
+					       "copy", "truncate", "remove",
+					       "older" };
+
+struct damage {
+	enum kind kind;
+	size_t file, other; /* index in the device */
+	uint64_t block, other_block;
+	uint64_t bit;
+	uint64_t number; /* to see it again: ONLY */
+	bool tail; /* it touches what the last record brought */
+	bool nothing; /* nothing was changed */
+};
+
+static bool is_segment(struct simdev *sim, size_t i)
+{
+	return !strncmp(simdev_file_name(sim, i), "log/", 4);
+}
+
+static uint64_t blocks_of(struct simdev *sim, size_t i)
+{
+	return (simdev_file_bytes(sim, i) + BLOCK - 1) / BLOCK;
+}
+
+static void get_block(struct simdev *sim, size_t file, uint64_t block,
+		      uint8_t buf[BLOCK])
+{
+	uint64_t size = simdev_file_bytes(sim, file);
+
+	memset(buf, 0, BLOCK);
+	for (uint64_t i = 0; i < BLOCK && block * BLOCK + i < size; i++)
+		buf[i] = simdev_get_byte(sim, file, block * BLOCK + i);
+}
+
+static void set_block(struct simdev *sim, size_t file, uint64_t block,
+		      const uint8_t buf[BLOCK])
+{
+	uint64_t size = simdev_file_bytes(sim, file);
+
+	for (uint64_t i = 0; i < BLOCK && block * BLOCK + i < size; i++)
+		simdev_set_byte(sim, file, block * BLOCK + i, buf[i]);
+}
+
+static bool is_zero_block(struct simdev *sim, size_t file, uint64_t block)
+{
+	static const uint8_t zeros[BLOCK];
+	uint8_t buf[BLOCK];
+
+	get_block(sim, file, block, buf);
+	return !memcmp(buf, zeros, BLOCK);
+}
+
+static void truncate_file(struct simdev *sim, const char *name, uint64_t size)
+{
+	struct dev *dev = simdev_dev(sim);
+	struct dev_file *df;
+
+	assert_int_equal(dev->ops->open(dev, name, true, &df), 0);
+	assert_int_equal(dev->ops->truncate(df, size), 0);
+	dev->ops->close(df);
+}
+
+static void put_older(struct fixture *f, struct simdev *img, const char *name,
+		      struct damage *d)
+{
+	for (size_t i = 0; i < simdev_file_count(f->old); i++) {
+		uint8_t buf[BLOCK];
+
+		if (strcmp(simdev_file_name(f->old, i), name) != 0)
+			continue;
+		truncate_file(img, name, simdev_file_bytes(f->old, i));
+		for (uint64_t b = 0; b < blocks_of(f->old, i); b++) {
+			get_block(f->old, i, b, buf);
+			set_block(img, d->file, b, buf);
+		}
+		return;
+	}
+	d->nothing = true; /* there was no such segment yet */
+}
+
+/* Where the last record's own part begins; below it all was durable. */
+static bool in_tail(struct fixture *f, struct simdev *img, size_t file,
+		    uint64_t block)
+{
+	const char *name = simdev_file_name(img, file);
+	uint64_t number = strtoull(name + 4, NULL, 16);
+
+	return name[strlen(name) - 1] == 's' &&
+	       (number << LOG_SEG_SHIFT) + (block + 1) * BLOCK >
+		       f->small_flushed;
+}
+
+static void apply(struct fixture *f, struct simdev *img, struct damage *d)
+{
+	const char *name = simdev_file_name(img, d->file);
+	uint8_t a[BLOCK], b[BLOCK];
+
+	d->tail = in_tail(f, img, d->file,
+			  d->kind < KINDS_OF_BLOCK ? d->block : SEG_BYTES);
+	get_block(img, d->file, d->block, a);
+	if (d->kind == SWAP || d->kind == COPY)
+		get_block(img, d->other, d->other_block, b);
+	switch (d->kind) {
+	case FLIP:
+		a[d->bit / 8 % BLOCK] ^= (uint8_t)(1u << (d->bit % 8));
+		set_block(img, d->file, d->block, a);
+		break;
+	case ZERO:
+		memset(a, 0, BLOCK);
+		set_block(img, d->file, d->block, a);
+		break;
+	case SWAP:
+		set_block(img, d->file, d->block, b);
+		set_block(img, d->other, d->other_block, a);
+		d->tail |= in_tail(f, img, d->other, d->other_block);
+		break;
+	case COPY:
+		set_block(img, d->file, d->block, b);
+		break;
+	case TRUNCATE:
+		truncate_file(img, name, d->block * BLOCK + d->bit % BLOCK);
+		break;
+	case REMOVE:
+		assert_int_equal(
+			simdev_dev(img)->ops->remove(simdev_dev(img), name), 0);
+		break;
+	default:
+		put_older(f, img, name, d);
+		break;
+	}
+}
+
+/* --- judging --- */
+
+static const struct damage *under_way;
+
+static void describe(const struct damage *d, char *buf, size_t size)
+{
+	snprintf(buf, size,
+		 "ONLY=%" PRIu64 " (%s, file %zu, block %" PRIu64
+		 ", bit %" PRIu64 ", %s)",
+		 d->number, kind_names[d->kind], d->file, d->block, d->bit,
+		 d->tail ? "tail" : "middle");
+}
+
+static void on_alarm(int sig)
+{
+	static const char text[] = "no end: an endless loop?\n";
+	char buf[200];
+
+	describe(under_way, buf, sizeof(buf));
+	(void)!write(2, buf, strlen(buf));
+	(void)!write(2, text, sizeof(text) - 1);
+	_exit(1);
+}
+
+#define judge_fail(d, ...)                                                     \
+	do {                                                                   \
+		char text_[200];                                               \
+		describe(d, text_, sizeof(text_));                             \
+		print_error("%s: ", text_);                                    \
+		fail_msg(__VA_ARGS__);                                         \
+	} while (0)
+
+/* What verification said. */
+struct said {
+	uint64_t lines;
+	const char *state, *path; /* looked for */
+	bool state_found, path_found;
+};
+
+static void on_damaged(void *arg, const char *state, const char *path,
+		       const char *what)
+{
+	struct said *s = arg;
+
+	s->lines++;
+	if (!s->state || strcmp(s->state, state) != 0)
+		return;
+	s->state_found = true;
+	s->path_found |= path && !strcmp(path, s->path);
+}
+
+/* Verification tells of what could not be read: the state, and the file. */
+static void judge_verify(struct fixture *f, const struct damage *d,
+			 const char *state, const struct dump_result *r)
+{
+	struct said s = { .state = state, .path = r ? r->bad_path : "" };
+	struct fs_verify_params p = { .damaged = on_damaged, .arg = &s };
+	struct fs_verify_stats st;
+	int err = fs_verify(f->fs, &p, &st);
+
+	if (err)
+		judge_fail(d, "verify: %s", strerror(-err));
+	if (!state)
+		return;
+	if (!st.damaged || !s.lines)
+		judge_fail(d, "verify found nothing; %s could not be read",
+			   state);
+	if (!s.state_found)
+		judge_fail(d, "verify does not name %s", state);
+	/* A file of several names is told by one of them. */
+	if (r->bad_path[0] && r->bad_names == 1 && !s.path_found)
+		judge_fail(d, "verify does not name %s in %s", r->bad_path,
+			   state);
+}
+
+/* Each state that was remembered. Returns the number of errors. */
+static uint64_t judge_refs(struct fixture *f, const struct damage *d,
+			   uint64_t head)
+{
+	struct dump_result r, first = { 0 };
+	const char *state = NULL;
+	uint64_t errors = 0, lists = 0;
+	char gone[32];
+
+	snprintf(gone, sizeof(gone), "@%" PRIu64, f->head);
+	for (size_t i = 0; i < f->nref; i++) {
+		struct root root;
+		struct fs_view *v;
+		int err = fs_resolve(f->fs, f->ref[i].name, &root);
+
+		if (err == -ENOENT && head != f->head &&
+		    !strcmp(f->ref[i].name, gone))
+			continue;
+		if (err == -EFSCORRUPTED || err == -EFSBADCRC) {
+			lists++;
+			continue; /* its place in the catalog */
+		}
+		if (err)
+			judge_fail(d, "%s: %s", f->ref[i].name, strerror(-err));
+		assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
+		dump_compare(f->ref[i].dump, v, &r);
+		fs_view_put(v);
+		root_put(store_tree(f->store), &root);
+		if (r.wrong[0])
+			judge_fail(d, "%s: %s", f->ref[i].name, r.wrong);
+		if (r.errors && !state) {
+			state = f->ref[i].name;
+			first = r;
+		}
+		errors += r.errors;
+	}
+	if (errors && !f->told)
+		judge_fail(d, "nothing was logged");
+	judge_verify(f, d, state, &first);
+	return errors + lists;
+}
+
+static uint64_t judge_open(struct fixture *f, const struct damage *d)
+{
+	struct dump_result r, r2 = { 0 };
+	struct commit_info *info = malloc(sizeof(*info));
+	struct root root;
+	uint64_t head, errors;
+
+	assert_non_null(info);
+	store_head(f->store, &root, info);
+	root_put(store_tree(f->store), &root);
+	head = info->number;
+	free(info);
+	if (head != f->head && (!d->tail || head != f->head_before))
+		judge_fail(d, "head is @%" PRIu64 ", was @%" PRIu64, head,
+			   f->head);
+	dump_compare(f->staged, working(f), &r);
+	if (r.wrong[0] && d->tail) {
+		r2 = r;
+		dump_compare(f->staged_before, working(f), &r);
+		f->fell_back++;
+	}
+	if (r.wrong[0])
+		judge_fail(d, "staged: %s; %s", r.wrong, r2.wrong);
+	errors = r.errors;
+	errors += judge_refs(f, d, head);
+	if (simdev_counts(f->sim).reads > READS_MAX)
+		judge_fail(d, "too many reads");
+	return errors;
+}
+
+static void judge_refusal(struct fixture *f, const struct damage *d, int err,
+			  const struct store_error *text)
+{
+	if (err != -EFSCORRUPTED && err != -EFSBADCRC &&
+	    (is_segment(f->sim, d->file) || err != -EPROTONOSUPPORT))
+		judge_fail(d, "open: %s: %s", strerror(-err), text->text);
+	if (!text->text[0])
+		judge_fail(d, "open: %s, without a reason", strerror(-err));
+	f->refused++;
+}
+
+/* Read-only first: nothing is written. Then as a mount would: what is written
+ * on top hurts nothing. */
+static void judge(struct fixture *f, struct damage *d)
+{
+	struct simdev *sim = f->sim, *img;
+	uint64_t number = d->number, before = f->refused;
+	uint64_t errors = 0;
+
+	if (test_param("ONLY", number) != number)
+		return;
+	under_way = d;
+	(void)alarm(SECONDS_MAX);
+	img = simdev_image(sim, simdev_ops(sim), SIM_KEEP, 1);
+	apply(f, img, d);
+	simdev_settle(img);
+	for (int ro = 1; ro >= 0 && !d->nothing; ro--) {
+		struct store_error text;
+		int err;
+
+		f->told = 0;
+		f->states++;
+		err = open_on(f, img, false, ro, &text);
+		if (err) {
+			judge_refusal(f, d, err, &text);
+			continue;
+		}
+		f->sim = img; /* whose reads are counted */
+		errors += judge_open(f, d);
+		f->sim = sim;
+		if (!ro && !errors) {
+			struct rng keep = f->rng; /* ONLY shows the same */
+
+			change(f);
+			assert_int_equal(fs_checkpoint(f->fs), 0);
+			f->rng = keep;
+		}
+		abandon(f);
+	}
+	if (errors)
+		f->partly++;
+	else if (before == f->refused && !d->nothing)
+		f->harmless++;
+	(void)alarm(0);
+	simdev_free(img);
+}
+
+static void report(const struct fixture *f, const char *what)
+{
+	print_message("%s: %" PRIu64 " openings of damaged stores; %" PRIu64
+		      " refused, %" PRIu64 " damages seen in parts, %" PRIu64
+		      " harmless, %" PRIu64 " of the tail\n",
+		      what, f->states, f->refused, f->partly, f->harmless,
+		      f->fell_back);
+}
+
+/* --- the tests --- */
+
+static bool any_segment(struct fixture *f, size_t *file, uint64_t *block)
+{
+	size_t n = simdev_file_count(f->sim);
+
+	for (int i = 0; i < 1000; i++) {
+		*file = (size_t)rng_below(&f->rng, n);
+		if (!is_segment(f->sim, *file) || !blocks_of(f->sim, *file))
+			continue;
+		*block = rng_below(&f->rng, blocks_of(f->sim, *file));
+		if (!is_zero_block(f->sim, *file, *block) || i > 900)
+			return true;
+	}
+	return false;
+}
+
+/* A bit of a byte that is not zero, if there is one near. */
+static uint64_t any_bit(struct fixture *f, size_t file, uint64_t block)
+{
+	uint8_t buf[BLOCK];
+	uint64_t at = rng_below(&f->rng, BLOCK);
+
+	get_block(f->sim, file, block, buf);
+	for (uint64_t i = 0; i < BLOCK; i++)
+		if (buf[(at + i) % BLOCK])
+			return (at + i) % BLOCK * 8 + rng_below(&f->rng, 8);
+	return at * 8;
+}
+
+/* Every block, in every way. */
+static void damage_all(struct fixture *f)
+{
+	struct damage d = { 0 };
+
+	for (d.file = 0; d.file < simdev_file_count(f->sim); d.file++) {
+		if (!is_segment(f->sim, d.file))
+			continue;
+		for (d.block = 0; d.block < blocks_of(f->sim, d.file);
+		     d.block++) {
+			if (is_zero_block(f->sim, d.file, d.block) &&
+			    d.block % 32)
+				continue;
+			for (int k = 0; k < KINDS_OF_BLOCK; k++) {
+				d.kind = (enum kind)k;
+				d.number++;
+				d.bit = any_bit(f, d.file, d.block);
+				(void)any_segment(f, &d.other, &d.other_block);
+				judge(f, &d);
+			}
+		}
+	}
+}
+
+static void damage_segments(struct fixture *f)
+{
+	struct damage d = { .number = 1000000 };
+
+	for (d.file = 0; d.file < simdev_file_count(f->sim); d.file++) {
+		if (!is_segment(f->sim, d.file))
+			continue;
+		for (int k = TRUNCATE; k < KINDS; k++) {
+			d.kind = (enum kind)k;
+			for (int i = 0; i < (k == TRUNCATE ? 6 : 1); i++) {
+				d.number++;
+				d.nothing = false;
+				d.block =
+					i ? rng_below(&f->rng,
+						      blocks_of(f->sim, d.file))
+					  : 0;
+				d.bit = i % 2 ? rng_next(&f->rng) : 0;
+				judge(f, &d);
+			}
+		}
+	}
+}
+
+static void damage_some(struct fixture *f, uint64_t rounds)
+{
+	struct damage d = { .number = 2000000 };
+
+	for (uint64_t i = 0; i < rounds; i++) {
+		d.number++;
+		d.kind = (enum kind)rng_below(&f->rng, KINDS_OF_BLOCK);
+		if (!any_segment(f, &d.file, &d.block))
+			return;
+		d.bit = any_bit(f, d.file, d.block);
+		(void)any_segment(f, &d.other, &d.other_block);
+		judge(f, &d);
+	}
+}
+
+/* Each byte of the small files beside the log. */
+static void damage_others(struct fixture *f)
+{
+	struct damage d = { .number = 3000000, .kind = FLIP };
+
+	for (d.file = 0; d.file < simdev_file_count(f->sim); d.file++) {
+		if (is_segment(f->sim, d.file))
+			continue;
+		for (uint64_t i = 0; i < simdev_file_bytes(f->sim, d.file);
+		     i++) {
+			d.number++;
+			d.bit = i * 8 + rng_below(&f->rng, 8);
+			judge(f, &d);
+		}
+	}
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	*state = f;
+	f->sim = simdev_new();
+	env_init_host(&f->env);
+	f->env.log = count_told;
+	f->env.priv = f;
+	(void)signal(SIGALRM, on_alarm);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	abandon(f);
+	for (size_t i = 0; i < f->nref; i++)
+		dump_free(f->ref[i].dump);
+	dump_free(f->staged);
+	dump_free(f->staged_before);
+	simdev_free(f->sim);
+	if (f->old)
+		simdev_free(f->old);
+	free(f);
+	return 0;
+}
+
+static void test_small_store(void **state)
+{
+	struct fixture *f = *state;
+
+	f->rng.s = test_seed(5);
+	run(f, CLEAN, 6);
+	damage_all(f);
+	damage_segments(f);
+	report(f, "small store");
+}
+
+static void test_files_beside_the_log(void **state)
+{
+	struct fixture *f = *state;
+
+	f->rng.s = test_seed(3);
+	run(f, CLEAN, 3);
+	damage_others(f);
+	report(f, "files beside the log");
+}
+
+static void large(struct fixture *f, enum ending how, uint64_t seed,
+		  const char *what)
+{
+	f->rng.s = test_seed(seed);
+	run(f, how, 40);
+	damage_segments(f);
+	damage_some(f, test_param("ROUNDS", 60));
+	report(f, what);
+}
+
+static void test_large_store(void **state)
+{
+	large(*state, CLEAN, 7, "large store");
+}
+
+static void test_killed_after_a_commit(void **state)
+{
+	large(*state, KILLED_AFTER_COMMIT, 11, "killed after a commit");
+}
+
+static void test_killed_with_staged_changes(void **state)
+{
+	large(*state, KILLED_WITH_STAGED, 13, "killed with staged changes");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_small_store, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_files_beside_the_log,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_large_store, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_killed_after_a_commit,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_killed_with_staged_changes,
+						setup, teardown)
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
