@@ -407,6 +407,25 @@ static void fs_init(struct fs *fs, struct store *store,
 	fs_thread_init(fs);
 }
 
+void fs_open_error(struct store *store, int err, struct store_error *text)
+{
+	snprintf(text->text, sizeof(text->text), "%s%s",
+		 is_damage(err) ? "damage: the root directory cannot be read: "
+				: "",
+		 strerror(-err));
+	if (is_damage(err))
+		store_suggest(store, text);
+}
+
+static int check_root(struct fs *fs)
+{
+	struct fs_attr attr;
+	int err = fs_getattr(fs->working, FS_ROOT_INO, &attr);
+
+	return err == -ENOENT || (!err && !S_ISDIR(attr.mode)) ? -EFSCORRUPTED
+							       : err;
+}
+
 int fs_open(struct store *store, const struct fs_params *params,
 	    struct fs **fs_out)
 {
@@ -428,7 +447,9 @@ int fs_open(struct store *store, const struct fs_params *params,
 	store_head(store, &head, info);
 	if (working_is_head(fs))
 		fs->same_clock = fs->clock;
-	if (!store_is_read_only(store)) {
+	if (info->number)
+		err = check_root(fs);
+	if (!err && !store_is_read_only(store)) {
 		if (!info->number)
 			err = fv_make_root(fs->working);
 		if (!err)

@@ -94,7 +94,8 @@ int fs_check_item(void *arg, struct log *log, uint64_t small_limit,
 /*
  * Wrap an open store (made with check_item = fs_check_item); it stays the
  * caller's and outlives the fs. In a store without commits the root directory
- * is made (0755, owned by the caller). Objects left behind unlinked by a crash
+ * is made (0755, owned by the caller). In others it must be readable
+ * (-EFSCORRUPTED, -EFSBADCRC). Objects left behind unlinked by a crash
  * are removed (unless read-only).
  */
 int fs_open(struct store *store, const struct fs_params *params,
@@ -102,6 +103,8 @@ int fs_open(struct store *store, const struct fs_params *params,
 /* Start the threads that checkpoint staged work every 5 s or 64 MiB and give
  * space back. Until then no record is made but by those who ask for one. */
 int fs_start(struct fs *fs);
+/* Why fs_open() failed, for people, with the commit that could be opened. */
+void fs_open_error(struct store *store, int err, struct store_error *text);
 /*
  * Enter what is buffered and release. Files must be put before. The result is
  * that of entering; store_close() makes it durable.

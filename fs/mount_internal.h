@@ -114,6 +114,7 @@ struct mount_options {
 	int staged_discard, ctldir_visible, force, checksum;
 	char *offline; /* stage, refuse, ignore */
 	bool read_only;
+	uint64_t at_commit; /* 0: the newest state */
 	bool has_ctl_owner;
 	uid_t ctl_uid;
 	gid_t ctl_gid;

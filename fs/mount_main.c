@@ -40,6 +40,10 @@ static const char help_text[] =
 	"\n"
 	"options:\n"
 	"  ro                  read-only; nothing is written to the store\n"
+	"  at=@N               open a damaged store at commit N, an intact "
+	"one, "
+	"and\n"
+	"                      give up what came later; with ro: show it only\n"
 	"  staged=discard      drop staged changes instead of resuming them\n"
 	"  ctldir=visible      show .txn in listings\n"
 	"  ctl=UID:GID:MODE    owner and mode (octal) of .txn/ctl\n"
@@ -114,7 +118,7 @@ struct arguments {
 	struct fuse_args fuse; /* what is passed on */
 	bool foreground, debug, help, version;
 	struct mount_options opt;
-	char *ctl;
+	char *ctl, *at;
 };
 
 enum { KEY_FOREGROUND = 1, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_CTL };
@@ -132,6 +136,7 @@ static const struct fuse_opt option_spec[] = {
 	{ "ctl=%s", offsetof(struct arguments, ctl), 0 },
 	{ "offline=%s", offsetof(struct arguments, opt.offline), 0 },
 	{ "checksum", offsetof(struct arguments, opt.checksum), 1 },
+	{ "at=%s", offsetof(struct arguments, at), 0 },
 	FUSE_OPT_KEY("ro", FUSE_OPT_KEY_KEEP),
 	FUSE_OPT_END
 };
@@ -211,6 +216,22 @@ static int parse_ctl(struct arguments *a)
 	return 0;
 }
 
+static int parse_at(struct arguments *a)
+{
+	const char *s = a->at;
+	char *end;
+
+	if (!s)
+		return 0;
+	s += *s == '@';
+	errno = 0;
+	a->opt.at_commit = strtoull(s, &end, 10);
+	if (errno || *end || *s < '1' || *s > '9')
+		return complain(EXIT_USAGE, "at=%s: at=@NUMBER is wanted",
+				a->at);
+	return 0;
+}
+
 /* --- is it fit to be mounted? --- */
 
 static int name_process(void *arg, long pid, const char *comm, const char *how,
@@ -258,6 +279,7 @@ static int open_store(struct mount *m, int storefd)
 	struct fs_params fp = { .gone = knode_gone, .gone_arg = m };
 	struct store_params sp = { .env = &m->env,
 				   .read_only = m->opt.read_only,
+				   .at_commit = m->opt.at_commit,
 				   .check_item = fs_check_item };
 	struct store_error text = { "" };
 	int err;
@@ -272,7 +294,11 @@ static int open_store(struct mount *m, int storefd)
 		return complain(status_of(err), "%s: %s", m->dir,
 				text.text[0] ? text.text : strerror(-err));
 	err = fs_open(m->store, &fp, &m->fs);
-	if (!err && m->opt.staged_discard && !m->opt.read_only)
+	if (err) {
+		fs_open_error(m->store, err, &text);
+		return complain(status_of(err), "%s: %s", m->dir, text.text);
+	}
+	if (m->opt.staged_discard && !m->opt.read_only)
 		err = fs_abort(m->fs);
 	if (err)
 		return complain(status_of(err), "%s: %s", m->dir,
@@ -630,6 +656,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	a.opt.read_only = has_option(&a.fuse, "ro");
 	status = parse_ctl(&a);
+	if (!status)
+		status = parse_at(&a);
 	if (!status && (place_resolve(&a.dir) || place_resolve(&a.mountpoint)))
 		status = EXIT_FAILURE;
 	/* Our own working directory must not keep DIR busy. */
@@ -644,5 +672,6 @@ int main(int argc, char **argv)
 	free(a.dir);
 	free(a.mountpoint);
 	free(a.ctl);
+	free(a.at);
 	return status;
 }

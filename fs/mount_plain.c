@@ -32,7 +32,7 @@ struct plain_job {
 	bool has_thread, stop, kicked;
 	time_t kicked_at, first_kick; /* monotonic, s */
 	struct plain_out_result last;
-	char error[512]; /* of the last run; "" */
+	char error[1024]; /* of the last run; "" */
 };
 
 static time_t now_seconds(void)

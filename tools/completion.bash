@@ -24,7 +24,7 @@ _txn() {
 			snapshots tag delete restore rollback undo ls cat verify
 			export rescue gc set sync eject -C --help --version" ;;
 	init) words='--force --quiet --help' ;;
-	mount) words='-o --force --help' ;;
+	mount) words='-o --force --at --help' ;;
 	status | diff | snapshots) words='--json --help' ;;
 	abort | undo) words='--force --help' ;;
 	restore) words="--commit --force --skip-damaged --help $(_txn_states)" ;;

@@ -16,7 +16,8 @@ const struct tool_command tool_commands[] = {
 	  cmd_init },
 	{ "mount", "DIR [MOUNTPOINT]", "mount it, over DIR itself by default",
 	  "  -o OPTIONS  for txnfs: ro, staged=discard, ctldir=visible, ...\n"
-	  "  --force     although programs use files of DIR\n",
+	  "  --force     although programs use files of DIR\n"
+	  "  --at @N     a damaged store at commit N; what came later goes\n",
 	  cmd_mount },
 	{ "umount", "DIR", "unmount it; staged changes are kept", "",
 	  cmd_umount },

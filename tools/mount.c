@@ -25,12 +25,14 @@ static void exec_txnfs(char **argv)
 int cmd_mount(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "force", no_argument, NULL, 'F' }, { 0 }
+		{ "force", no_argument, NULL, 'F' },
+		{ "at", required_argument, NULL, 'A' },
+		{ 0 }
 	};
 	/* txnfs, two places, "-o" and its value for each option given */
 	char **args = calloc((size_t)argc * 2 + 8, sizeof(char *));
 	static char txnfs[] = "txnfs", o[] = "-o", force[] = "force";
-	static char here[4096];
+	static char here[4096], at[64];
 	int opt, n = 0, places;
 
 	if (!args)
@@ -42,7 +44,9 @@ int cmd_mount(int argc, char **argv)
 			return tool_usage(argv[0]);
 		}
 		args[n++] = o;
-		args[n++] = opt == 'F' ? force : optarg;
+		if (opt == 'A')
+			snprintf(at, sizeof(at), "at=%s", optarg);
+		args[n++] = opt == 'F' ? force : opt == 'A' ? at : optarg;
 	}
 	places = argc - optind;
 	if (places > 2) {

@@ -215,8 +215,11 @@ int reader_open(const struct place *p, struct reader *r)
 	sp.dev = r->dev;
 	if (!err)
 		err = store_open(&sp, &r->store, &text);
-	if (!err)
+	if (!err) {
 		err = fs_open(r->store, NULL, &r->fs);
+		if (err)
+			fs_open_error(r->store, err, &text);
+	}
 	if (fd >= 0)
 		close(fd);
 	free(txn);

@@ -170,6 +170,10 @@ struct log_segment {
 int log_list_segments(struct log *log, struct log_segment **segs_out,
 		      size_t *n_out); /* free() *segs_out */
 
+/* Of the segment that holds pos: where its file ends, as a position, and where
+ * it does when it is as long as segments are made. 0: there is none. */
+uint64_t log_segment_end(struct log *log, uint64_t pos, uint64_t *made_end_out);
+
 /* Give a range of whole pages of one segment back to the host: its bytes are
  * undefined from here on. Where the host cannot, nothing happens. *freed is
  * raised by what was not given back before. One thread at a time. */

@@ -323,6 +323,16 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
 	return v ? 0 : -ENOMEM;
 }
 
+uint64_t log_segment_end(struct log *log, uint64_t pos, uint64_t *made_end_out)
+{
+	struct seg *s = log_find_seg(log, pos);
+
+	if (!s)
+		return 0;
+	*made_end_out = seg_start(s) + log_seg_size(log, s->head);
+	return seg_start(s) + s->bytes;
+}
+
 /* --- giving back --- */
 
 static bool is_punched(const struct seg *s, uint64_t page)

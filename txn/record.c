@@ -231,11 +231,11 @@ static bool is_no_record(int err)
 }
 
 static int find_in_segment(struct log *log, const struct log_segment *seg,
-			   const uint8_t uuid[16], uint8_t *buf,
+			   const uint8_t uuid[16], uint64_t below, uint8_t *buf,
 			   struct record *rec_out)
 {
 	uint64_t base = seg->number << LOG_SEG_SHIFT;
-	uint64_t end = seg->bytes;
+	uint64_t end = below <= base ? 0 : min_u64(seg->bytes, below - base);
 
 	while (end) {
 		/* Chunks begin at multiples of their size; the last may be
@@ -263,7 +263,7 @@ static int find_in_segment(struct log *log, const struct log_segment *seg,
 	return 1;
 }
 
-int record_find_last(struct log *log, const uint8_t uuid[16],
+int record_find_last(struct log *log, const uint8_t uuid[16], uint64_t below,
 		     struct record *rec_out)
 {
 	struct log_segment *segs = NULL;
@@ -282,7 +282,7 @@ int record_find_last(struct log *log, const uint8_t uuid[16],
 	err = 1;
 	while (err == 1 && n--)
 		if (segs[n].head == LOG_SMALL)
-			err = find_in_segment(log, &segs[n], uuid, buf,
+			err = find_in_segment(log, &segs[n], uuid, below, buf,
 					      rec_out);
 out:
 	free(buf);

@@ -73,11 +73,11 @@ int record_read(struct log *log, uint64_t pos, const uint8_t uuid[16],
 		struct record *rec_out);
 
 /*
- * The youngest intact record, by stepping backwards over the pages of small
- * segments. 1: none. An unreadable page is an error: taking it for an empty
- * one would choose an older state.
+ * The youngest intact record below a position (UINT64_MAX: of all), by stepping
+ * backwards over the pages of small segments. 1: none. An unreadable page is
+ * an error: taking it for an empty one would choose an older state.
  */
-int record_find_last(struct log *log, const uint8_t uuid[16],
+int record_find_last(struct log *log, const uint8_t uuid[16], uint64_t below,
 		     struct record *rec_out);
 
 #endif

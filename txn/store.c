@@ -140,9 +140,9 @@ static int adopt_record(struct store *s, struct record *rec)
 }
 
 /* One record for everybody, though nothing may have changed. */
-static int write_record(struct store *s, bool closing)
+static int write_record(struct store *s, struct view *view, bool closing)
 {
-	struct queue_req req = { .view = s->working, .closing = closing };
+	struct queue_req req = { .view = view, .closing = closing };
 
 	return store_queue_run(s, &req);
 }
@@ -215,7 +215,7 @@ static int create_first_record(struct store *s)
 		err = adopt_record(s, &rec);
 	/* The store begins with this record; nothing was flushed before. */
 	if (!err)
-		err = write_record(s, false);
+		err = write_record(s, s->working, false);
 	return err;
 }
 
@@ -320,20 +320,25 @@ static int read_format(struct store *s, struct store_error *err_out)
  * goes once the first new record is durable; when the host has no space for
  * the new segments it goes before: recovery has refused it, and would again.
  */
-static int start_writing(struct store *s, struct store_error *err_out)
+static int start_writing(struct store *s, struct view *changed,
+			 struct store_error *err_out)
 {
+	bool at =
+		changed == s->catalog; /* what follows is kept until a sweep */
 	uint64_t small_end = s->last.pos + record_bytes(&s->last);
 	uint64_t bulk_end = s->last.bulk_flushed;
 	bool discarded = false;
 	const char *what = "flushing what was read";
 	int err;
 
-	err = log_sync_old(s->log, s->last.small_flushed, s->last.bulk_flushed);
+	err = at ? log_sync_old(s->log, 0, 0)
+		 : log_sync_old(s->log, s->last.small_flushed,
+				s->last.bulk_flushed);
 	if (err)
 		goto out;
 	what = "preparing the log";
 	err = log_start(s->log);
-	if (err == -ENOSPC) {
+	if (err == -ENOSPC && !at) {
 		err = log_discard_after(s->log, small_end, bulk_end);
 		discarded = !err;
 		if (!err)
@@ -345,9 +350,11 @@ static int start_writing(struct store *s, struct store_error *err_out)
 	s->small_flushed = log_tail(s->log, LOG_SMALL);
 	s->bulk_flushed = log_tail(s->log, LOG_BULK);
 	what = "writing the first record";
-	s->working->version++; /* there is something to say */
-	err = write_record(s, false);
-	if (err || discarded)
+	changed->version++; /* there is something to say */
+	err = write_record(s, changed, false);
+	if (!err && at)
+		store_keep_copy(s);
+	if (err || discarded || at)
 		goto out;
 	what = "discarding the unfinished end of the log";
 	err = log_discard_after(s->log, small_end, bulk_end);
@@ -378,10 +385,51 @@ static int load_head_info(struct store *s, struct store_error *err_out)
 	return err;
 }
 
+static int open_newest(struct store *s, struct store_error *err_out)
+{
+	struct record rec = { 0 };
+	int err;
+
+	err = store_recover(s, &rec, err_out);
+	if (!err)
+		err = adopt_record(s, &rec);
+	if (!err)
+		err = load_head_info(s, err_out);
+	if (!err)
+		err = catalog_load_settings(s);
+	if (err && !err_out->text[0])
+		store_error_set(err_out, "damage: settings in the catalog: %s",
+				strerror(-err));
+	record_release(&rec);
+	return err;
+}
+
+static int open_at(struct store *s, uint64_t number,
+		   struct store_error *err_out)
+{
+	struct at_choice *c = NULL;
+	struct record rec = { 0 };
+	int err;
+
+	err = store_at_choose(s, number, &c, err_out);
+	if (!err)
+		err = store_at_record(c, &rec);
+	if (!err)
+		err = adopt_record(s, &rec);
+	if (!err)
+		err = store_at_apply(s, c);
+	if (!err)
+		err = load_head_info(s, err_out);
+	if (!err)
+		err = catalog_load_settings(s);
+	record_release(&rec);
+	store_at_free(c);
+	return err;
+}
+
 int store_open(const struct store_params *params, struct store **store_out,
 	       struct store_error *err_out)
 {
-	struct record rec = { 0 };
 	struct store *s = NULL;
 	int err;
 
@@ -398,17 +446,18 @@ int store_open(const struct store_params *params, struct store **store_out,
 				strerror(-err));
 		goto out;
 	}
-	err = store_recover(s, &rec, err_out);
-	if (!err)
-		err = adopt_record(s, &rec);
-	if (!err)
-		err = load_head_info(s, err_out);
-	if (!err)
-		err = catalog_load_settings(s);
+	if (params->at_commit) {
+		err = open_at(s, params->at_commit, err_out);
+	} else {
+		err = open_newest(s, err_out);
+		if (err == -EFSCORRUPTED || err == -EFSBADCRC)
+			store_suggest(s, err_out);
+	}
 	if (!err && !s->read_only)
-		err = start_writing(s, err_out);
+		err = start_writing(s,
+				    params->at_commit ? s->catalog : s->working,
+				    err_out);
 out:
-	record_release(&rec);
 	if (err) {
 		if (!err_out->text[0])
 			store_error_set(err_out, "%s", strerror(-err));
@@ -428,7 +477,7 @@ int store_close(struct store *store)
 	if (store_failed(store, NULL))
 		err = -EIO;
 	else if (!store->read_only)
-		err = write_record(store, true);
+		err = write_record(store, store->working, true);
 	if (!err && !store->read_only)
 		store_keep_copy(store);
 	store_free(store, !err && !store->read_only);

@@ -27,13 +27,21 @@ struct store;
 
 /* A text for people goes with every failure of open and create. */
 struct store_error {
-	char text[512];
+	char text[1024];
 };
 
 struct store_params {
 	struct dev *dev; /* borrowed: outlives the store */
 	struct env *env; /* borrowed */
 	bool read_only; /* recover without writing anything */
+	/*
+	 * Other than 0, for a store that store_open() refuses or whose newest
+	 * states cannot be read: open it at this commit, an intact one, and
+	 * give up what came later. What that is goes to env->log, line by line.
+	 * With read_only it is shown, and nothing is given up. -EEXIST: there
+	 * is no need.
+	 */
+	uint64_t at_commit;
 	uint64_t cache_bytes; /* 0: default (48 MiB) */
 	/*
 	 * What recovery asks of the store's user for every item written after
@@ -65,6 +73,12 @@ int store_create(const struct store_params *params, struct store **store_out,
  */
 int store_open(const struct store_params *params, struct store **store_out,
 	       struct store_error *err);
+
+/*
+ * Add to a text about damage which commit could be opened by at_commit, and
+ * what that would give up. Reads a lot.
+ */
+void store_suggest(struct store *store, struct store_error *err);
 
 /*
  * Close. Staged changes that were entered in the working view are

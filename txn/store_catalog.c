@@ -178,6 +178,16 @@ int store_get_commit(struct store *store, uint64_t number,
 	return view_read(store->catalog, get_fn, &g);
 }
 
+int catalog_prev_commit(struct view *catalog, uint64_t number,
+			struct commit_info *info)
+{
+	struct get_arg g = { .number = number,
+			     .at_or_below = true,
+			     .info = info };
+
+	return view_read(catalog, get_fn, &g);
+}
+
 static int next_fn(struct vtx *tx, void *arg)
 {
 	struct get_arg *g = arg;

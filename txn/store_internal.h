@@ -122,6 +122,7 @@ int tx_next_commit(struct vtx *tx, uint64_t from_number,
  * update. Fields that do not apply are NULL. */
 struct catalog_update {
 	struct store *store;
+	const struct catalog_at *at; /* first of all */
 	const struct commit_info *commit; /* a new one; may drop old ones */
 	const struct catalog_change *change;
 	const struct ptr *state; /* SNAPSHOT: the root */
@@ -132,7 +133,19 @@ struct catalog_update {
 	bool dropped; /* out: something is not reachable any more */
 };
 
+/* What goes from a catalog when an older commit is opened: items by their
+ * keys, messages with them. */
+struct catalog_at {
+	const struct commit_info *commit; /* that very one, if it is missing */
+	const struct key *drop;
+	size_t ndrop;
+	uint64_t unnamed; /* commits without a tag, then */
+};
+
 int catalog_update(struct store *store, struct catalog_update *u);
+/* The newest commit of any catalog at or below a number; 1: none. */
+int catalog_prev_commit(struct view *catalog, uint64_t number,
+			struct commit_info *info);
 /* Any item of the catalog: 0 or -EFSCORRUPTED. Without context. */
 int catalog_check_item(const struct key *key, const struct val *val);
 int catalog_check_commit(const struct val *val);
@@ -147,6 +160,16 @@ int catalog_load_settings(struct store *store);
 /* store_recover.c: choose the record (*rec_out is filled) and say why not. */
 int store_recover(struct store *store, struct record *rec_out,
 		  struct store_error *err);
+
+/* store_at.c: the state that an older commit is opened with, as a record that
+ * follows the newest; the catalog view and head_info are made from it. */
+struct at_choice;
+int store_at_choose(struct store *store, uint64_t number,
+		    struct at_choice **out, struct store_error *err);
+void store_at_free(struct at_choice *c);
+int store_at_record(const struct at_choice *c, struct record *rec_out);
+/* After the views were made of that record. */
+int store_at_apply(struct store *store, struct at_choice *c);
 
 /* store_copy.c: the file "last", a copy of a durable record. */
 /* Write it anew, from the newest record. Best effort. */

@@ -591,6 +591,25 @@ static int apply_change(struct vtx *tx, struct update_arg *a)
 	}
 }
 
+static int apply_at(struct vtx *tx, struct update_arg *a)
+{
+	const struct catalog_at *at = a->u->at;
+	int err = 0;
+
+	for (size_t i = 0; i < at->ndrop && !err; i++) {
+		const struct key *k = &at->drop[i];
+
+		err = k->obj == CAT_OBJ_COMMITS ? tx_del_commit(tx, k->off)
+						: del_named(tx, k->obj, k->off);
+		a->u->dropped = true;
+	}
+	if (!err && at->commit)
+		err = tx_put_commit(tx, at->commit);
+	a->unnamed = at->unnamed;
+	a->unnamed_changed = true;
+	return err;
+}
+
 static int update_fn(struct vtx *tx, void *arg)
 {
 	struct update_arg *a = arg;
@@ -603,8 +622,8 @@ static int update_fn(struct vtx *tx, void *arg)
 	err = tx_get_setting(tx, CAT_SETTING_UNNAMED, &a->unnamed);
 	if (err < 0)
 		return err;
-	err = 0;
-	if (u->commit) {
+	err = u->at ? apply_at(tx, a) : 0;
+	if (!err && u->commit) {
 		err = tx_put_commit(tx, u->commit);
 		a->unnamed++;
 		a->unnamed_changed = true;
@@ -625,12 +644,21 @@ int catalog_update(struct store *store, struct catalog_update *u)
 	struct update_arg a = { .u = u,
 				.name = malloc(sizeof(*a.name)),
 				.info = malloc(sizeof(*a.info)) };
+	struct root root = ROOT_EMPTY;
 	int err = -ENOMEM;
 
 	u->store = store;
-	if (a.name && a.info)
+	if (!a.name || !a.info)
+		goto out;
+	if (u->at) { /* in memory: before anything is written, or will be */
+		err = view_update_freeze(store->catalog, update_fn, NULL, &a,
+					 &root);
+		root_put(&store->tree, &root);
+	} else {
 		err = view_update(store->catalog, VIEW_PRIVILEGED, update_fn,
 				  NULL, &a);
+	}
+out:
 	free(a.name);
 	free(a.info);
 	return err;

@@ -11,6 +11,8 @@
  */
 #include "txn/store_internal.h"
 
+#include "txn/format.h"
+
 struct verify {
 	struct store *store;
 	uint64_t small_limit;
@@ -105,6 +107,22 @@ static const char *root_name(uint32_t kind)
 	}
 }
 
+/*
+ * A segment has its full length from the first append on. It is cut behind its
+ * last record: a recovery does so right there, a clean close at the end of that
+ * page. Anywhere else there was more in it.
+ */
+static bool is_cut_short(struct store *store, const struct record *rec)
+{
+	uint64_t made, end = log_segment_end(store->log, rec->pos, &made);
+	uint64_t rec_end = rec->pos + record_bytes(rec);
+
+	if (rec->flags & REC_FLAG_CLOSING &&
+	    end == round_up_u64(rec_end, LOG_PAGE_BYTES))
+		return false;
+	return end < made && end != rec_end;
+}
+
 /* The record before `young`, which did not verify. */
 static int recover_previous(struct store *store, const struct record *young,
 			    struct record *rec_out, struct store_error *err_out)
@@ -123,6 +141,10 @@ static int recover_previous(struct store *store, const struct record *young,
 	err = record_read(store->log, young->prev_pos, store->uuid, &prev);
 	if (!err && prev.sum != young->prev_sum)
 		err = -EFSBADCRC;
+	/* Then it was refused, and the young one began to open the store at
+	 * an older commit. */
+	if (!err && is_cut_short(store, &prev))
+		err = -EFSCORRUPTED;
 	if (!err)
 		err = verify_record(store, &prev, &bad);
 	if (!err) {
@@ -143,40 +165,67 @@ static int recover_previous(struct store *store, const struct record *young,
 	return is_damage(err) ? -EFSCORRUPTED : err;
 }
 
+/* The record that is newer than all in the log is known by its copy. */
+static int use_copy(struct store *store, const struct record *copy,
+		    struct store_error *err_out)
+{
+	if (!(copy->flags & REC_FLAG_CLOSING)) {
+		store_error_set(err_out,
+				"damage: the end of the log is missing, from "
+				"record %llu (log position %#llx) or before, "
+				"which was durable; there may have been later "
+				"ones",
+				(unsigned long long)copy->seq,
+				(unsigned long long)copy->pos);
+		return -EFSCORRUPTED;
+	}
+	/* A run ended with it: there was none after it. */
+	env_logf(store->env, ENV_ERROR,
+		 "damage: record %llu is missing in the log; its copy in "
+		 ".txn/last is used",
+		 (unsigned long long)copy->seq);
+	return 0;
+}
+
 /* The youngest record of the log, or the copy beside it where the log has lost
  * what that says. copied: that very record is known to have been durable. */
 static int find_youngest(struct store *store, struct record *young,
 			 bool *copied, struct store_error *err_out)
 {
 	struct record copy = { 0 };
-	int err = store_read_copy(store, &copy), found;
+	int no_copy = store_read_copy(store, &copy), err;
 
 	*copied = false;
-	if (err < 0)
-		return err;
-	found = record_find_last(store->log, store->uuid, young);
-	if (found < 0) {
+	if (no_copy < 0)
+		return no_copy;
+	err = record_find_last(store->log, store->uuid, UINT64_MAX, young);
+	if (err < 0) {
 		store_error_set(err_out, "reading .txn/log: %s",
-				strerror(-found));
-	} else if (err) {
-		if (found)
-			store_error_set(err_out, "damage: no record found in "
-						 ".txn/log");
-		return found ? -EFSCORRUPTED : 0;
-	} else if (found || copy.seq > young->seq) {
-		env_logf(store->env, ENV_WARNING,
-			 "damage: record %llu is missing in the log; its copy "
-			 "in .txn/last is used",
-			 (unsigned long long)copy.seq);
+				strerror(-err));
+	} else if (!no_copy && (err || copy.seq > young->seq)) {
+		err = use_copy(store, &copy, err_out);
 		record_release(young);
 		*young = copy;
+		copy.roots = NULL;
 		*copied = true;
-		return 0;
+	} else if (err) {
+		store_error_set(err_out, "damage: no record found in .txn/log");
+		err = -EFSCORRUPTED;
+	} else if (is_cut_short(store, young)) {
+		store_error_set(err_out,
+				"damage: the segment of record %llu (log "
+				"position %#llx) is cut short; there may have "
+				"been later ones",
+				(unsigned long long)young->seq,
+				(unsigned long long)young->pos);
+		err = -EFSCORRUPTED;
 	} else {
-		*copied = copy.seq == young->seq;
+		*copied = !no_copy && copy.seq == young->seq;
 	}
 	record_release(&copy);
-	return found < 0 ? found : 0;
+	if (err)
+		record_release(young);
+	return err;
 }
 
 int store_recover(struct store *store, struct record *rec_out,

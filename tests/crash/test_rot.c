@@ -4,7 +4,9 @@
  * place by place: bits flipped, blocks zeroed, swapped, written over by
  * others, segments cut, removed, put back as they were before. Whatever is read
  * afterwards is what it was, byte for byte, or an error; the newest state is
- * shown, or the store says why not; verification names what is damaged.
+ * shown, or the store says why not; verification names what is damaged. A
+ * store that is refused opens at the commit that the refusal names, also after
+ * a power cut anywhere in that.
  *
  * SEED, ROUNDS (random damage), and, to see one again, ONLY (its number).
  */
@@ -27,7 +29,8 @@ enum {
 	NAMES = 14,
 	SEG_BYTES = 512 << 10,
 	SECONDS_MAX = 60, /* for one damage: no endless loops */
-	READS_MAX = 200000
+	READS_MAX = 200000,
+	CUT_EACH = 6 /* refusals: of one of so many every cut is tried */
 };
 
 enum ending { CLEAN, KILLED_AFTER_COMMIT, KILLED_WITH_STAGED, ENDINGS };
@@ -45,6 +48,9 @@ struct fixture {
 	struct rng rng;
 	struct ref ref[REFS_MAX];
 	size_t nref;
+	struct ref dropped[REFS_MAX]; /* commits that retention dropped */
+	size_t ndropped;
+	uint64_t at; /* open there */
 	/* What the last record shows, and the one before it. */
 	struct dump *staged, *staged_before;
 	uint64_t head, head_before;
@@ -52,6 +58,7 @@ struct fixture {
 	unsigned int told; /* lines about damage */
 	/* what came of it */
 	uint64_t states, harmless, refused, partly, fell_back;
+	uint64_t opened_at, cuts, lost;
 };
 
 static const struct fs_cred cred = { .fsetid = true };
@@ -70,6 +77,7 @@ static int open_on(struct fixture *f, struct simdev *sim, bool create,
 	struct store_params p = { .dev = simdev_dev(sim),
 				  .env = &f->env,
 				  .read_only = read_only,
+				  .at_commit = f->at,
 				  .cache_bytes = 64 << 10,
 				  .check_item = fs_check_item,
 				  .small_segment_bytes = SEG_BYTES,
@@ -88,7 +96,7 @@ static int open_on(struct fixture *f, struct simdev *sim, bool create,
 	}
 	err = fs_open(f->store, &fp, &f->fs);
 	if (err) {
-		snprintf(text->text, sizeof(text->text), "fs_open");
+		fs_open_error(f->store, err, text);
 		store_abandon(f->store);
 		f->store = NULL;
 		f->fs = NULL;
@@ -132,7 +140,12 @@ static void remember(struct fixture *f, const char *name)
 
 static void forget(struct fixture *f, size_t i)
 {
-	dump_free(f->ref[i].dump);
+	if (f->ref[i].name[0] == '@' && f->ref[i].name[1] != 'd') {
+		assert_true(f->ndropped < REFS_MAX);
+		f->dropped[f->ndropped++] = f->ref[i];
+	} else {
+		dump_free(f->ref[i].dump);
+	}
 	f->ref[i] = f->ref[--f->nref];
 }
 
@@ -481,7 +494,10 @@ static void truncate_file(struct simdev *sim, const char *name, uint64_t size)
 static void put_older(struct fixture *f, struct simdev *img, const char *name,
 		      struct damage *d)
 {
-	for (size_t i = 0; i < simdev_file_count(f->old); i++) {
+	/* After a kill the copy beside the log is of the first change in the
+	 * last segment: later ones in it cannot be told from never written. */
+	d->nothing = d->tail;
+	for (size_t i = 0; i < simdev_file_count(f->old) && !d->tail; i++) {
 		uint8_t buf[BLOCK];
 
 		if (strcmp(simdev_file_name(f->old, i), name) != 0)
@@ -695,7 +711,181 @@ static uint64_t judge_open(struct fixture *f, const struct damage *d)
 	return errors;
 }
 
-static void judge_refusal(struct fixture *f, const struct damage *d, int err,
+/* --- opening at an older commit --- */
+
+static const struct dump *commit_dump(struct fixture *f, uint64_t number)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "@%" PRIu64, number);
+	for (size_t i = 0; i < f->nref; i++)
+		if (!strcmp(f->ref[i].name, name))
+			return f->ref[i].dump;
+	for (size_t i = 0; i < f->ndropped; i++)
+		if (!strcmp(f->dropped[i].name, name))
+			return f->dropped[i].dump;
+	return NULL;
+}
+
+static uint64_t head_number(struct fixture *f)
+{
+	struct commit_info *info = malloc(sizeof(*info));
+	struct root root;
+	uint64_t number;
+
+	assert_non_null(info);
+	store_head(f->store, &root, info);
+	root_put(store_tree(f->store), &root);
+	number = info->number;
+	free(info);
+	return number;
+}
+
+/* What is shown now is commit `number`, and head is that or says so. */
+static void judge_is_at(struct fixture *f, const struct damage *d,
+			uint64_t number)
+{
+	const struct dump *want = commit_dump(f, number);
+	uint64_t head = head_number(f);
+	struct dump_result r;
+	struct root root;
+	struct fs_view *v;
+
+	assert_non_null(want);
+	/* Numbers that nothing left speaks of may come again. */
+	if (head < number)
+		judge_fail(d, "at @%" PRIu64 ": head is @%" PRIu64, number,
+			   head);
+	dump_compare(want, working(f), &r);
+	if (r.wrong[0])
+		judge_fail(d, "at @%" PRIu64 ": %s", number, r.wrong);
+	store_head(f->store, &root, NULL);
+	assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
+	dump_compare(want, v, &r);
+	if (r.wrong[0])
+		judge_fail(d, "at @%" PRIu64 ", head: %s", number, r.wrong);
+	fs_view_put(v);
+	root_put(store_tree(f->store), &root);
+}
+
+/* All commits that are listed are what they were. */
+static void judge_history(struct fixture *f, const struct damage *d,
+			  uint64_t number)
+{
+	struct dump_result r;
+
+	for (uint64_t n = 1; n <= number; n++) {
+		const struct dump *want = commit_dump(f, n);
+		struct root root;
+		struct fs_view *v;
+		char name[32];
+		int err;
+
+		snprintf(name, sizeof(name), "@%" PRIu64, n);
+		err = fs_resolve(f->fs, name, &root);
+		if (err == -ENOENT)
+			continue;
+		if (err)
+			judge_fail(d, "%s: %s", name, strerror(-err));
+		assert_non_null(want);
+		assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
+		dump_compare(want, v, &r);
+		if (r.wrong[0])
+			judge_fail(d, "%s: %s", name, r.wrong);
+		fs_view_put(v);
+		root_put(store_tree(f->store), &root);
+	}
+	judge_verify(f, d, NULL, NULL);
+}
+
+static void open_at(struct fixture *f, const struct damage *d,
+		    struct simdev *sim, uint64_t number, bool read_only)
+{
+	struct store_error text;
+	int err;
+
+	f->at = number;
+	err = open_on(f, sim, false, read_only, &text);
+	f->at = 0;
+	if (err)
+		judge_fail(d, "--at @%" PRIu64 ": %s: %s", number,
+			   strerror(-err), text.text);
+}
+
+/* The power goes while the store is opened so: it is refused as before, or
+ * that was it. */
+static void judge_cuts(struct fixture *f, const struct damage *d,
+		       struct simdev *img, uint64_t number)
+{
+	struct simdev *sim = simdev_image(img, simdev_ops(img), SIM_KEEP, 1);
+	size_t last;
+
+	open_at(f, d, sim, number, false);
+	abandon(f);
+	last = simdev_ops(sim);
+	for (size_t cut = 0; cut <= last; cut++) {
+		for (int mode = 0; mode < SIM_MODES; mode++) {
+			struct simdev *half;
+			struct store_error text;
+
+			half = simdev_image(sim, cut, (enum sim_mode)mode,
+					    d->number + cut);
+			f->cuts++;
+			if (open_on(f, half, false, false, &text))
+				open_at(f, d, half, number, false);
+			judge_is_at(f, d, number);
+			abandon(f);
+			simdev_free(half);
+		}
+	}
+	simdev_free(sim);
+}
+
+static void judge_at(struct fixture *f, const struct damage *d,
+		     struct simdev *img, const char *text)
+{
+	const char *at = strstr(text, "--at @");
+	struct store_error after;
+	struct simdev *sim;
+	uint64_t number;
+	int err;
+
+	if (!at) {
+		if (!strstr(text, "no commit of it is intact"))
+			judge_fail(d, "no way out is named: %s", text);
+		f->lost++;
+		return;
+	}
+	number = strtoull(at + 6, NULL, 10);
+	f->opened_at++;
+	open_at(f, d, img, number, true);
+	judge_is_at(f, d, number);
+	abandon(f);
+	if (f->opened_at % CUT_EACH == 0)
+		judge_cuts(f, d, img, number);
+	sim = simdev_image(img, simdev_ops(img), SIM_KEEP, 1);
+	open_at(f, d, sim, number, false);
+	judge_is_at(f, d, number);
+	judge_history(f, d, number);
+	abandon(f);
+	/* And it stays so: no need to say it again. */
+	if (open_on(f, sim, false, false, &after))
+		judge_fail(d, "after --at: %s", after.text);
+	judge_is_at(f, d, number);
+	number = head_number(f);
+	set_keep(f, STORE_KEEP_LAST, 4);
+	if (fs_commit(f->fs, 0, NULL, 0, &number) < 0)
+		judge_fail(d, "commit after --at");
+	err = fs_sweep(f->fs); /* other damage ends it */
+	if (err && err != -EFSCORRUPTED && err != -EFSBADCRC)
+		judge_fail(d, "sweep after --at: %s", strerror(-err));
+	judge_history(f, d, 0);
+	abandon(f);
+	simdev_free(sim);
+}
+
+static void judge_refusal(struct fixture *f, const struct damage *d,
+			  struct simdev *img, int err,
 			  const struct store_error *text)
 {
 	if (err != -EFSCORRUPTED && err != -EFSBADCRC &&
@@ -704,6 +894,8 @@ static void judge_refusal(struct fixture *f, const struct damage *d, int err,
 	if (!text->text[0])
 		judge_fail(d, "open: %s, without a reason", strerror(-err));
 	f->refused++;
+	if (is_segment(f->sim, d->file))
+		judge_at(f, d, img, text->text);
 }
 
 /* Read-only first: nothing is written. Then as a mount would: what is written
@@ -729,7 +921,7 @@ static void judge(struct fixture *f, struct damage *d)
 		f->states++;
 		err = open_on(f, img, false, ro, &text);
 		if (err) {
-			judge_refusal(f, d, err, &text);
+			judge_refusal(f, d, img, err, &text);
 			continue;
 		}
 		f->sim = img; /* whose reads are counted */
@@ -756,9 +948,11 @@ static void report(const struct fixture *f, const char *what)
 {
 	print_message("%s: %" PRIu64 " openings of damaged stores; %" PRIu64
 		      " refused, %" PRIu64 " damages seen in parts, %" PRIu64
-		      " harmless, %" PRIu64 " of the tail\n",
+		      " harmless, %" PRIu64 " of the tail; %" PRIu64
+		      " opened at a commit, %" PRIu64 " power cuts in that, "
+		      "%" PRIu64 " without any\n",
 		      what, f->states, f->refused, f->partly, f->harmless,
-		      f->fell_back);
+		      f->fell_back, f->opened_at, f->cuts, f->lost);
 }
 
 /* --- the tests --- */
@@ -891,6 +1085,8 @@ static int teardown(void **state)
 	abandon(f);
 	for (size_t i = 0; i < f->nref; i++)
 		dump_free(f->ref[i].dump);
+	for (size_t i = 0; i < f->ndropped; i++)
+		dump_free(f->dropped[i].dump);
 	dump_free(f->staged);
 	dump_free(f->staged_before);
 	simdev_free(f->sim);

@@ -155,6 +155,16 @@ grep -q 'damage: contents .*(big)' "$work/daemon.log" ||
 
 # the same for verify: named, with the states that hold it
 restore
+mount_it
+ctl snapshot kept || fail snapshot
+rm "$D/big"
+commit
+umount_it
+expect 0 " 0 damaged" txn -C "$D" verify
+flip
+expect 4 "damaged: kept:big: contents" txn -C "$D" verify
+grep -q "damaged: @3" "$work/out" && fail "verify: @3 has no such file"
+restore
 expect 0 " 0 damaged" txn -C "$D" verify
 flip
 expect 4 "damaged: @1:big: contents" txn -C "$D" verify
@@ -173,6 +183,45 @@ expect 0 "damaged: head:big" txn -C "$D" restore --skip-damaged head
 [ -e "$D/f10" ] && [ ! -e "$D/big" ] && [ ! -e "$D/new" ] ||
 	fail "--skip-damaged"
 umount_it
+
+# --- the end of the log is missing ---
+last_segment() { # shellcheck disable=SC2012
+	ls "$D"/.txn/log/*.s | tail -n 1
+}
+restore
+expect 3 "opens by itself" txn mount --at @1 "$D"
+expect 2 "@NUMBER" txn mount --at head "$D"
+rm "$(last_segment)"
+expect 4 "txn mount --at @1 .*gives up commit @2" txn mount "$D"
+expect 4 "txn mount --at @1" txn mount -o ro "$D"
+expect 4 "txn mount --at @1" txn -C "$D" verify
+expect 4 "not there" txn mount --at @2 "$D"
+cp -a "$D/.txn" "$work/before"
+mounts+=("$D")
+expect 0 "(@2) would be given up" txn mount -o ro --at @1 "$D"
+same "at @1, to look at" "$(cat "$D/f9")" "file 9"
+must_fail touch "$D/f9"
+umount_it
+diff -r "$D/.txn" "$work/before" || fail "a look changed the store"
+expect 0 "(@2) are given up" txn mount --at @1 "$D"
+same "at @1" "$(cat "$D/f9")" "file 9"
+expect 0 "opened at @1: damage; given up: @2" txn -C "$D" log
+same "number" "$(jq -r .head.number "$D/.txn/status")" 3
+rm "$D/f8"
+commit
+umount_it
+mount_it
+same "after --at" "$(cat "$D/f9")" "file 9"
+[ ! -e "$D/f8" ] || fail "a commit after --at is lost"
+expect 0 " 0 damaged" txn -C "$D" verify
+umount_it
+# cut short, and as it was before the last run
+restore
+truncate -s 4096 "$(last_segment)"
+expect 4 "txn mount --at @1" txn mount "$D"
+restore
+: >"$(last_segment)"
+expect 4 "txn mount --at @1" txn mount "$D"
 
 # --- names ---
 restore

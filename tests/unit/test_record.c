@@ -143,7 +143,7 @@ static void test_the_last_record_of_a_cut_segment_is_found(void **state)
 	assert_int_equal(dev->ops->writev(f, 8192, &iov, 1), 0);
 	dev->ops->close(f);
 	assert_int_equal(log_open(&p, &log), 0);
-	assert_int_equal(record_find_last(log, uuid, &b), 0);
+	assert_int_equal(record_find_last(log, uuid, UINT64_MAX, &b), 0);
 	assert_int_equal(b.seq, a.seq);
 	log_close(log, false);
 	simdev_free(sim);
