@@ -455,6 +455,7 @@ struct fs_verify_stats {
 	uint64_t states, nodes, blocks, bytes; /* read so far */
 	uint64_t total_bytes; /* of the log: more than will be read */
 	uint64_t damaged; /* places; at the end */
+	uint64_t healed_blocks, healed_nodes, healed_records;
 };
 
 struct fs_verify_params {
@@ -464,11 +465,18 @@ struct fs_verify_params {
 			const char *what);
 	/* Other than 0 ends it. May be NULL. */
 	int (*progress)(void *arg, const struct fs_verify_stats *st);
+	/* Of a store opened with params.repair: contents that are whole again.
+	 */
+	void (*healed)(void *arg, const char *state, const char *path,
+		       const char *what);
+	int plain_fd; /* the same: DIR, whose files may hold what is wanted */
 	void *arg;
 };
 
 /* Read every node and block of every retained state, what they share once, and
- * check the invariants. 0 also when there is damage (stats->damaged). */
+ * check the invariants. 0 also when there is damage (stats->damaged). In a
+ * store opened with params.repair what can be healed is, and then is not told
+ * as damaged. */
 int fs_verify(struct fs *fs, const struct fs_verify_params *params,
 	      struct fs_verify_stats *out);
 

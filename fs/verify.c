@@ -3,7 +3,7 @@
  * verify.c - reading every node and block of every retained state once. What is
  * damaged is told by path, with all states that hold it.
  */
-#include "fs/fs_internal.h"
+#include "fs/healer.h"
 
 #include <inttypes.h>
 
@@ -33,6 +33,7 @@ struct verifier {
 	struct bad_place *bad;
 	size_t nbad, bad_cap;
 	int err; /* no memory to note a place */
+	struct healer *healer; /* NULL: only look */
 	uint8_t *buf;
 };
 
@@ -172,37 +173,62 @@ static void on_damaged(void *arg, const struct ptr *ptr, const struct key *low,
 	note_bad(arg, low ? low : &KEY(0, 0, 0), ptr->pos, true);
 }
 
-/* n blocks of a window from i on, as far as one of them is new. */
-static int verify_extent(struct verifier *v, struct scan *scan,
-			 const struct item_window *w, unsigned int i,
-			 unsigned int n, bool *damaged)
+/* One block of a window; buf: its bytes, or NULL when it was met before. What
+ * files share is told for each of them. */
+static int verify_block(struct verifier *v, struct scan *scan,
+			const struct key *key, const struct item_window *w,
+			unsigned int i, const uint8_t *buf)
 {
-	bool fresh = false;
+	uint64_t off = key->off + (uint64_t)i * FS_BLOCK_BYTES;
 	int err;
 
-	for (unsigned int k = 0; k < n; k++)
-		fresh |= !store_scan_meet(scan, w->pos[i + k]);
-	if (!fresh)
+	if (buf ? item_block_sum(buf) == w->sum[i]
+		: !store_scan_is_bad(scan, w->pos[i]))
 		return 0;
-	err = log_read(v->fs->log, w->pos[i], v->buf,
-		       (size_t)n * FS_BLOCK_BYTES);
-	if (err && err != -ENXIO && err != -EIO)
-		return err;
-	for (unsigned int k = 0; k < n && !err; k++)
-		if (item_block_sum(v->buf + (size_t)k * FS_BLOCK_BYTES) !=
-		    w->sum[i + k])
-			err = -EFSBADCRC;
-	*damaged |= err != 0;
-	v->st.blocks += n;
-	v->st.bytes += (uint64_t)n * FS_BLOCK_BYTES;
-	return 0;
+	note_bad(v, key, w->pos[i], false);
+	err = store_scan_set_bad(scan, w->pos[i]);
+	if (!err)
+		err = healer_want(v->healer, key, off, w->pos[i], w->sum[i]);
+	return err;
+}
+
+/* n blocks of a window from i on, read as far as one of them is new. */
+static int verify_extent(struct verifier *v, struct scan *scan,
+			 const struct key *key, const struct item_window *w,
+			 unsigned int i, unsigned int n)
+{
+	static const uint8_t none[FS_BLOCK_BYTES];
+	uint64_t met = 0;
+	int err = 0, read = 0;
+
+	for (unsigned int k = 0; k < n; k++)
+		met |= (uint64_t)store_scan_meet(scan, w->pos[i + k]) << k;
+	if (bits_count(met) < n) {
+		read = log_read(v->fs->log, w->pos[i], v->buf,
+				(size_t)n * FS_BLOCK_BYTES);
+		if (read && read != -ENXIO && read != -EIO)
+			return read;
+		v->st.blocks += n;
+		v->st.bytes += (uint64_t)n * FS_BLOCK_BYTES;
+	}
+	for (unsigned int k = 0; k < n && !err; k++) {
+		uint8_t *buf = v->buf + (size_t)k * FS_BLOCK_BYTES;
+
+		if (met >> k & 1)
+			buf = NULL;
+		else if (read && log_read(v->fs->log, w->pos[i + k], buf,
+					  FS_BLOCK_BYTES))
+			/* One by one: a part of them may be readable. */
+			memcpy(buf, none, sizeof(none));
+		err = verify_block(v, scan, key, w, i + k, buf);
+	}
+	return err;
 }
 
 static int on_item(void *arg, struct scan *scan, const struct key *key,
 		   const struct val *val)
 {
 	struct verifier *v = arg;
-	bool damaged = false;
 	struct item_window w;
 	unsigned int n;
 	int err = 0;
@@ -214,56 +240,44 @@ static int on_item(void *arg, struct scan *scan, const struct key *key,
 		return 0;
 	}
 	for (unsigned int i = 0; !err && (n = item_window_extent(&w, &i));
-	     i += n) {
-		damaged = false;
-		err = verify_extent(v, scan, &w, i, n, &damaged);
-		if (damaged)
-			note_bad(v, key, w.pos[i], false);
-	}
+	     i += n)
+		err = verify_extent(v, scan, key, &w, i, n);
 	return err ? err : tell_progress(v);
 }
 
 /* --- telling --- */
 
-struct has_op {
-	struct fs_op op;
-	const struct bad_place *b;
-	bool has;
-};
-
-/* Does a state hold that very extent? */
-static int has_fn(struct vtx *tx, void *arg)
+/* The damaged blocks of one file, from v->bad[i] to end: told once for each
+ * state that has one of them. */
+static void tell_file(struct verifier *v, size_t i, size_t end)
 {
-	struct has_op *h = arg;
-	struct item_window w;
-	struct val val;
-	int err;
-
-	h->has = false;
-	err = vtx_get(tx, &h->b->key, &val);
-	if (!err && !h->b->pos)
-		h->has = true;
-	else if (!err && !item_window_decode(&val, h->b->key.off, &w))
-		for (unsigned int i = 0; i < WINDOW_BLOCKS; i++)
-			h->has |= w.mask >> i & 1 && w.pos[i] == h->b->pos;
-	return err == 1 ? 0 : err;
-}
-
-static void tell_extent(struct verifier *v, const struct bad_place *b)
-{
-	for (size_t i = 0; i < v->nstates; i++) {
-		struct has_op h = { .op = { .fn = has_fn, .ino = b->key.obj },
-				    .b = b };
-		struct fs_view *fv = v->states[i].fv;
+	for (size_t s = 0; s < v->nstates; s++) {
+		struct fs_view *fv = v->states[s].fv;
 		char *path = NULL;
+		size_t k = i;
 
-		op_start(fv, &h.op);
-		if (view_read(fv->view, op_run, &h.op) || !h.has)
+		while (k < end &&
+		       !healer_state_has(fv, &v->bad[k].key, v->bad[k].pos))
+			k++;
+		if (k == end)
 			continue;
-		(void)fs_path(fv, b->key.obj, &path);
-		v->p->damaged(v->p->arg, v->states[i].name, path,
+		(void)fs_path(fv, v->bad[i].key.obj, &path);
+		v->p->damaged(v->p->arg, v->states[s].name, path,
 			      "contents do not match their checksum");
 		free(path);
+	}
+}
+
+static void tell_files(struct verifier *v)
+{
+	size_t i = 0, end;
+
+	for (; i < v->nbad && !v->bad[i].is_node; i = end) {
+		end = i + 1;
+		while (end < v->nbad && !v->bad[end].is_node &&
+		       v->bad[end].key.obj == v->bad[i].key.obj)
+			end++;
+		tell_file(v, i, end);
 	}
 }
 
@@ -337,9 +351,9 @@ static int bad_cmp(const void *pa, const void *pb)
 
 	if (a->is_node != b->is_node)
 		return a->is_node - b->is_node;
-	if (a->pos != b->pos)
-		return a->pos < b->pos ? -1 : 1;
-	return a->is_node ? 0 : key_cmp(&a->key, &b->key);
+	if (!a->is_node && key_cmp(&a->key, &b->key))
+		return key_cmp(&a->key, &b->key);
+	return a->pos < b->pos ? -1 : a->pos > b->pos;
 }
 
 /* What is shared was met more than once. */
@@ -364,9 +378,8 @@ static int tell_all(struct verifier *v)
 	for (size_t i = 0; i < v->nbad; i++) {
 		own |= v->bad[i].is_own;
 		nodes |= v->bad[i].is_node && !v->bad[i].is_own;
-		if (!v->bad[i].is_node)
-			tell_extent(v, &v->bad[i]);
 	}
+	tell_files(v);
 	if (own)
 		v->p->damaged(v->p->arg, "the store", NULL,
 			      "a part of its lists (commits, names, plain "
@@ -392,6 +405,33 @@ static int scan_states(struct verifier *v)
 	if (!err)
 		err = store_scan_own(scan);
 	store_scan_free(scan);
+	return err;
+}
+
+/* The scan again, as long as something is healed: below a node that is whole
+ * again there is more to see. */
+static int scan_healing(struct verifier *v)
+{
+	bool again = true;
+	int err = 0;
+
+	while (!err && again) {
+		uint64_t states = v->st.states;
+
+		v->st = (struct fs_verify_stats){ .states = states,
+						  .total_bytes =
+							  v->st.total_bytes };
+		v->nbad = 0;
+		v->is_own = false;
+		err = scan_states(v);
+		again = false;
+		if (!err && v->healer)
+			err = healer_run(v->healer, &again);
+		for (size_t i = 0; i < v->nstates && !err; i++)
+			err = healer_tell(v->healer, v->states[i].name,
+					  v->states[i].fv);
+		healer_forget(v->healer);
+	}
 	return err;
 }
 
@@ -439,8 +479,12 @@ int fs_verify(struct fs *fs, const struct fs_verify_params *params,
 	v.buf = malloc(WINDOW_BYTES);
 	err = v.buf ? list_states(&v) : -ENOMEM;
 	v.st.states = v.nstates;
+	if (!err && store_repair(fs->store))
+		err = healer_new(fs, params, &v.healer);
+	for (size_t i = 0; i < v.nstates && !err; i++)
+		err = healer_add_state(v.healer, v.states[i].fv);
 	if (!err)
-		err = scan_states(&v);
+		err = scan_healing(&v);
 	if (!err)
 		err = tell_all(&v);
 	if (!err && !v.nbad)
@@ -451,6 +495,8 @@ int fs_verify(struct fs *fs, const struct fs_verify_params *params,
 		fs_view_put(v.states[i].fv);
 		root_put(store_tree(fs->store), &v.states[i].root);
 	}
+	healer_get_stats(v.healer, &v.st);
+	healer_free(v.healer);
 	free(v.states);
 	free(v.bad);
 	free(v.buf);

@@ -24,6 +24,7 @@ _txn() {
 			snapshots tag delete restore rollback undo ls cat verify
 			export rescue gc set sync eject -C --help --version" ;;
 	init) words='--force --quiet --help' ;;
+	verify) words='--repair --help' ;;
 	mount) words='-o --force --at --help' ;;
 	status | diff | snapshots) words='--json --help' ;;
 	abort | undo) words='--force --help' ;;

@@ -193,10 +193,11 @@ static void keep_quiet(struct env *env, enum env_level level, const char *msg)
 		fprintf(stderr, "txn: %s\n", msg);
 }
 
-int reader_open(const struct place *p, struct reader *r)
+static int open_reader(const struct place *p, bool repair, struct reader *r)
 {
 	struct store_params sp = { .env = &r->env,
 				   .read_only = true,
+				   .repair = repair,
 				   .check_item = fs_check_item };
 	struct holder_info info = { 0 };
 	struct store_error text = { "" };
@@ -207,11 +208,12 @@ int reader_open(const struct place *p, struct reader *r)
 	env_init_host(&r->env);
 	r->env.log = keep_quiet;
 	fd = txn ? open(txn, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	err = fd < 0 ? -errno : holder_take(fd, true, "", 0, &r->holder, &info);
+	err = fd < 0 ? -errno
+		     : holder_take(fd, !repair, "", 0, &r->holder, &info);
 	if (err == -ENOENT && fd >= 0)
 		err = 0; /* never mounted */
 	if (!err)
-		err = dev_host_new(fd, true, &r->dev);
+		err = dev_host_new(fd, !repair, &r->dev);
 	sp.dev = r->dev;
 	if (!err)
 		err = store_open(&sp, &r->store, &text);
@@ -232,6 +234,16 @@ int reader_open(const struct place *p, struct reader *r)
 			  text.text[0] ? text.text : strerror(-err));
 	reader_close(r);
 	return tool_status(err);
+}
+
+int reader_open(const struct place *p, struct reader *r)
+{
+	return open_reader(p, false, r);
+}
+
+int reader_open_repairing(const struct place *p, struct reader *r)
+{
+	return open_reader(p, true, r);
 }
 
 void reader_close(struct reader *r)

@@ -104,6 +104,8 @@ struct reader {
 };
 
 int reader_open(const struct place *p, struct reader *r);
+/* The same, alone, and healing what is read. */
+int reader_open_repairing(const struct place *p, struct reader *r);
 void reader_close(struct reader *r);
 
 /* --- DIR's own files (sync.c) --- */

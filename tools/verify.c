@@ -2,6 +2,8 @@
 /* verify.c - txn verify: is every byte that is kept what it was? */
 #include "tools/tool.h"
 
+#include <fcntl.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <time.h>
@@ -48,6 +50,15 @@ static void print_damaged(void *arg, const char *state, const char *path,
 	printf("damaged: %s%s%s: %s\n", state, path ? ":" : "", shown, what);
 }
 
+static void print_healed(void *arg, const char *state, const char *path,
+			 const char *what)
+{
+	char shown[4200];
+
+	(void)fs_quote_path(path ? path : "", shown, sizeof(shown));
+	printf("healed: %s%s%s: %s\n", state, path ? ":" : "", shown, what);
+}
+
 static int result(const struct bar *b, uint64_t states, uint64_t bytes,
 		  uint64_t damaged)
 {
@@ -70,23 +81,33 @@ static int on_progress(void *arg, const struct fs_verify_stats *st)
 	return 0;
 }
 
-static int verify_store(const struct place *p, struct bar *b)
+static int verify_store(const struct place *p, struct bar *b, bool repair)
 {
 	struct fs_verify_params vp = { .damaged = print_damaged,
 				       .progress = on_progress,
+				       .healed = print_healed,
+				       .plain_fd = -1,
 				       .arg = b };
 	struct fs_verify_stats st;
 	struct reader r;
 	int err, status;
 
-	status = reader_open(p, &r);
+	status = repair ? reader_open_repairing(p, &r) : reader_open(p, &r);
 	if (status)
 		return status;
+	if (repair)
+		vp.plain_fd = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	err = fs_verify(r.fs, &vp, &st);
 	reader_close(&r);
+	if (vp.plain_fd >= 0)
+		close(vp.plain_fd);
 	if (err)
 		return tool_fail(tool_status(err), "verify: %s",
 				 strerror(-err));
+	if (repair)
+		printf("healed %" PRIu64 " blocks, %" PRIu64 " nodes, %" PRIu64
+		       " records\n",
+		       st.healed_blocks, st.healed_nodes, st.healed_records);
 	return result(b, st.states, st.bytes, st.damaged);
 }
 
@@ -182,16 +203,31 @@ static int verify_mount(const struct place *p, struct bar *b)
 
 int cmd_verify(int argc, char **argv)
 {
+	static const struct option options[] = {
+		{ "repair", no_argument, NULL, 'r' }, { 0 }
+	};
 	struct bar b = { .tty = isatty(2) };
+	bool repair = false;
 	struct place p;
-	int status;
+	int opt, status;
 
-	if (argc > 1)
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt != 'r')
+			return tool_usage(argv[0]);
+		repair = true;
+	}
+	if (optind < argc)
 		return tool_usage(argv[0]);
 	clock_gettime(CLOCK_MONOTONIC, &b.start);
 	status = place_find(tool_start_dir, &p);
-	if (!status)
-		status = p.mount ? verify_mount(&p, &b) : verify_store(&p, &b);
+	if (!status && p.mount && repair)
+		status = tool_fail(EXIT_REFUSED,
+				   "%s is mounted; unmount it for --repair: "
+				   "txn umount %s",
+				   p.dir, p.mount);
+	else if (!status)
+		status = p.mount ? verify_mount(&p, &b)
+				 : verify_store(&p, &b, repair);
 	place_release(&p);
 	return status;
 }

@@ -22,6 +22,7 @@ struct gcseg {
 	uint64_t number, bytes;
 	uint64_t *live; /* bit for each page */
 	uint64_t *met; /* small: bit for each cell */
+	uint64_t *bad; /* bit for each page; NULL: none yet */
 };
 
 struct gc {
@@ -201,19 +202,9 @@ static int mark_node(struct gc *g, const struct node *node, enum tree_kind kind)
 static int load(struct gc *g, const struct ptr *ptr, int level,
 		struct node **out)
 {
-	uint8_t buf[TREE_NODE_MAX];
-	int err;
-
 	/* A scan wants to know what the disk holds. */
 	*out = g->scan ? NULL : cache_find(g->store->cache, ptr);
-	if (*out)
-		return 0;
-	if (ptr->len < NODE_HEADER_BYTES || ptr->len > TREE_NODE_MAX)
-		return -EFSCORRUPTED;
-	err = log_read(g->store->log, ptr->pos, buf, ptr->len);
-	if (err)
-		return err == -ENXIO ? -EFSCORRUPTED : err;
-	return node_decode(buf, ptr->len, ptr, level, out);
+	return *out ? 0 : tree_fetch_node(&g->store->tree, ptr, level, out);
 }
 
 static int mark_ptr(struct gc *g, const struct ptr *ptr, const struct key *low,
@@ -437,6 +428,7 @@ static void free_segs(struct gc *g)
 	for (size_t i = 0; i < g->nsegs; i++) {
 		free(g->segs[i].live);
 		free(g->segs[i].met);
+		free(g->segs[i].bad);
 	}
 	free(g->segs);
 }
@@ -527,6 +519,29 @@ bool store_scan_meet(struct scan *scan, uint64_t pos)
 		return true;
 	set_bit(s->live, off / PAGE);
 	return false;
+}
+
+bool store_scan_is_bad(struct scan *scan, uint64_t pos)
+{
+	struct gcseg *s = find_seg((struct gc *)scan, pos >> LOG_SEG_SHIFT);
+	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+
+	return s && s->bad && off < s->bytes && get_bit(s->bad, off / PAGE);
+}
+
+int store_scan_set_bad(struct scan *scan, uint64_t pos)
+{
+	struct gcseg *s = find_seg((struct gc *)scan, pos >> LOG_SEG_SHIFT);
+	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+
+	if (!s || off >= s->bytes)
+		return 0; /* met anew each time */
+	if (!s->bad)
+		s->bad = calloc(s->bytes / PAGE / 64 + 1, 8);
+	if (!s->bad)
+		return -ENOMEM;
+	set_bit(s->bad, off / PAGE);
+	return 0;
 }
 
 void store_gc_stop(struct store *store)

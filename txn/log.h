@@ -193,6 +193,11 @@ int log_drop_segment(struct log *log, uint64_t number);
 int log_sync_old(struct log *log, uint64_t small_from, uint64_t bulk_from);
 int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end);
 
+/* Bytes of an old segment that are not what they were (repair.h) as they should
+ * be; durable after log_sync_old(). What lies beyond the end of a bulk segment
+ * makes it longer, or anew; in small ones -ENXIO. */
+int log_rewrite(struct log *log, uint64_t pos, const void *buf, size_t len);
+
 /* Statistics for status and metrics, since log_open. */
 struct log_stats {
 	uint64_t appended_bytes[LOG_HEADS];

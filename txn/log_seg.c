@@ -515,3 +515,60 @@ int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end)
 		err = log->p.dev->ops->sync_dir(log->p.dev, "log");
 	return err;
 }
+
+/* --- repair --- */
+
+static int add_lost_seg(struct log *log, uint64_t pos, struct seg **out)
+{
+	struct seg *s = calloc(1, sizeof(*s));
+	struct dev_file *f;
+	char name[DEV_NAME_MAX];
+	int err;
+
+	if (!s)
+		return -ENOMEM;
+	s->number = pos >> LOG_SEG_SHIFT;
+	s->head = log_head_of(pos);
+	s->old = true;
+	s->made = true;
+	log_seg_name(s, name);
+	err = log->p.dev->ops->create(log->p.dev, name, &f);
+	if (!err) {
+		log->p.dev->ops->close(f);
+		err = log_add_seg(log, s);
+	}
+	if (err)
+		free(s);
+	else
+		*out = s;
+	return err;
+}
+
+int log_rewrite(struct log *log, uint64_t pos, const void *buf, size_t len)
+{
+	struct seg *s = log_find_seg(log, pos);
+	struct dev_iov iov = { buf, len };
+	struct dev_file *f;
+	char name[DEV_NAME_MAX];
+	uint64_t end = seg_offset(pos) + len;
+	int err;
+
+	ASSERT(!s || s->old);
+	if (log_head_of(pos) == LOG_SMALL && (!s || end > s->bytes))
+		return -ENXIO;
+	if (!s) {
+		err = add_lost_seg(log, pos, &s);
+		if (err)
+			return err;
+	}
+	/* The log itself may be open for reading only. */
+	log_seg_name(s, name);
+	err = log->p.dev->ops->open(log->p.dev, name, true, &f);
+	if (err)
+		return err;
+	err = log->p.dev->ops->writev(f, seg_offset(pos), &iov, 1);
+	log->p.dev->ops->close(f);
+	if (!err && end > s->bytes)
+		s->bytes = end;
+	return err;
+}

@@ -67,15 +67,22 @@ static int store_new(const struct store_params *p, struct store **out)
 	return 0;
 }
 
+static void forget_record(struct store *s)
+{
+	view_free(s->working);
+	view_free(s->plain);
+	view_free(s->catalog);
+	s->working = s->plain = s->catalog = NULL;
+	root_put(&s->tree, &s->head);
+	record_release(&s->last);
+}
+
 static void store_free(struct store *s, bool tidy)
 {
 	if (!s)
 		return;
-	view_free(s->working);
-	view_free(s->plain);
-	view_free(s->catalog);
-	root_put(&s->tree, &s->head);
-	record_release(&s->last);
+	forget_record(s);
+	repair_free(s->repair);
 	cache_free(s->cache);
 	tree_release(&s->tree);
 	log_close(s->log, tidy);
@@ -404,6 +411,34 @@ static int open_newest(struct store *s, struct store_error *err_out)
 	return err;
 }
 
+static bool is_damage(int err)
+{
+	return err == -EFSCORRUPTED || err == -EFSBADCRC;
+}
+
+/* As open_newest; what is wanted and was not found is searched for, as long as
+ * that brings something. */
+static int open_repairing(struct store *s, struct store_error *err_out)
+{
+	uint64_t healed = 1;
+	int err, err2 = 0;
+
+	err = repair_new(s->log, &s->repair);
+	if (err)
+		return err;
+	s->tree.repair = s->repair;
+	for (;;) {
+		err = open_newest(s, err_out);
+		if (!is_damage(err))
+			return err;
+		err2 = repair_search(s->repair, &healed);
+		if (err2 || !healed)
+			return err2 ? err2 : err;
+		forget_record(s);
+		err_out->text[0] = '\0';
+	}
+}
+
 static int open_at(struct store *s, uint64_t number,
 		   struct store_error *err_out)
 {
@@ -449,8 +484,9 @@ int store_open(const struct store_params *params, struct store **store_out,
 	if (params->at_commit) {
 		err = open_at(s, params->at_commit, err_out);
 	} else {
-		err = open_newest(s, err_out);
-		if (err == -EFSCORRUPTED || err == -EFSBADCRC)
+		err = params->repair ? open_repairing(s, err_out)
+				     : open_newest(s, err_out);
+		if (is_damage(err))
 			store_suggest(s, err_out);
 	}
 	if (!err && !s->read_only)
@@ -499,6 +535,11 @@ struct log *store_log(struct store *store)
 struct env *store_env(struct store *store)
 {
 	return store->env;
+}
+
+struct repair *store_repair(struct store *store)
+{
+	return store->repair;
 }
 
 struct view *store_working(struct store *store)

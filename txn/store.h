@@ -35,6 +35,12 @@ struct store_params {
 	struct env *env; /* borrowed */
 	bool read_only; /* recover without writing anything */
 	/*
+	 * With read_only, on a device that is not: heal what is read and does
+	 * not match its checksum, where the right bytes can be found
+	 * (repair.h). Nothing else is written.
+	 */
+	bool repair;
+	/*
 	 * Other than 0, for a store that store_open() refuses or whose newest
 	 * states cannot be read: open it at this commit, an intact one, and
 	 * give up what came later. What that is goes to env->log, line by line.
@@ -92,6 +98,8 @@ void store_abandon(struct store *store);
 const struct tree *store_tree(struct store *store);
 struct log *store_log(struct store *store);
 struct env *store_env(struct store *store);
+/* NULL without params.repair. */
+struct repair *store_repair(struct store *store);
 struct view *store_working(struct store *store);
 bool store_is_read_only(const struct store *store);
 const char *store_uuid(const struct store *store); /* 36 characters */
@@ -329,6 +337,9 @@ int store_item_state(const struct key *key, const struct val *val,
 		     char name_out[STORE_NAME_MAX + 1], struct ptr *root_out);
 /* Was the page at pos met before? It is from now on. */
 bool store_scan_meet(struct scan *scan, uint64_t pos);
+/* And is it known to be damaged? */
+bool store_scan_is_bad(struct scan *scan, uint64_t pos);
+int store_scan_set_bad(struct scan *scan, uint64_t pos);
 
 /*
  * Whoever holds a position or a root that is not a view's, and goes on to read

@@ -409,14 +409,11 @@ static int drop(struct at_choice *c, const struct key *key)
 /* Can anything of a state be read? Its top node says. */
 static bool has_top(struct store *s, const struct ptr *ptr)
 {
-	uint8_t buf[TREE_NODE_MAX];
 	struct node *node;
 
 	if (!ptr->pos)
 		return true;
-	if (ptr->len < NODE_HEADER_BYTES || ptr->len > TREE_NODE_MAX ||
-	    log_read(s->log, ptr->pos, buf, ptr->len) ||
-	    node_decode(buf, ptr->len, ptr, -1, &node))
+	if (tree_fetch_node(&s->tree, ptr, -1, &node))
 		return false;
 	node_free_memory(node);
 	return true;

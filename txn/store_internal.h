@@ -15,6 +15,7 @@
 #include "txn/format_text.h"
 #include "txn/log.h"
 #include "txn/record.h"
+#include "txn/repair.h"
 #include "txn/store.h"
 
 enum {
@@ -65,6 +66,7 @@ struct store {
 	struct tree tree;
 	struct format_text format;
 	uint8_t uuid[16];
+	struct repair *repair; /* may be NULL */
 	bool read_only;
 	bool recovered; /* the last end was not a clean close */
 	int (*check_item)(void *arg, struct log *log, uint64_t small_limit,

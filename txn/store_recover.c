@@ -187,6 +187,26 @@ static int use_copy(struct store *store, const struct record *copy,
 	return 0;
 }
 
+/* Records that can be made whole: the copy at its place, and those that have
+ * one flipped bit. */
+static int heal_records(struct store *store, const struct record *copy,
+			bool has_copy, struct record *young)
+{
+	int found =
+		record_find_last(store->log, store->uuid, UINT64_MAX, young);
+	uint64_t above = found ? 0 : young->pos;
+	int err;
+
+	if (found < 0)
+		return found;
+	if (has_copy && (found || copy->seq > young->seq))
+		/* Its segment may be gone: then it is told below. */
+		(void)repair_put_record(store->repair, copy);
+	record_release(young);
+	err = repair_records(store->repair, above, store->uuid);
+	return err;
+}
+
 /* The youngest record of the log, or the copy beside it where the log has lost
  * what that says. copied: that very record is known to have been durable. */
 static int find_youngest(struct store *store, struct record *young,
@@ -198,7 +218,10 @@ static int find_youngest(struct store *store, struct record *young,
 	*copied = false;
 	if (no_copy < 0)
 		return no_copy;
-	err = record_find_last(store->log, store->uuid, UINT64_MAX, young);
+	err = store->repair ? heal_records(store, &copy, !no_copy, young) : 0;
+	if (!err)
+		err = record_find_last(store->log, store->uuid, UINT64_MAX,
+				       young);
 	if (err < 0) {
 		store_error_set(err_out, "reading .txn/log: %s",
 				strerror(-err));

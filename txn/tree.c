@@ -2,6 +2,8 @@
 /* tree.c - roots, cursors and looking things up; see tree.h. */
 #include "txn/tree_internal.h"
 
+#include "txn/repair.h"
+
 /* --- roots --- */
 
 struct root root_get(const struct root *r)
@@ -84,20 +86,33 @@ int tree_child(const struct cursor *c, const struct node *node,
 	return find_clean(c, &ptr, out, held_out, miss);
 }
 
-int tree_read_node(const struct tree *t, const struct ptr *ptr, int level,
-		   struct node **out)
+int tree_fetch_node(const struct tree *t, const struct ptr *ptr, int level,
+		    struct node **out)
 {
 	uint8_t buf[TREE_NODE_MAX];
-	struct node *node;
 	int err;
 
 	if (ptr->len < NODE_HEADER_BYTES || ptr->len > TREE_NODE_MAX ||
 	    log_head_of(ptr->pos) != LOG_SMALL)
 		return -EFSCORRUPTED;
 	err = log_read(t->log, ptr->pos, buf, ptr->len);
-	if (err)
-		return err == -ENXIO ? -EFSCORRUPTED : err;
-	err = node_decode(buf, ptr->len, ptr, level, &node);
+	if (!err)
+		err = node_decode(buf, ptr->len, ptr, level, out);
+	if (t->repair && (err == -EFSBADCRC || err == -ENXIO || err == -EIO)) {
+		err = repair_node(t->repair, ptr, buf);
+		if (!err)
+			err = node_decode(buf, ptr->len, ptr, level, out);
+	}
+	return err == -ENXIO ? -EFSCORRUPTED : err;
+}
+
+int tree_read_node(const struct tree *t, const struct ptr *ptr, int level,
+		   struct node **out)
+{
+	struct node *node;
+	int err;
+
+	err = tree_fetch_node(t, ptr, level, &node);
 	if (err)
 		return err;
 	cache_add(t->cache, node);

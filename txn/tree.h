@@ -98,6 +98,7 @@ struct tree {
 	struct log *log;
 	struct cache *cache;
 	struct tree_pool *pool; /* spare nodes, counters of dirty ones */
+	struct repair *repair; /* may be NULL: heals nodes as they are read */
 };
 
 int tree_init(struct tree *t, struct log *log, struct cache *cache);
@@ -138,6 +139,10 @@ int tree_next(struct cursor *c, const struct key *from, const struct key *to,
 /* Last item with from <= key <= to; 1: none. */
 int tree_prev(struct cursor *c, const struct key *from, const struct key *to,
 	      struct key *key_out, struct val *val_out);
+
+/* Read a node from the log and verify it, past the cache. level -1: any. */
+int tree_fetch_node(const struct tree *t, const struct ptr *ptr, int level,
+		    struct node **out);
 
 /* Bring c->miss into memory and hold it. May wait for the device. */
 int tree_load(struct cursor *c);

@@ -24,7 +24,7 @@ int tree_init(struct tree *t, struct log *log, struct cache *cache)
 	if (!pool)
 		return -ENOMEM;
 	pthread_mutex_init(&pool->lock, NULL);
-	*t = (struct tree){ log, cache, pool };
+	*t = (struct tree){ .log = log, .cache = cache, .pool = pool };
 	return 0;
 }
 

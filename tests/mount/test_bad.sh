@@ -223,6 +223,60 @@ restore
 : >"$(last_segment)"
 expect 4 "txn mount --at @1" txn mount "$D"
 
+# --- repair ---
+zero_block() { # of the log, that begins like this file
+	"$perl" -e '
+	my ($dir, $plain) = @ARGV;
+	open(my $p, "<", $plain) or die; binmode $p;
+	read($p, my $head, 64) == 64 or die;
+	for my $f (glob("$dir/*")) {
+		open(my $h, "+<", $f) or die; binmode $h;
+		local $/; my $all = <$h>; my $at = index($all, $head);
+		next if $at < 0;
+		seek($h, $at, 0); print $h "\0" x 4096; close($h);
+		exit 0;
+	}
+	exit 1' "$D/.txn/log" "$1" || fail "cannot find the contents of $1"
+}
+restore
+head -c 300000 /dev/urandom >"$work/twice"
+head -c 300000 /dev/urandom >"$work/once"
+mount_it
+for f in twice once; do cat "$work/$f" >"$D/$f"; done
+cat "$work/twice" >"$D/again" # not a clone
+expect 3 "is mounted" txn -C "$D" verify --repair
+commit
+umount_it
+flip
+zero_block "$work/twice"
+expect 4 "damaged: @3:twice" txn -C "$D" verify
+expect 0 "healed: @1:big: from the plain file" txn -C "$D" verify --repair
+grep -q "healed: @3:twice: from another place of the log" "$work/out" ||
+	fail "twice: $(cat "$work/out")"
+grep -q "healed 2 blocks" "$work/out" || fail "count: $(cat "$work/out")"
+expect 0 " 0 damaged" txn -C "$D" verify
+# what nothing else has is listed, and hinders nobody
+zero_block "$work/once"
+zero_block "$D/big"
+expect 4 "damaged: @3:once: contents" txn -C "$D" verify --repair
+grep -q "damaged: @1" "$work/out" && fail "@1 has no such file"
+grep -q "healed: @2:big" "$work/out" || fail "big: $(cat "$work/out")"
+mount_it
+must_fail cat "$D/once"
+cmp "$work/twice" "$D/again" || fail again
+cmp "$work/good/big" "$D/big" || fail big
+rm "$D/once"
+commit
+umount_it
+# bulk segments that are gone, as far as plain files have their contents
+restore
+rm "$D"/.txn/log/*.b
+expect 4 "damaged: @1:big" txn -C "$D" verify
+expect 0 "healed: @1:big: from the plain file" txn -C "$D" verify --repair
+mount_it
+cmp "$work/good/big" "$D/big" || fail "big, of a lost segment"
+umount_it
+
 # --- names ---
 restore
 odd=$(printf 'a\n"b\\\001\377')
