@@ -419,6 +419,12 @@ int plain_prepare(struct mount *m)
 	if (err)
 		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
 				strerror(-err));
+	/* The files may show more than the commit that it was opened at: that
+	 * becomes staged. */
+	err = m->opt.at_commit ? plain_renew(m->fs) : 0;
+	if (err)
+		return complain(status_of(err), "the plain files of %s: %s",
+				m->dir, strerror(-err));
 	status = finish_sync(m);
 	if (status || !strcmp(how, "ignore"))
 		return status;

@@ -104,6 +104,13 @@ struct plain_out_result {
 int plain_sync(struct fs *fs, const struct plain_out_params *params,
 	       struct plain_out_result *out, struct store_error *err_out);
 
+/*
+ * Make the table anew, as if the files showed the last commit: for a store that
+ * was opened at an older one. What they show else is found by plain_in(), which
+ * reads them. Durable with the next record. Cost: everything.
+ */
+int plain_renew(struct fs *fs);
+
 /* Is there something for plain_sync() to do? number_out: the commit that the
  * files show (0: none); half: they are between two. */
 int plain_is_behind(struct fs *fs, bool *behind_out, uint64_t *number_out,

@@ -314,6 +314,81 @@ int plain_del_state(struct fs *fs, uint64_t which)
 	return update(fs, del_fn, &o);
 }
 
+/* --- anew --- */
+
+struct renew {
+	struct fs *fs;
+	struct fs_view *fv;
+	uint64_t dir;
+};
+
+/* Nothing on the host has the number 0: what is there is looked at. */
+static int note_attr(struct fs *fs, const struct fs_attr *a)
+{
+	struct plain_stat p = { .size = S_ISDIR(a->mode) ? 0 : a->size,
+				.mtime_ns = a->mtime_ns,
+				.ctime_ns = a->ctime_ns,
+				.mode = a->mode,
+				.uid = a->uid,
+				.gid = a->gid };
+
+	return plain_put(fs, a->ino, &p);
+}
+
+static int renew_entry(void *arg, const struct fs_dirent *e)
+{
+	struct renew *r = arg;
+	uint64_t dir = r->dir;
+	int err;
+
+	err = plain_put_name(r->fs, dir, e->name, e->len, e->ino,
+			     e->attr->mode);
+	if (!err)
+		err = note_attr(r->fs, e->attr);
+	if (err || !S_ISDIR(e->attr->mode))
+		return err;
+	r->dir = e->ino;
+	err = fs_readdir(r->fv, e->ino, 0, true, renew_entry, r);
+	r->dir = dir;
+	return err;
+}
+
+static int del_all_fn(struct vtx *tx, void *arg)
+{
+	return vtx_del_range(tx, &KEY(0, 0, 0), &KEY_LAST);
+}
+
+int plain_renew(struct fs *fs)
+{
+	struct renew r = { .fs = fs, .dir = FS_ROOT_INO };
+	struct plain_state shown = { 0 };
+	struct commit_info *info = malloc(sizeof(*info));
+	struct root head = ROOT_EMPTY;
+	struct fs_attr a;
+	int err;
+
+	if (!info)
+		return -ENOMEM;
+	store_head(fs->store, &head, info);
+	shown.root = head.ptr;
+	shown.number = info->number;
+	err = fs_view_new(fs, &head, &r.fv);
+	if (!err)
+		err = update(fs, del_all_fn, NULL);
+	if (!err)
+		err = fs_getattr(r.fv, FS_ROOT_INO, &a);
+	if (!err)
+		err = note_attr(fs, &a);
+	if (!err)
+		err = fs_readdir(r.fv, FS_ROOT_INO, 0, true, renew_entry, &r);
+	if (!err)
+		err = plain_put_state(fs, PLAIN_STATE_SHOWN, &shown);
+	fs_view_put(r.fv);
+	root_put(store_tree(fs->store), &head);
+	free(info);
+	return err;
+}
+
 /* --- paths --- */
 
 int path_push(struct plain_path *p, const char *name, size_t *mark)

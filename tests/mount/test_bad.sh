@@ -204,6 +204,10 @@ must_fail touch "$D/f9"
 umount_it
 diff -r "$D/.txn" "$work/before" || fail "a look changed the store"
 expect 0 "(@2) are given up" txn mount --at @1 "$D"
+same "at @1" "$(cat "$D/.txn/head/f9")" "file 9"
+# the plain files still show @2: that is staged, and so not given up
+same "from the plain files" "$(cat "$D/.txn/changes")" "D f9"
+abort
 same "at @1" "$(cat "$D/f9")" "file 9"
 expect 0 "opened at @1: damage; given up: @2" txn -C "$D" log
 same "number" "$(jq -r .head.number "$D/.txn/status")" 3
