@@ -81,11 +81,11 @@ wait $supervisor
 same "ends" "$(tr '\n' ' ' <"$work/ends")" "137 137 137 0 "
 same "plain files" "$(ls "$D")" a
 # what wants a look first is not tried again
-touch "$D/edited"
+exec 8<"$D/a" # a plain file in use
 : >"$work/ends"
 supervise
 same "refused" "$(cat "$work/ends")" 3
-rm "$D/edited"
+exec 8<&-
 
 # --- under systemd itself, when it can run here: a manager of its own ---
 mkdir -p "$work/run" "$work/config/systemd/user"
