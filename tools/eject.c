@@ -36,7 +36,7 @@ static int look(const struct place *p, bool yes)
 	uint64_t commits = 0, names = 0;
 	struct fs_staged st;
 	struct reader r;
-	bool behind = true, half;
+	bool behind = true, half, on;
 	uint64_t number;
 	int status, err;
 
@@ -49,7 +49,13 @@ static int look(const struct place *p, bool yes)
 		err = store_each_name(r.store, count_name, &names);
 	if (!err)
 		err = plain_is_behind(r.fs, &behind, &number, &half);
+	on = store_get_setting(r.store, STORE_PLAIN);
 	reader_close(&r);
+	if (!err && !on)
+		return tool_fail(EXIT_REFUSED,
+				 "%s has no plain files; mount it, txn set "
+				 "plain on, and unmount it first",
+				 p->dir);
 	if (err)
 		return tool_fail(tool_status(err), "%s: %s", p->dir,
 				 strerror(-err));

@@ -56,13 +56,14 @@ int tool_sync(const struct place *p)
 
 json_t *plain_json_of(struct reader *r)
 {
-	bool behind, half;
+	bool on = store_get_setting(r->store, STORE_PLAIN), behind, half;
 	uint64_t number;
 
 	if (plain_is_behind(r->fs, &behind, &number, &half))
 		return NULL;
 	return json_pack("{s:s s:I}", "state",
-			 half	  ? "between two commits"
+			 !on	  ? (behind || half ? "going away" : "off")
+			 : half	  ? "between two commits"
 			 : behind ? "behind"
 				  : "in step",
 			 "commit", (json_int_t)number);
@@ -103,7 +104,7 @@ void plain_words(const json_t *j, char *buf, size_t size)
 	if (!state)
 		snprintf(buf, size, "unknown");
 	else if (!strcmp(state, "off") || !strcmp(state, "going away"))
-		snprintf(buf, size, "%s", state);
+		snprintf(buf, size, "are %s", state);
 	else if (n)
 		snprintf(buf, size, "show @%" PRId64 ", %s", (int64_t)n, state);
 	else

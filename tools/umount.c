@@ -171,15 +171,16 @@ static int tell_plain(const char *dir)
 	char words[1024] = "unknown";
 	json_t *j = p.dir ? plain_json(&p) : NULL;
 	const char *state = json_string_value(json_object_get(j, "state"));
-	bool behind = !state || strcmp(state, "in step") != 0;
+	bool done =
+		state && (!strcmp(state, "in step") || !strcmp(state, "off"));
 
 	plain_words(j, words, sizeof(words));
 	json_decref(j);
 	place_release(&p);
 	printf("%s is unmounted; its plain files %s\n", dir, words);
-	return behind ? tool_fail(0, "the system log tells why; txn sync tries "
-				     "again")
-		      : 0;
+	return done ? 0
+		    : tool_fail(EXIT_FAILURE, "the system log tells why; txn "
+					      "sync tries again");
 }
 
 int cmd_umount(int argc, char **argv)

@@ -110,6 +110,8 @@ ctl sync
 same "off" "$(plain state)" off
 umount_it
 same "what is left" "$(ls -A "$D")" .txn
+same "told" "$(txn -C "$D" status --json | jq -r .plain.state)" off
+must_fail txn eject "$D" --yes # nothing would be left
 mount_it
 manifest "$D" | diff "$work/want" - || fail "plain off changed the mount"
 ctl set plain on
