@@ -78,9 +78,9 @@ part_memory() {
 	begin
 	daemon
 	kib=$(awk '/^VmRSS/ {print $2}' "/proc/$daemon/status")
-	echo "$daemon" >"$group/cgroup.procs" || fail "cgroup.procs"
 	# what it has was charged elsewhere: that it needs more decides
 	echo $((256 << 10)) >"$group/$limit" || fail "$limit"
+	echo "$daemon" >"$group/cgroup.procs" || fail "cgroup.procs"
 	wait_for gone_or_stopped || fail "memory: it goes on ($kib KiB)"
 	if is_gone "$daemon"; then
 		load_end 3 4
