@@ -18,10 +18,13 @@
 #include "fs/plain_internal.h"
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum {
 	PATCH_MIN_BYTES = 1 << 20,
+	SLACK_BYTES = 64 << 20, /* of the host's space, that are left alone */
+	SLACK_PART = 8, /* or such a part of it, if that is less */
 	FLUSH_EACH_MAX = 64 /* objects; more are flushed together */
 };
 
@@ -230,13 +233,39 @@ static int decide(struct plain_out *o, size_t i)
 	return 0;
 }
 
+/* The log goes before: what it needs for the next mount, and a little more, is
+ * not taken. */
+static int check_space(struct plain_out *o, uint64_t bytes)
+{
+	struct statvfs sv;
+	uint64_t slack;
+
+	if (fstatvfs(o->tmpfd, &sv))
+		return -errno;
+	slack = min_u64(SLACK_BYTES, sv.f_blocks * sv.f_frsize / SLACK_PART);
+	return bytes + slack > sv.f_bavail * sv.f_frsize ? -ENOSPC : 0;
+}
+
 static int build_all(struct plain_out *o)
 {
+	uint64_t bytes = 0;
 	size_t n = 0;
 	int err = 0;
 
-	for (size_t i = 0; i < o->d->ninodes; i++)
-		n += o->inodes[i].how == OUT_BUILD;
+	for (size_t i = 0; i < o->d->ninodes && !err; i++) {
+		struct fs_attr a = { 0 };
+
+		if (o->inodes[i].how != OUT_BUILD)
+			continue;
+		n++;
+		err = fs_getattr(o->hv, o->d->inodes[i].ino, &a);
+		bytes += a.blocks * 512;
+	}
+	if (!err && n)
+		err = check_space(o, bytes);
+	if (err)
+		return out_failed(o, FS_ROOT_INO, NULL, err,
+				  "no room for files below");
 	o->flush_each = n <= FLUSH_EACH_MAX;
 	for (size_t i = 0; i < o->d->ninodes && !err; i++) {
 		if (o->inodes[i].how != OUT_BUILD)
@@ -1028,6 +1057,10 @@ static int run(struct plain_out *o)
 		err = open_folder(o, !o->again);
 	if (!err)
 		err = prepare(o);
+	if (err && !o->again && !o->target.phase) {
+		(void)close_folder(o); /* no space is held for nothing */
+		return err;
+	}
 	if (!err && o->target.phase == PHASE_TAKE)
 		err = take(o);
 	if (!err)

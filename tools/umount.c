@@ -148,9 +148,10 @@ static int wait_for_daemon(const char *dir, dev_t dev)
 }
 
 /* The directory whose store a mount shows, and the process that does. */
-static char *source_dir(const struct place *p, long *daemon)
+static char *source_dir(const struct place *p, long *daemon, bool *follows)
 {
 	char *path = place_txn(p, "status"), *text, *dir = NULL;
+	const char *mode;
 	json_t *j;
 
 	text = path ? read_text(path) : NULL;
@@ -158,6 +159,8 @@ static char *source_dir(const struct place *p, long *daemon)
 	if (json_string_value(json_object_get(j, "dir")))
 		dir = strdup(json_string_value(json_object_get(j, "dir")));
 	*daemon = (long)json_integer_value(json_object_get(j, "pid"));
+	mode = json_string_value(json_object_get(j, "mode"));
+	*follows = mode && !strcmp(mode, "read-write");
 	json_decref(j);
 	free(text);
 	free(path);
@@ -189,6 +192,7 @@ int cmd_umount(int argc, char **argv)
 	struct stat st = { 0 };
 	char *dir = NULL;
 	long daemon = 0;
+	bool follows = false;
 	int status;
 
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
@@ -197,7 +201,7 @@ int cmd_umount(int argc, char **argv)
 	if (!status && !p.mount)
 		status = tool_fail(EXIT_FAILURE, "%s is not mounted", p.dir);
 	if (!status) {
-		dir = source_dir(&p, &daemon);
+		dir = source_dir(&p, &daemon, &follows);
 		if (!dir)
 			status = EXIT_FAILURE;
 	}
@@ -211,8 +215,10 @@ int cmd_umount(int argc, char **argv)
 				 : unmount(p.mount, daemon);
 	if (!status)
 		status = wait_for_daemon(dir, st.st_dev);
-	if (!status)
+	if (!status && follows)
 		status = tell_plain(dir);
+	else if (!status)
+		printf("%s is unmounted\n", dir);
 	free(dir);
 	place_release(&p);
 	return status;

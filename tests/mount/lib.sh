@@ -23,7 +23,11 @@ skip() {
 }
 
 fail() {
-	echo "FAILED: $* (${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]})" >&2
+	local i=1 # who asked, not the helper here
+	while [[ ${BASH_SOURCE[i]} == */lib.sh && -n ${BASH_SOURCE[i + 1]-} ]]; do
+		i=$((i + 1))
+	done
+	echo "FAILED: $* (${BASH_SOURCE[i]##*/}:${BASH_LINENO[i - 1]})" >&2
 	exit 1
 }
 
