@@ -4,24 +4,13 @@
  * take no memory; the journal holds copies of what was written. An image is
  * made by replaying the journal onto the settled state.
  */
-#include "tests/lib/simdev.h"
+#include "tests/lib/simdev_internal.h"
 
-#include <pthread.h>
+#include <xxhash.h>
 
 #include "tests/lib/test.h"
 
-enum { PAGE = 4096, SECTOR = 512 };
-
-static uint8_t zero_page[PAGE]; /* marks a page that has space and no bytes */
 static _Thread_local bool inside; /* a call of the device */
-
-struct sim_file {
-	int refs; /* names and handles */
-	size_t idx; /* in the journal's numbering */
-	uint64_t size;
-	uint8_t **pages;
-	size_t npages;
-};
 
 struct dev_file {
 	struct simdev *sim;
@@ -29,38 +18,7 @@ struct dev_file {
 	bool write;
 };
 
-struct sim_name {
-	char name[DEV_NAME_MAX];
-	struct sim_file *file; /* NULL: a folder */
-};
-
-struct sim_op {
-	unsigned int kind;
-	size_t file;
-	uint64_t off, len;
-	uint8_t *data; /* NULL: zeros */
-	char name[DEV_NAME_MAX], to[DEV_NAME_MAX];
-};
-
-struct simdev {
-	struct dev dev;
-	pthread_mutex_t lock;
-	struct sim_name *names;
-	size_t nnames;
-	struct sim_op *ops;
-	size_t nops, cap_ops;
-	size_t nfiles; /* numbers given */
-	struct simdev *base; /* state when the journal began */
-	bool read_only;
-	uint64_t capacity, used; /* used: bytes of pages */
-	unsigned int fail_mask;
-	uint64_t fail_in;
-	int fail_err;
-	bool fail_for_ever, failed, is_short;
-	struct simdev_counts counts;
-};
-
-static void *must(void *p)
+void *sim_must(void *p)
 {
 	if (!p)
 		abort();
@@ -69,60 +27,132 @@ static void *must(void *p)
 
 /* --- files --- */
 
-static struct sim_file *file_new(size_t idx)
+/* Marks a page that has space and no bytes. */
+static struct sim_page zero_page;
+
+static void page_put(struct sim_page *p)
 {
-	struct sim_file *f = must(calloc(1, sizeof(*f)));
+	if (p && p != &zero_page &&
+	    !__atomic_sub_fetch(&p->refs, 1, __ATOMIC_ACQ_REL))
+		free(p);
+}
+
+static struct sim_page *page_get(struct sim_page *p)
+{
+	if (p && p != &zero_page)
+		__atomic_add_fetch(&p->refs, 1, __ATOMIC_RELAXED);
+	return p;
+}
+
+static void bytes_put(struct sim_bytes *b)
+{
+	if (__atomic_sub_fetch(&b->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	for (size_t i = 0; i < b->npages; i++)
+		page_put(b->pages[i]);
+	free(b->pages);
+	free(b);
+}
+
+struct sim_file *sim_file_new(size_t idx, struct sim_bytes *share)
+{
+	struct sim_file *f = sim_must(calloc(1, sizeof(*f)));
 
 	f->refs = 1;
 	f->idx = idx;
+	f->b = share;
+	if (share) {
+		__atomic_add_fetch(&share->refs, 1, __ATOMIC_RELAXED);
+	} else {
+		f->b = sim_must(calloc(1, sizeof(*f->b)));
+		f->b->refs = 1;
+	}
 	return f;
 }
 
-static void page_drop(struct simdev *sim, struct sim_file *f, size_t i)
-{
-	if (f->pages[i]) {
-		sim->used -= PAGE;
-		if (f->pages[i] != zero_page)
-			free(f->pages[i]);
-		f->pages[i] = NULL;
-	}
-}
-
-static void file_put(struct simdev *sim, struct sim_file *f)
+void sim_file_put(struct simdev *sim, struct sim_file *f)
 {
 	if (--f->refs)
 		return;
-	for (size_t i = 0; i < f->npages; i++)
-		page_drop(sim, f, i);
-	free(f->pages);
+	sim->used -= f->b->nspace * SIM_PAGE;
+	bytes_put(f->b);
 	free(f);
 }
 
-static void file_grow(struct sim_file *f, uint64_t size)
+/* The bytes, to be changed: nobody else sees it. */
+static struct sim_bytes *bytes_own(struct sim_file *f)
 {
-	size_t n = (size_t)((size + PAGE - 1) / PAGE);
+	struct sim_bytes *old = f->b, *b;
 
-	if (n <= f->npages)
+	old->summed = false;
+	if (__atomic_load_n(&old->refs, __ATOMIC_ACQUIRE) == 1)
+		return old;
+	b = sim_must(malloc(sizeof(*b)));
+	*b = *old;
+	b->refs = 1;
+	b->pages = sim_must(malloc((b->npages + 1) * sizeof(struct sim_page *)));
+	for (size_t i = 0; i < b->npages; i++)
+		b->pages[i] = page_get(old->pages[i]);
+	bytes_put(old);
+	f->b = b;
+	return b;
+}
+
+static uint8_t *page_own(struct sim_bytes *b, size_t i)
+{
+	struct sim_page *old = b->pages[i], *p;
+
+	if (old != &zero_page &&
+	    __atomic_load_n(&old->refs, __ATOMIC_ACQUIRE) == 1) {
+		old->sum = 0;
+		return old->data;
+	}
+	p = sim_must(malloc(sizeof(*p)));
+	p->refs = 1;
+	p->sum = 0;
+	memcpy(p->data, old->data, SIM_PAGE);
+	page_put(old);
+	b->pages[i] = p;
+	return p->data;
+}
+
+static void page_drop(struct simdev *sim, struct sim_bytes *b, size_t i)
+{
+	if (b->pages[i]) {
+		sim->used -= SIM_PAGE;
+		b->nspace--;
+		page_put(b->pages[i]);
+		b->pages[i] = NULL;
+	}
+}
+
+static void bytes_grow(struct sim_bytes *b, uint64_t size)
+{
+	size_t n = (size_t)((size + SIM_PAGE - 1) / SIM_PAGE);
+
+	if (n <= b->npages)
 		return;
-	f->pages = must(realloc(f->pages, n * sizeof(*f->pages)));
-	memset(f->pages + f->npages, 0, (n - f->npages) * sizeof(*f->pages));
-	f->npages = n;
+	b->pages = sim_must(realloc(b->pages, n * sizeof(*b->pages)));
+	memset(b->pages + b->npages, 0, (n - b->npages) * sizeof(*b->pages));
+	b->npages = n;
 }
 
 static void file_truncate(struct simdev *sim, struct sim_file *f, uint64_t size)
 {
-	file_grow(f, size);
-	if (size < f->size) {
-		size_t i = (size_t)((size + PAGE - 1) / PAGE);
+	struct sim_bytes *b = bytes_own(f);
 
-		for (; i < f->npages; i++)
-			page_drop(sim, f, i);
-		i = (size_t)(size / PAGE);
-		if (size % PAGE && f->pages[i] && f->pages[i] != zero_page)
-			memset(f->pages[i] + size % PAGE, 0,
-			       PAGE - size % PAGE);
+	bytes_grow(b, size);
+	if (size < b->size) {
+		size_t i = (size_t)((size + SIM_PAGE - 1) / SIM_PAGE);
+
+		for (; i < b->npages; i++)
+			page_drop(sim, b, i);
+		i = (size_t)(size / SIM_PAGE);
+		if (size % SIM_PAGE && b->pages[i] && b->pages[i] != &zero_page)
+			memset(page_own(b, i) + size % SIM_PAGE, 0,
+			       SIM_PAGE - size % SIM_PAGE);
 	}
-	f->size = size;
+	b->size = size;
 }
 
 static bool all_zero(const uint8_t *p, size_t len)
@@ -134,22 +164,25 @@ static bool all_zero(const uint8_t *p, size_t len)
 static void file_write(struct simdev *sim, struct sim_file *f, uint64_t off,
 		       const uint8_t *data, uint64_t len)
 {
-	if (off + len > f->size) {
-		file_grow(f, off + len);
-		f->size = off + len;
+	struct sim_bytes *b = bytes_own(f);
+
+	if (off + len > b->size) {
+		bytes_grow(b, off + len);
+		b->size = off + len;
 	}
 	while (len) {
-		size_t i = (size_t)(off / PAGE), in = (size_t)(off % PAGE);
-		size_t n = min_u64(len, PAGE - in);
+		size_t i = (size_t)(off / SIM_PAGE);
+		size_t in = (size_t)(off % SIM_PAGE);
+		size_t n = min_u64(len, SIM_PAGE - in);
 
-		if (!f->pages[i]) {
-			f->pages[i] = zero_page;
-			sim->used += PAGE;
+		if (!b->pages[i]) {
+			b->pages[i] = &zero_page;
+			b->nspace++;
+			sim->used += SIM_PAGE;
 		}
-		if (data && f->pages[i] == zero_page && !all_zero(data, n))
-			f->pages[i] = must(calloc(1, PAGE));
-		if (data && f->pages[i] != zero_page)
-			memcpy(f->pages[i] + in, data, n);
+		if (data &&
+		    (b->pages[i] != &zero_page || !all_zero(data, n)))
+			memcpy(page_own(b, i) + in, data, n);
 		if (data)
 			data += n;
 		off += n;
@@ -157,32 +190,51 @@ static void file_write(struct simdev *sim, struct sim_file *f, uint64_t off,
 	}
 }
 
-static void file_punch(struct simdev *sim, struct sim_file *f, uint64_t off,
-		       uint64_t len)
+/* space: it stays, the bytes are zeros. */
+static void file_clear(struct simdev *sim, struct sim_file *f, uint64_t off,
+		       uint64_t len, bool space)
 {
-	uint64_t end = min_u64(off + len, f->size);
+	struct sim_bytes *b = bytes_own(f);
+	uint64_t end = min_u64(off + len, b->size);
 
 	while (off < end) {
-		size_t i = (size_t)(off / PAGE), in = (size_t)(off % PAGE);
-		size_t n = min_u64(end - off, PAGE - in);
+		size_t i = (size_t)(off / SIM_PAGE);
+		size_t in = (size_t)(off % SIM_PAGE);
+		size_t n = min_u64(end - off, SIM_PAGE - in);
 
-		if (n == PAGE)
-			page_drop(sim, f, i);
-		else if (f->pages[i] && f->pages[i] != zero_page)
-			memset(f->pages[i] + in, 0, n);
+		if (n == SIM_PAGE && !space)
+			page_drop(sim, b, i);
+		else if (b->pages[i] && b->pages[i] != &zero_page)
+			memset(page_own(b, i) + in, 0, n);
 		off += n;
 	}
+}
+
+void sim_file_apply(struct simdev *sim, struct sim_file *f, unsigned int kind,
+		    uint64_t off, const uint8_t *data, uint64_t len)
+{
+	if (kind == SIM_TRUNCATE)
+		file_truncate(sim, f, off);
+	else if (kind == SIM_PUNCH)
+		file_clear(sim, f, off, len, false);
+	else
+		file_write(sim, f, off, data, len);
+	if (kind == SIM_WRITE && !data)
+		file_clear(sim, f, off, len, true);
 }
 
 static void file_read(const struct sim_file *f, uint64_t off, uint8_t *buf,
 		      size_t len)
 {
-	while (len) {
-		size_t i = (size_t)(off / PAGE), in = (size_t)(off % PAGE);
-		size_t n = min_u64(len, PAGE - in);
+	const struct sim_bytes *b = f->b;
 
-		if (i < f->npages && f->pages[i])
-			memcpy(buf, f->pages[i] + in, n);
+	while (len) {
+		size_t i = (size_t)(off / SIM_PAGE);
+		size_t in = (size_t)(off % SIM_PAGE);
+		size_t n = min_u64(len, SIM_PAGE - in);
+
+		if (i < b->npages && b->pages[i] && b->pages[i] != &zero_page)
+			memcpy(buf, b->pages[i]->data + in, n);
 		else
 			memset(buf, 0, n);
 		buf += n;
@@ -191,9 +243,58 @@ static void file_read(const struct sim_file *f, uint64_t off, uint8_t *buf,
 	}
 }
 
+static uint64_t mix(uint64_t a, uint64_t b)
+{
+	uint64_t v[2] = { a, b };
+
+	return XXH3_64bits(v, sizeof(v));
+}
+
+/* Holes, space and zeros are the same bytes. */
+static uint64_t page_sum(struct sim_page *p)
+{
+	if (!p || p == &zero_page)
+		return 0;
+	if (!p->sum)
+		p->sum = all_zero(p->data, SIM_PAGE)
+				 ? 1
+				 : XXH3_64bits(p->data, SIM_PAGE) | 2;
+	return p->sum == 1 ? 0 : p->sum;
+}
+
+static uint64_t bytes_sum(struct sim_bytes *b)
+{
+	if (!b->summed) {
+		b->sum = mix(b->size, 0);
+		for (size_t i = 0; i < b->npages; i++) {
+			uint64_t s = page_sum(b->pages[i]);
+
+			if (s)
+				b->sum += mix(i, s);
+		}
+		b->summed = true;
+	}
+	return b->sum;
+}
+
+uint64_t simdev_sum(struct simdev *sim)
+{
+	uint64_t sum = 0;
+
+	pthread_mutex_lock(&sim->lock);
+	for (size_t i = 0; i < sim->nnames; i++) {
+		const struct sim_name *n = &sim->names[i];
+
+		sum += mix(XXH3_64bits(n->name, strlen(n->name)),
+			   n->file ? bytes_sum(n->file->b) : 0);
+	}
+	pthread_mutex_unlock(&sim->lock);
+	return sum;
+}
+
 /* --- names --- */
 
-static struct sim_name *find(struct simdev *sim, const char *name)
+struct sim_name *sim_find(struct simdev *sim, const char *name)
 {
 	for (size_t i = 0; i < sim->nnames; i++)
 		if (!strcmp(sim->names[i].name, name))
@@ -206,36 +307,36 @@ static void set_text(char to[DEV_NAME_MAX], const char *from)
 	(void)snprintf(to, DEV_NAME_MAX, "%s", from);
 }
 
-static void name_add(struct simdev *sim, const char *name, struct sim_file *f)
+void sim_name_add(struct simdev *sim, const char *name, struct sim_file *f)
 {
 	struct sim_name *n;
 
-	sim->names = must(
+	sim->names = sim_must(
 		realloc(sim->names, (sim->nnames + 1) * sizeof(*sim->names)));
 	n = &sim->names[sim->nnames++];
 	set_text(n->name, name);
 	n->file = f;
 }
 
-static void name_remove(struct simdev *sim, struct sim_name *n)
+void sim_name_remove(struct simdev *sim, struct sim_name *n)
 {
 	if (n->file)
-		file_put(sim, n->file);
+		sim_file_put(sim, n->file);
 	*n = sim->names[--sim->nnames];
 }
 
-static void name_rename(struct simdev *sim, const char *from, const char *to)
+void sim_name_rename(struct simdev *sim, const char *from, const char *to)
 {
-	struct sim_name *n = find(sim, to);
+	struct sim_name *n = sim_find(sim, to);
 
 	if (n)
-		name_remove(sim, n);
-	n = find(sim, from);
+		sim_name_remove(sim, n);
+	n = sim_find(sim, from);
 	if (n)
 		set_text(n->name, to);
 }
 
-static void folder_of(const char *name, char out[DEV_NAME_MAX])
+void sim_folder_of(const char *name, char out[DEV_NAME_MAX])
 {
 	const char *slash = strchr(name, '/');
 
@@ -246,20 +347,27 @@ static void folder_of(const char *name, char out[DEV_NAME_MAX])
 
 /* --- journal --- */
 
-static struct sim_op *op_add(struct simdev *sim, unsigned int kind,
-			     struct sim_file *f, uint64_t off, uint64_t len)
+struct sim_op *sim_op_add(struct simdev *sim, unsigned int kind, size_t file)
 {
 	struct sim_op *op;
 
 	if (sim->nops == sim->cap_ops) {
 		sim->cap_ops = sim->cap_ops ? 2 * sim->cap_ops : 256;
-		sim->ops = must(
+		sim->ops = sim_must(
 			realloc(sim->ops, sim->cap_ops * sizeof(*sim->ops)));
 	}
 	op = &sim->ops[sim->nops++];
-	*op = (struct sim_op){
-		.kind = kind, .file = f ? f->idx : 0, .off = off, .len = len
-	};
+	*op = (struct sim_op){ .kind = kind, .file = file };
+	return op;
+}
+
+static struct sim_op *op_add(struct simdev *sim, unsigned int kind,
+			     struct sim_file *f, uint64_t off, uint64_t len)
+{
+	struct sim_op *op = sim_op_add(sim, kind, f ? f->idx : 0);
+
+	op->off = off;
+	op->len = len;
 	return op;
 }
 
@@ -312,7 +420,7 @@ static int leave(struct simdev *sim, int err)
 static struct dev_file *handle(struct simdev *sim, struct sim_file *f,
 			       bool write)
 {
-	struct dev_file *h = must(calloc(1, sizeof(*h)));
+	struct dev_file *h = sim_must(calloc(1, sizeof(*h)));
 
 	h->sim = sim;
 	h->file = f;
@@ -329,10 +437,10 @@ static int sim_create(struct dev *dev, const char *name, struct dev_file **out)
 
 	if (err)
 		return err;
-	if (find(sim, name))
+	if (sim_find(sim, name))
 		return leave(sim, -EEXIST);
-	f = file_new(sim->nfiles++);
-	name_add(sim, name, f);
+	f = sim_file_new(sim->nfiles++, NULL);
+	sim_name_add(sim, name, f);
 	set_text(op_add(sim, SIM_CREATE, f, 0, 0)->name, name);
 	*out = handle(sim, f, true);
 	return leave(sim, 0);
@@ -347,7 +455,7 @@ static int sim_open(struct dev *dev, const char *name, bool write,
 
 	if (err)
 		return err;
-	n = find(sim, name);
+	n = sim_find(sim, name);
 	if (!n || !n->file)
 		return leave(sim, n ? -EISDIR : -ENOENT);
 	*out = handle(sim, n->file, write);
@@ -362,7 +470,7 @@ static void sim_close(struct dev_file *f)
 		return;
 	sim = f->sim;
 	pthread_mutex_lock(&sim->lock);
-	file_put(sim, f->file);
+	sim_file_put(sim, f->file);
 	pthread_mutex_unlock(&sim->lock);
 	free(f);
 }
@@ -374,7 +482,7 @@ static int sim_read(struct dev_file *f, uint64_t off, void *buf, size_t len,
 
 	if (err)
 		return err;
-	len = off >= f->file->size ? 0 : min_u64(len, f->file->size - off);
+	len = off >= f->file->b->size ? 0 : min_u64(len, f->file->b->size - off);
 	file_read(f->file, off, buf, len);
 	*got_out = len;
 	f->sim->counts.reads++;
@@ -390,42 +498,49 @@ static bool fits(struct simdev *sim, struct sim_file *f, uint64_t off,
 
 	if (!sim->capacity)
 		return true;
-	for (uint64_t p = off / PAGE; p * PAGE < off + len; p++)
-		if (p >= f->npages || !f->pages[p])
-			need += PAGE;
+	for (uint64_t p = off / SIM_PAGE; p * SIM_PAGE < off + len; p++)
+		if (p >= f->b->npages || !f->b->pages[p])
+			need += SIM_PAGE;
 	return sim->used + need <= sim->capacity;
 }
 
-/* Under sim->lock. */
+/* One buffer; NULL: all zeros. */
+static uint8_t *gather(const struct dev_iov *iov, size_t n, uint64_t len)
+{
+	bool zero = true;
+	uint8_t *p, *at;
+
+	for (size_t i = 0; i < n && zero; i++)
+		zero = all_zero(iov[i].buf, iov[i].len);
+	if (zero)
+		return NULL;
+	p = at = sim_must(malloc(len));
+	for (size_t i = 0; i < n; i++) {
+		memcpy(at, iov[i].buf, iov[i].len);
+		at += iov[i].len;
+	}
+	return p;
+}
+
+/* Under sim->lock. half: the first half of it arrives. */
 static int write_iov(struct dev_file *f, uint64_t off,
 		     const struct dev_iov *iov, size_t n, bool half)
 {
 	struct simdev *sim = f->sim;
 	uint64_t len = 0;
 	struct sim_op *op;
-	uint8_t *p;
 
 	for (size_t i = 0; i < n; i++)
 		len += iov[i].len;
 	if (!fits(sim, f->file, off, len))
 		return -ENOSPC;
-	p = must(calloc(1, len + 1));
-	len = 0;
-	for (size_t i = 0; i < n; i++) {
-		memcpy(p + len, iov[i].buf, iov[i].len);
-		len += iov[i].len;
-	}
-	if (half)
-		len /= 2;
-	file_write(sim, f->file, off, p, len);
 	op = op_add(sim, SIM_WRITE, f->file, off, len);
-	op->data = p;
-	if (all_zero(p, len)) {
-		free(p);
-		op->data = NULL;
-	}
+	op->data = gather(iov, n, len);
+	if (half)
+		op->len = len / 2;
+	sim_file_apply(sim, f->file, SIM_WRITE, off, op->data, op->len);
 	sim->counts.writes++;
-	sim->counts.bytes_written += len;
+	sim->counts.bytes_written += op->len;
 	return 0;
 }
 
@@ -469,7 +584,7 @@ static int sim_allocate(struct dev_file *f, uint64_t off, uint64_t len)
 		return err;
 	if (!fits(f->sim, f->file, off, len))
 		return leave(f->sim, -ENOSPC);
-	file_write(f->sim, f->file, off, NULL, len);
+	sim_file_apply(f->sim, f->file, SIM_ALLOCATE, off, NULL, len);
 	(void)op_add(f->sim, SIM_ALLOCATE, f->file, off, len);
 	return leave(f->sim, 0);
 }
@@ -480,7 +595,7 @@ static int sim_truncate(struct dev_file *f, uint64_t size)
 
 	if (err)
 		return err;
-	file_truncate(f->sim, f->file, size);
+	sim_file_apply(f->sim, f->file, SIM_TRUNCATE, size, NULL, 0);
 	(void)op_add(f->sim, SIM_TRUNCATE, f->file, size, 0);
 	return leave(f->sim, 0);
 }
@@ -491,7 +606,7 @@ static int sim_size(struct dev_file *f, uint64_t *size_out)
 
 	if (err)
 		return err;
-	*size_out = f->file->size;
+	*size_out = f->file->b->size;
 	return leave(f->sim, 0);
 }
 
@@ -501,7 +616,7 @@ static int sim_punch(struct dev_file *f, uint64_t off, uint64_t len)
 
 	if (err)
 		return err;
-	file_punch(f->sim, f->file, off, len);
+	sim_file_apply(f->sim, f->file, SIM_PUNCH, off, NULL, len);
 	(void)op_add(f->sim, SIM_PUNCH, f->file, off, len);
 	return leave(f->sim, 0);
 }
@@ -521,13 +636,13 @@ static int sim_rename(struct dev *dev, const char *from, const char *to)
 
 	if (err)
 		return err;
-	n = find(sim, from);
+	n = sim_find(sim, from);
 	if (!n)
 		return leave(sim, -ENOENT);
 	op = op_add(sim, SIM_RENAME, n->file, 0, 0);
 	set_text(op->name, from);
 	set_text(op->to, to);
-	name_rename(sim, from, to);
+	sim_name_rename(sim, from, to);
 	return leave(sim, 0);
 }
 
@@ -539,11 +654,11 @@ static int sim_remove(struct dev *dev, const char *name)
 
 	if (err)
 		return err;
-	n = find(sim, name);
+	n = sim_find(sim, name);
 	if (!n)
 		return leave(sim, -ENOENT);
 	set_text(op_add(sim, SIM_REMOVE, n->file, 0, 0)->name, name);
-	name_remove(sim, n);
+	sim_name_remove(sim, n);
 	return leave(sim, 0);
 }
 
@@ -554,9 +669,9 @@ static int sim_mkdir(struct dev *dev, const char *name)
 
 	if (err)
 		return err;
-	if (find(sim, name))
+	if (sim_find(sim, name))
 		return leave(sim, -EEXIST);
-	name_add(sim, name, NULL);
+	sim_name_add(sim, name, NULL);
 	set_text(op_add(sim, SIM_MKDIR, NULL, 0, 0)->name, name);
 	return leave(sim, 0);
 }
@@ -584,11 +699,11 @@ static int sim_list(struct dev *dev, const char *name, dev_list_fn fn,
 
 	if (err)
 		return err;
-	if (*name && !find(sim, name))
+	if (*name && !sim_find(sim, name))
 		return leave(sim, -ENOENT);
-	v = must(calloc(sim->nnames + 1, sizeof(*v)));
+	v = sim_must(calloc(sim->nnames + 1, sizeof(*v)));
 	for (size_t i = 0; i < sim->nnames; i++) {
-		folder_of(sim->names[i].name, folder);
+		sim_folder_of(sim->names[i].name, folder);
 		if (!strcmp(folder, name))
 			set_text(v[n++], sim->names[i].name + skip);
 	}
@@ -640,221 +755,11 @@ static const struct dev_ops sim_ops = {
 	.release = sim_release,
 };
 
-/* --- images --- */
-
-static bool is_file_op(unsigned int kind)
-{
-	return kind & (SIM_WRITE | SIM_ALLOCATE | SIM_TRUNCATE | SIM_PUNCH);
-}
-
-static bool is_name_op(unsigned int kind)
-{
-	return kind & (SIM_CREATE | SIM_RENAME | SIM_REMOVE | SIM_MKDIR);
-}
-
-/* Files by number; those of the base first. */
-struct image {
-	struct simdev *sim; /* being made */
-	struct sim_file **files;
-	size_t *synced; /* one past the last sync of each file */
-	enum sim_mode mode;
-	struct rng rng;
-};
-
-static bool coin(struct image *img)
-{
-	return img->mode == SIM_KEEP ||
-	       (img->mode != SIM_DROP && rng_below(&img->rng, 2));
-}
-
-static void apply_whole(struct image *img, const struct sim_op *op)
-{
-	struct sim_file *f = img->files[op->file];
-
-	if (op->kind == SIM_WRITE && !op->data) {
-		/* zeros over what was there */
-		file_punch(img->sim, f, op->off, op->len);
-		file_write(img->sim, f, op->off, NULL, op->len);
-	} else if (op->kind == SIM_WRITE) {
-		file_write(img->sim, f, op->off, op->data, op->len);
-	} else if (op->kind == SIM_ALLOCATE) {
-		file_write(img->sim, f, op->off, NULL, op->len);
-	} else if (op->kind == SIM_TRUNCATE) {
-		file_truncate(img->sim, f, op->off);
-	} else {
-		file_punch(img->sim, f, op->off, op->len);
-	}
-}
-
-/* A write that was not synced: each unit of the disk by itself. */
-static void apply_pieces(struct image *img, const struct sim_op *op)
-{
-	uint64_t unit = img->mode == SIM_TORN ? SECTOR : PAGE;
-	uint64_t off = op->off, end = op->off + op->len;
-
-	while (off < end) {
-		uint64_t n = min_u64(unit - off % unit, end - off);
-		struct sim_op piece = *op;
-
-		piece.off = off;
-		piece.len = n;
-		piece.data = op->data ? op->data + (off - op->off) : NULL;
-		if (coin(img))
-			apply_whole(img, &piece);
-		off += n;
-	}
-}
-
-static void apply_file_op(struct image *img, const struct sim_op *op, size_t i)
-{
-	if (i < img->synced[op->file] || img->mode == SIM_KEEP)
-		apply_whole(img, op);
-	else if (op->kind == SIM_WRITE)
-		apply_pieces(img, op);
-	else if (coin(img))
-		apply_whole(img, op);
-}
-
-static void apply_name_op(struct image *img, const struct sim_op *op)
-{
-	struct simdev *sim = img->sim;
-	struct sim_name *n;
-
-	switch (op->kind) {
-	case SIM_CREATE:
-		if (!find(sim, op->name)) {
-			img->files[op->file]->refs++;
-			name_add(sim, op->name, img->files[op->file]);
-		}
-		break;
-	case SIM_MKDIR:
-		if (!find(sim, op->name))
-			name_add(sim, op->name, NULL);
-		break;
-	case SIM_REMOVE:
-		n = find(sim, op->name);
-		if (n)
-			name_remove(sim, n);
-		break;
-	default:
-		/* The name's creation may not have been durable by itself. */
-		if (!find(sim, op->name)) {
-			img->files[op->file]->refs++;
-			name_add(sim, op->name, img->files[op->file]);
-		}
-		name_rename(sim, op->name, op->to);
-	}
-}
-
-/* Was the folder of one of the op's names synced after it? */
-static bool name_op_is_durable(struct simdev *sim, size_t i, size_t cut)
-{
-	char a[DEV_NAME_MAX], b[DEV_NAME_MAX];
-	const struct sim_op *op = &sim->ops[i];
-
-	folder_of(op->name, a);
-	folder_of(op->kind == SIM_RENAME ? op->to : op->name, b);
-	for (size_t j = i + 1; j < cut; j++)
-		if (sim->ops[j].kind == SIM_SYNC_DIR &&
-		    (!strcmp(sim->ops[j].name, a) ||
-		     !strcmp(sim->ops[j].name, b)))
-			return true;
-	return false;
-}
-
-static struct sim_file *file_copy(struct simdev *to, const struct sim_file *f)
-{
-	struct sim_file *g = file_new(f->idx);
-
-	file_grow(g, f->size);
-	g->size = f->size;
-	for (size_t i = 0; i < f->npages && i < g->npages; i++) {
-		g->pages[i] = f->pages[i];
-		if (f->pages[i])
-			to->used += PAGE;
-		if (f->pages[i] && f->pages[i] != zero_page) {
-			g->pages[i] = must(malloc(PAGE));
-			memcpy(g->pages[i], f->pages[i], PAGE);
-		}
-	}
-	return g;
-}
-
-/* A copy of the state without its journal. */
-static struct simdev *copy_state(struct simdev *sim)
-{
-	struct simdev *to = simdev_new();
-
-	to->capacity = sim->capacity;
-	to->nfiles = sim->nfiles;
-	for (size_t i = 0; i < sim->nnames; i++) {
-		struct sim_file *f = sim->names[i].file;
-
-		name_add(to, sim->names[i].name, f ? file_copy(to, f) : NULL);
-	}
-	return to;
-}
-
-static void image_replay(struct image *img, struct simdev *sim, size_t cut)
-{
-	bool names_go_on = true;
-
-	for (size_t i = 0; i < cut; i++)
-		if (sim->ops[i].kind == SIM_SYNC)
-			img->synced[sim->ops[i].file] = i + 1;
-	for (size_t i = 0; i < cut; i++)
-		if (is_file_op(sim->ops[i].kind))
-			apply_file_op(img, &sim->ops[i], i);
-	for (size_t i = 0; i < cut; i++) {
-		if (!is_name_op(sim->ops[i].kind))
-			continue;
-		/* Names that were not synced: some first ones of them. */
-		if (name_op_is_durable(sim, i, cut) ||
-		    (names_go_on && (names_go_on = coin(img))))
-			apply_name_op(img, &sim->ops[i]);
-	}
-}
-
-struct simdev *simdev_image(struct simdev *sim, size_t cut, enum sim_mode mode,
-			    uint64_t seed)
-{
-	struct image img = { .mode = mode,
-			     .rng = { (seed ^ (cut * 0x9e3779b97f4a7c15ULL)) |
-				      1 } };
-	struct simdev *base;
-
-	pthread_mutex_lock(&sim->lock);
-	base = sim->base;
-	img.sim = base ? copy_state(base) : simdev_new();
-	img.sim->capacity = sim->capacity;
-	img.files = must(calloc(sim->nfiles + 1, sizeof(*img.files)));
-	img.synced = must(calloc(sim->nfiles + 1, sizeof(*img.synced)));
-	for (size_t i = 0; i < img.sim->nnames; i++)
-		if (img.sim->names[i].file) {
-			struct sim_file *f = img.sim->names[i].file;
-
-			img.files[f->idx] = f;
-			f->refs++;
-		}
-	for (size_t i = 0; i < sim->nfiles; i++)
-		if (!img.files[i])
-			img.files[i] = file_new(i);
-	image_replay(&img, sim, cut);
-	for (size_t i = 0; i < sim->nfiles; i++)
-		file_put(img.sim, img.files[i]);
-	img.sim->nfiles = sim->nfiles;
-	free(img.files);
-	free(img.synced);
-	pthread_mutex_unlock(&sim->lock);
-	simdev_settle(img.sim);
-	return img.sim;
-}
-
 /* --- the handle --- */
 
 struct simdev *simdev_new(void)
 {
-	struct simdev *sim = must(calloc(1, sizeof(*sim)));
+	struct simdev *sim = sim_must(calloc(1, sizeof(*sim)));
 
 	sim->dev.ops = &sim_ops;
 	pthread_mutex_init(&sim->lock, NULL);
@@ -868,11 +773,31 @@ void simdev_free(struct simdev *sim)
 	ops_clear(sim);
 	free(sim->ops);
 	while (sim->nnames)
-		name_remove(sim, &sim->names[sim->nnames - 1]);
+		sim_name_remove(sim, &sim->names[sim->nnames - 1]);
 	free(sim->names);
 	simdev_free(sim->base);
 	pthread_mutex_destroy(&sim->lock);
 	free(sim);
+}
+
+struct simdev *sim_copy(const struct simdev *sim)
+{
+	struct simdev *to = simdev_new();
+
+	to->capacity = sim->capacity;
+	to->nfiles = sim->nfiles;
+	to->names = sim_must(malloc((sim->nnames + 1) * sizeof(*to->names)));
+	to->nnames = sim->nnames;
+	for (size_t i = 0; i < sim->nnames; i++) {
+		struct sim_file *f = sim->names[i].file;
+
+		to->names[i] = sim->names[i];
+		if (f)
+			to->names[i].file = sim_file_new(f->idx, f->b);
+		if (f)
+			to->used += f->b->nspace * SIM_PAGE;
+	}
+	return to;
 }
 
 struct dev *simdev_dev(struct simdev *sim)
@@ -894,7 +819,7 @@ void simdev_settle(struct simdev *sim)
 {
 	pthread_mutex_lock(&sim->lock);
 	simdev_free(sim->base);
-	sim->base = copy_state(sim);
+	sim->base = sim_copy(sim);
 	ops_clear(sim);
 	pthread_mutex_unlock(&sim->lock);
 }
@@ -959,7 +884,7 @@ const char *simdev_file_name(struct simdev *sim, size_t i)
 
 uint64_t simdev_file_bytes(struct simdev *sim, size_t i)
 {
-	return sim->names[i].file ? sim->names[i].file->size : 0;
+	return sim->names[i].file ? sim->names[i].file->b->size : 0;
 }
 
 uint8_t simdev_get_byte(struct simdev *sim, size_t i, uint64_t off)
@@ -972,7 +897,7 @@ uint8_t simdev_get_byte(struct simdev *sim, size_t i, uint64_t off)
 
 void simdev_set_byte(struct simdev *sim, size_t i, uint64_t off, uint8_t v)
 {
-	file_write(sim, sim->names[i].file, off, &v, 1);
+	sim_file_apply(sim, sim->names[i].file, SIM_WRITE, off, &v, 1);
 }
 
 struct simdev_counts simdev_counts(struct simdev *sim)

@@ -7,11 +7,15 @@
  *
  *	sim = simdev_new();
  *	... run ...
- *	for (cut = 0; cut <= simdev_ops(sim); cut++)
- *		img = simdev_image(sim, cut, SIM_TORN, seed);
+ *	cut = simcut_new(sim);
+ *	do {
+ *		for (pick = 0; pick < simcut_picks(cut); pick++)
+ *			img = simcut_image(cut, pick);
+ *	} while (simcut_next(cut));
  *
  * A file's sync makes its bytes and size durable, a folder's sync its names.
- * Threads: any.
+ * Names that were not synced reach the disk in their order: some first ones of
+ * them. Threads: any; simcut: one, and the disk is at rest.
  */
 #ifndef TESTS_LIB_SIMDEV_H
 #define TESTS_LIB_SIMDEV_H
@@ -56,6 +60,32 @@ struct dev *simdev_dev(struct simdev *sim);
  * changes happened before the power went. */
 struct simdev *simdev_image(struct simdev *sim, size_t cut, enum sim_mode mode,
 			    uint64_t seed);
+/*
+ * The same for every point in turn, from nothing on. A pick says what becomes
+ * of the changes that are pending: made and not synced. 0: all of them reached
+ * the disk, 1: none; those below simcut_picks() are every case of
+ *  - some first ones of the names, with all or none of the writes;
+ *  - any choice among the writes: by sectors when they are few, else by 4 KiB
+ *    blocks, else whole ones, as long as they are few;
+ *  - one write torn at a sector, its beginning or its end on the disk, with all
+ *    or none of the others;
+ * and every other number is a choice by chance, the same each time.
+ */
+struct simcut;
+struct simcut *simcut_new(struct simdev *sim);
+void simcut_free(struct simcut *c);
+bool simcut_next(struct simcut *c); /* false: that was the last */
+size_t simcut_at(const struct simcut *c); /* how many changes happened */
+size_t simcut_pending(const struct simcut *c);
+uint64_t simcut_picks(const struct simcut *c);
+struct simdev *simcut_image(const struct simcut *c, uint64_t pick);
+/* The disk as the next daemon finds it when this one was killed here: nothing
+ * is lost, and what was pending still is. */
+struct simdev *simcut_death(const struct simcut *c);
+
+/* Equal sums: the same names and bytes. */
+uint64_t simdev_sum(struct simdev *sim);
+
 /* Changes recorded so far (writes, names, syncs). */
 size_t simdev_ops(struct simdev *sim);
 /* Start the journal from here: what is there counts as synced. */
