@@ -68,6 +68,7 @@ struct log_params {
 	uint64_t small_segment_bytes; /* file size of a small segment */
 	uint64_t bulk_segment_bytes;
 	uint64_t reserve_bytes; /* only privileged work may use it */
+	bool no_thread; /* nothing is prepared ahead: store_params */
 };
 
 /*

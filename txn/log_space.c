@@ -244,6 +244,8 @@ int log_start_preparer(struct log *log)
 {
 	int err;
 
+	if (log->p.no_thread)
+		return 0;
 	err = pthread_create(&log->preparer, NULL, preparer, log);
 	if (err)
 		return -err;

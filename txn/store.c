@@ -46,6 +46,7 @@ static int store_new(const struct store_params *p, struct store **out)
 	s->dev = p->dev;
 	s->env = p->env;
 	s->read_only = p->read_only;
+	s->no_thread = p->no_thread;
 	s->check_item = p->check_item;
 	s->check_arg = p->check_arg;
 	s->queue_last = &s->queue_first;
@@ -108,6 +109,7 @@ static int open_log(struct store *s)
 		.small_segment_bytes = s->format.small_segment_bytes,
 		.bulk_segment_bytes = s->format.bulk_segment_bytes,
 		.reserve_bytes = s->format.reserve_bytes,
+		.no_thread = s->no_thread,
 	};
 	int err;
 

@@ -61,6 +61,10 @@ struct store_params {
 	/* For tests and small disks; 0: default, chosen by store_create from
 	 * the free space and kept in the format file. */
 	uint64_t small_segment_bytes, bulk_segment_bytes, reserve_bytes;
+	/* For tests that replay: segments are made by whoever needs them, not
+	 * ahead by a thread, so that the same calls change the device in the
+	 * same order. */
+	bool no_thread;
 };
 
 /*

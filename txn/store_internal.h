@@ -68,6 +68,7 @@ struct store {
 	uint8_t uuid[16];
 	struct repair *repair; /* may be NULL */
 	bool read_only;
+	bool no_thread;
 	bool recovered; /* the last end was not a clean close */
 	int (*check_item)(void *arg, struct log *log, uint64_t small_limit,
 			  const struct key *key, const struct val *val);
