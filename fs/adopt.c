@@ -24,6 +24,7 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 {
 	struct store_params sp = { .dev = dev,
 				   .env = a->params->env,
+				   .no_thread = a->params->no_thread,
 				   .check_item = fs_check_item };
 	static const char message[] = "init";
 	struct plain_state shown = { 0 };
@@ -139,22 +140,48 @@ static int adopt_locked(struct adopter *a, int dirfd, int storefd)
 	return err;
 }
 
+static int adopter_init(struct adopter *a, const struct adopt_params *params,
+			struct store_error *err_out, int *dirfd_out)
+{
+	*a = (struct adopter){ .params = params,
+			       .r = { .err = err_out,
+				      .progress = params->progress,
+				      .arg = params->arg },
+			       .err = err_out };
+	err_out->text[0] = '\0';
+	*dirfd_out = open(params->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*dirfd_out < 0)
+		return plain_reader_failed(&a->r, -errno, "cannot open %s",
+					   params->dir);
+	return 0;
+}
+
+int adopt_into(const struct adopt_params *params, struct dev *dev,
+	       struct adopt_progress *out, struct store_error *err_out)
+{
+	struct adopter a;
+	int dirfd, err;
+
+	err = adopter_init(&a, params, err_out, &dirfd);
+	if (err)
+		return err;
+	err = fill_store(&a, dev, dirfd);
+	close(dirfd);
+	*out = a.r.p;
+	plain_reader_release(&a.r);
+	return err;
+}
+
 int adopt(const struct adopt_params *params, struct adopt_progress *out,
 	  struct store_error *err_out)
 {
-	struct adopter a = { .params = params,
-			     .r = { .err = err_out,
-				    .progress = params->progress,
-				    .arg = params->arg },
-			     .err = err_out };
 	struct holder *holder = NULL;
 	int dirfd, storefd = -1, err;
+	struct adopter a;
 
-	err_out->text[0] = '\0';
-	dirfd = open(params->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dirfd < 0)
-		return plain_reader_failed(&a.r, -errno, "cannot open %s",
-					   params->dir);
+	err = adopter_init(&a, params, err_out, &dirfd);
+	if (err)
+		return err;
 	err = make_folder(&a, dirfd, &holder, &storefd);
 	if (!err) {
 		err = adopt_locked(&a, dirfd, storefd);

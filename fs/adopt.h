@@ -21,6 +21,7 @@ struct adopt_params {
 	/* Called now and then, in this thread; other than 0 stops it. */
 	int (*progress)(void *arg, const struct adopt_progress *p);
 	void *arg;
+	bool no_thread; /* as in store_params, for tests */
 };
 
 /*
@@ -31,5 +32,10 @@ struct adopt_params {
  */
 int adopt(const struct adopt_params *params, struct adopt_progress *out,
 	  struct store_error *err_out);
+
+/* What adopt() does before the new store gets its name: the same into the empty
+ * folder of a device. Durable on return. */
+int adopt_into(const struct adopt_params *params, struct dev *dev,
+	       struct adopt_progress *out, struct store_error *err_out);
 
 #endif
