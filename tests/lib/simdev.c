@@ -90,7 +90,8 @@ static struct sim_bytes *bytes_own(struct sim_file *f)
 	b = sim_must(malloc(sizeof(*b)));
 	*b = *old;
 	b->refs = 1;
-	b->pages = sim_must(malloc((b->npages + 1) * sizeof(struct sim_page *)));
+	b->pages =
+		sim_must(malloc((b->npages + 1) * sizeof(struct sim_page *)));
 	for (size_t i = 0; i < b->npages; i++)
 		b->pages[i] = page_get(old->pages[i]);
 	bytes_put(old);
@@ -180,8 +181,7 @@ static void file_write(struct simdev *sim, struct sim_file *f, uint64_t off,
 			b->nspace++;
 			sim->used += SIM_PAGE;
 		}
-		if (data &&
-		    (b->pages[i] != &zero_page || !all_zero(data, n)))
+		if (data && (b->pages[i] != &zero_page || !all_zero(data, n)))
 			memcpy(page_own(b, i) + in, data, n);
 		if (data)
 			data += n;
@@ -391,6 +391,12 @@ static int enter(struct simdev *sim, unsigned int kind, bool changes)
 	int err;
 
 	pthread_mutex_lock(&sim->lock);
+	if (sim->interrupt_in && (sim->interrupt_mask & kind) &&
+	    !--sim->interrupt_in) {
+		pthread_mutex_unlock(&sim->lock);
+		sim->interrupt(sim->interrupt_arg);
+		pthread_mutex_lock(&sim->lock);
+	}
 	if (sim->fail_in && (sim->fail_mask & kind)) {
 		if (sim->fail_in == 1) {
 			sim->failed = true;
@@ -482,7 +488,8 @@ static int sim_read(struct dev_file *f, uint64_t off, void *buf, size_t len,
 
 	if (err)
 		return err;
-	len = off >= f->file->b->size ? 0 : min_u64(len, f->file->b->size - off);
+	len = off >= f->file->b->size ? 0
+				      : min_u64(len, f->file->b->size - off);
 	file_read(f->file, off, buf, len);
 	*got_out = len;
 	f->sim->counts.reads++;
@@ -848,6 +855,17 @@ bool simdev_is_inside(void)
 	return inside;
 }
 
+void simdev_interrupt(struct simdev *sim, unsigned int mask, uint64_t nth,
+		      void (*fn)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&sim->lock);
+	sim->interrupt_mask = mask;
+	sim->interrupt_in = nth;
+	sim->interrupt = fn;
+	sim->interrupt_arg = arg;
+	pthread_mutex_unlock(&sim->lock);
+}
+
 bool simdev_has_failed(struct simdev *sim)
 {
 	bool failed;
@@ -862,6 +880,13 @@ void simdev_set_capacity(struct simdev *sim, uint64_t bytes)
 {
 	pthread_mutex_lock(&sim->lock);
 	sim->capacity = bytes;
+	pthread_mutex_unlock(&sim->lock);
+}
+
+void simdev_fill(struct simdev *sim)
+{
+	pthread_mutex_lock(&sim->lock);
+	sim->capacity = max_u64(sim->used, 1);
 	pthread_mutex_unlock(&sim->lock);
 }
 

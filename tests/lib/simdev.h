@@ -69,7 +69,8 @@ struct simdev *simdev_image(struct simdev *sim, size_t cut, enum sim_mode mode,
  *    blocks, else whole ones, as long as they are few;
  *  - one write torn at a sector, its beginning or its end on the disk, with all
  *    or none of the others;
- * and every other number is a choice by chance, the same each time.
+ * and every other number is a choice by chance, the same each time; in some of
+ * them the pages of what did not reach the disk hold anything.
  */
 struct simcut;
 struct simcut *simcut_new(struct simdev *sim);
@@ -100,9 +101,15 @@ void simdev_set_short(struct simdev *sim, bool is_short);
 bool simdev_has_failed(struct simdev *sim);
 /* Is this thread in a call of a device? It allocates, and must not fail. */
 bool simdev_is_inside(void);
+/* Before the nth call of the kinds in mask, once: fn, in the calling thread; it
+ * may use the disk. nth 0: not any more. */
+void simdev_interrupt(struct simdev *sim, unsigned int mask, uint64_t nth,
+		      void (*fn)(void *arg), void *arg);
 
 /* Total bytes of files; 0: no limit. */
 void simdev_set_capacity(struct simdev *sim, uint64_t bytes);
+/* What is there now is all that there may be. */
+void simdev_fill(struct simdev *sim);
 void simdev_set_read_only(struct simdev *sim, bool read_only);
 
 /* For damage: number of files, their names, sizes, and a byte of one. */

@@ -23,6 +23,7 @@ struct choice {
 	size_t names; /* so many first ones are kept */
 	bool others; /* keep writes that nothing else is said of */
 	bool by_mask, by_chance, torn;
+	bool spoils; /* what is not kept leaves its whole pages spoilt */
 	uint64_t mask; /* by_mask: of units, in their order */
 	unsigned int unit; /* bytes; 0: whole operations */
 	struct rng rng;
@@ -135,12 +136,27 @@ void simcut_free(struct simcut *c)
 	free(c);
 }
 
+/* A rename that is durable made what came before it of that file's names: its
+ * creation in the other folder is not pending any more. */
+static size_t drop_names(const struct simcut *c, size_t n, size_t file)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct sim_op *op = &c->sim->ops[c->pending[i]];
+
+		if (!is_name_op(op) || op->kind == SIM_MKDIR ||
+		    op->file != file)
+			c->pending[left++] = c->pending[i];
+	}
+	return left;
+}
+
 /* What a sync makes durable leaves the list. */
 static void settle(struct simcut *c, const struct sim_op *sync)
 {
 	size_t left = 0;
 
-	c->nnames = 0;
 	for (size_t i = 0; i < c->npending; i++) {
 		const struct sim_op *op = &c->sim->ops[c->pending[i]];
 		bool name = is_name_op(op);
@@ -150,12 +166,16 @@ static void settle(struct simcut *c, const struct sim_op *sync)
 		} else if (sync->kind == SIM_SYNC_DIR && name &&
 			   touches_folder(op, sync->name)) {
 			apply_name_op(c->durable, c->files, op);
+			if (op->kind == SIM_RENAME)
+				left = drop_names(c, left, op->file);
 		} else {
 			c->pending[left++] = c->pending[i];
-			c->nnames += name;
 		}
 	}
 	c->npending = left;
+	c->nnames = 0;
+	for (size_t i = 0; i < left; i++)
+		c->nnames += is_name_op(&c->sim->ops[c->pending[i]]);
 }
 
 bool simcut_next(struct simcut *c)
@@ -216,8 +236,8 @@ static uint64_t few_units(const struct simcut *c, unsigned int *unit_out)
 }
 
 /* Boundaries of sectors inside writes; with nth, where that one is. */
-static uint64_t count_tears(const struct simcut *c, uint64_t nth, size_t *op_out,
-			    uint64_t *at_out)
+static uint64_t count_tears(const struct simcut *c, uint64_t nth,
+			    size_t *op_out, uint64_t *at_out)
 {
 	uint64_t n = 0;
 
@@ -248,8 +268,9 @@ uint64_t simcut_picks(const struct simcut *c)
 static void choose_by_chance(const struct simcut *c, uint64_t pick,
 			     struct choice *ch)
 {
-	static const uint64_t odds[][2] = { { 1, 2 },	{ 7, 8 }, { 1, 8 },
-					    { 31, 32 }, { 1, 32 } };
+	static const uint64_t odds[][2] = {
+		{ 1, 2 }, { 7, 8 }, { 1, 8 }, { 31, 32 }, { 1, 32 }
+	};
 	static const unsigned int units[] = { SIM_SECTOR, SIM_PAGE, SIM_SECTOR,
 					      0 };
 	size_t k;
@@ -263,6 +284,7 @@ static void choose_by_chance(const struct simcut *c, uint64_t pick,
 	ch->of = odds[k][1];
 	ch->unit = units[rng_below(&ch->rng, ARRAY_LEN(units))];
 	ch->names = rng_below(&ch->rng, c->nnames + 1);
+	ch->spoils = rng_below(&ch->rng, 4) == 0;
 }
 
 static struct choice choose(const struct simcut *c, uint64_t pick)
@@ -308,6 +330,20 @@ static bool keep_unit(struct choice *ch)
 	return keep;
 }
 
+/* The power went while the disk wrote: the pages may hold anything. */
+static void spoil(struct simdev *to, struct sim_file *f, uint64_t off,
+		  uint64_t end, struct choice *ch)
+{
+	uint8_t page[SIM_PAGE];
+
+	end = min_u64(round_up_u64(end, SIM_PAGE), f->b->size);
+	for (off -= off % SIM_PAGE; off < end; off += SIM_PAGE) {
+		memset(page, (int)rng_below(&ch->rng, 256), sizeof(page));
+		sim_file_apply(to, f, SIM_WRITE, off, page,
+			       min_u64(SIM_PAGE, end - off));
+	}
+}
+
 static void apply_choice(struct simdev *to, struct sim_file *f,
 			 const struct sim_op *op, bool torn, struct choice *ch)
 {
@@ -323,6 +359,8 @@ static void apply_choice(struct simdev *to, struct sim_file *f,
 	if (pieces(op, ch->unit) == 1) {
 		if (keep_unit(ch))
 			apply_file_op(to, f, op);
+		else if (ch->spoils && op->kind == SIM_WRITE)
+			spoil(to, f, off, end, ch);
 		return;
 	}
 	while (off < end) {
@@ -330,6 +368,8 @@ static void apply_choice(struct simdev *to, struct sim_file *f,
 
 		if (keep_unit(ch))
 			apply_part(to, f, op, off, off + n);
+		else if (ch->spoils)
+			spoil(to, f, off, off + n, ch);
 		off += n;
 	}
 }

@@ -62,6 +62,10 @@ struct simdev {
 	uint64_t fail_in;
 	int fail_err;
 	bool fail_for_ever, failed, is_short;
+	unsigned int interrupt_mask;
+	uint64_t interrupt_in;
+	void (*interrupt)(void *arg);
+	void *interrupt_arg;
 	struct simdev_counts counts;
 };
 
