@@ -135,7 +135,13 @@ $(B)/tests/fuzz/%: $(B)/chk/tests/fuzz/%.o $(B)/chk/tests/fuzz/replay.o \
 
 .PHONY: check
 check: $(TESTS) $(FUZZ_REPLAY) ## unit, model and crash tests (no root, no FUSE)
-	$(Q)tests/run-check $(B) $(TESTS) $(FUZZ_REPLAY)
+	$(Q)$(if $(SAN),STATES=$${STATES:-10000}) tests/run-check $(B) \
+		$(TESTS) $(FUZZ_REPLAY)
+
+STATES ?= 10000000
+.PHONY: test-cuts
+test-cuts: $(B)/tests/crash/test_fs_cuts ## power cuts: STATES of a disk, 10 million (14 minutes)
+	$(Q)tests/run-cuts $< $(STATES)
 
 .PHONY: test-mount
 test-mount: $(PROGRAMS) $(MOUNT_HELPERS) ## tests on real mounts (T="a b": only these)
@@ -153,10 +159,11 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## longer random and kill tests, PostgreSQL, sanitizers (19 minutes)
+test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (35 minutes)
 	$(Q)tools/deps.sh --long
-	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 EVENTS=120 \
+	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 CRASHES=1000 \
 		$(MAKE) --no-print-directory check
+	$(Q)$(MAKE) --no-print-directory test-cuts
 	$(Q)$(MAKE) --no-print-directory $(B)/bench/work
 	$(Q)tests/bench/instructions $(B)
 	$(Q)ROUNDS=200 ENTRIES=1000000 $(MAKE) --no-print-directory test-mount \
@@ -256,7 +263,7 @@ lint: ## cppcheck, shellcheck, man pages (tools/deps.sh --extra)
 		txn fs tools tests
 	shellcheck -x -P SCRIPTDIR -S warning -e SC2010,SC2046,SC2183 \
 		$$(git ls-files '*.sh' tests/run-check tests/run-mount \
-		'tests/suites/run-*' tests/bench/instructions \
+		tests/run-cuts 'tests/suites/run-*' tests/bench/instructions \
 		tools/mount.fuse.txnfs .ci/run)
 
 .PHONY: tidy

@@ -26,8 +26,8 @@ for f in $sources; do
 		start = 0 }' "$f" | grep . && bad=1
 done
 for f in $(git ls-files '*.sh' tests/run-check tests/run-mount \
-	'tests/suites/run-*' tests/bench/instructions tools/mount.fuse.txnfs \
-	.ci/run); do
+	tests/run-cuts 'tests/suites/run-*' tests/bench/instructions \
+	tools/mount.fuse.txnfs .ci/run); do
 	head -n 3 "$f" | grep -q SPDX || tell "$f has no SPDX line"
 done
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Files under power cuts and failing calls: a recorded run of file operations,
- * commits, checkpoints, fsyncs, aborts, snapshots, deletions and sweeps. After
- * a cut anywhere, head is the last acknowledged commit (or the one under way),
- * whole; what is staged is a state that was made durable, not older than the
- * last acknowledged; every invariant of files holds.
+ * Files under failing calls: a recorded run of file operations, commits,
+ * checkpoints, fsyncs, aborts, snapshots, deletions and sweeps in which one
+ * fails, and then the power. Head is the last acknowledged commit (or the one
+ * under way), whole; what is staged is a state that was made durable, not older
+ * than the last acknowledged; every invariant of files holds.
  */
 #include "fs/fs_internal.h" /* fs_sweep: what happens in the background */
 
@@ -412,32 +412,6 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 	close_all(f);
 }
 
-static void test_power_cuts(void **state)
-{
-	struct fixture *f = *state;
-	uint64_t seed = test_seed(3);
-	size_t only = (size_t)test_param("CUT", UINT64_MAX);
-	size_t last;
-
-	f->rng.s = seed;
-	assert_int_equal(run(f, (unsigned int)test_param("EVENTS", 40)), 0);
-	last = simdev_ops(f->sim);
-	close_all(f);
-	assert_true(last > 50);
-	for (size_t cut = 0; cut <= last; cut++) {
-		if (only != SIZE_MAX && cut != only)
-			continue;
-		for (int mode = 0; mode < SIM_MODES; mode++) {
-			struct simdev *img;
-
-			img = simdev_image(f->sim, cut, (enum sim_mode)mode,
-					   seed + cut);
-			judge(f, img, cut);
-			simdev_free(img);
-		}
-	}
-}
-
 /* The device works again. A store that has stopped is read on and acknowledges
  * nothing; another one goes on. */
 static void after_failure(struct fixture *f)
@@ -650,8 +624,6 @@ static void test_full_of_live_data(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_power_cuts, setup,
-						teardown),
 		cmocka_unit_test_setup_teardown(test_failing_writes_and_syncs,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(

@@ -350,38 +350,8 @@ static void assert_promises(struct fixture *f, struct store *s, size_t cut)
 	assert_true(was_a_state(h, first, cut, &m));
 }
 
-static void check_cut(struct fixture *f, size_t cut, enum sim_mode mode,
-		      uint64_t seed)
-{
-	struct simdev *img = simdev_image(f->sim, cut, mode, seed);
-	struct store *s = reopen(f, img, true);
-
-	assert_promises(f, s, cut);
-	store_abandon(s);
-	s = reopen(f, img, false);
-	assert_promises(f, s, cut);
-	store_abandon(s);
-	/* Recovery's own end may be a crash as well. */
-	s = reopen(f, img, true);
-	assert_promises(f, s, cut);
-	store_abandon(s);
-	simdev_free(img);
-}
-
-static void test_every_power_cut(void **state)
-{
-	struct fixture *f = *state;
-	uint64_t steps = test_param("STEPS", 60);
-
-	begin_history(f);
-	for (uint64_t i = 0; i < steps; i++)
-		assert_int_equal(random_step(f), 0);
-	for (size_t cut = 0; cut <= simdev_ops(f->sim); cut++)
-		for (int mode = 0; mode < SIM_MODES; mode++)
-			check_cut(f, cut, mode, rng_next(&f->rng));
-}
-
-/* Lives and crashes again and again. */
+/* Lives and crashes again and again, with the thread that prepares segments:
+ * what test_fs_cuts.c, which replays, has to leave out. */
 static void test_crash_after_crash(void **state)
 {
 	struct fixture *f = *state;
@@ -573,7 +543,6 @@ static void test_a_power_cut_after_a_death(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_every_power_cut),
 		TEST(test_crash_after_crash),
 		TEST(test_every_failing_call),
 		TEST(test_a_power_cut_after_a_death),
