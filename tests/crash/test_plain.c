@@ -497,7 +497,7 @@ static void no_edits(struct fixture *f)
 static void test_out(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t rounds = test_param("ROUNDS", 400);
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
 	struct plain_out_result r;
 
 	for (uint64_t i = 0; i < rounds; i++) {
@@ -619,7 +619,7 @@ static int stage_edits(struct fixture *f)
 static void test_in(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t rounds = test_param("ROUNDS", 400);
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
 	struct plain_out_result r;
 
 	for (uint64_t i = 0; i < rounds; i++) {
