@@ -267,6 +267,14 @@ fuse_ino_t knode_id(struct mount *m, struct knode *n);
 /* The node for an object, with one more lookup. NULL: no memory. */
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 			uint64_t ino);
+/*
+ * A node for ctl, with one lookup; each lookup has one of its own, so that the
+ * kernel has an inode of its own for each. A writer holds the lock of its inode
+ * until the command is done: an unlink of the same one would wait for that with
+ * .txn's lock held, a rename for .txn's with the root's, and a switch, which
+ * invalidates names of the root, for that. NULL: no memory.
+ */
+struct knode *knode_new_ctl(struct mount *m);
 void knode_forget(struct mount *m, struct knode *n, uint64_t count);
 /* The kernel's number of a working object that it knows; 0: it does not. */
 fuse_ino_t knode_known(struct mount *m, uint64_t ino);

@@ -84,6 +84,24 @@ fuse_ino_t knode_id(struct mount *m, struct knode *n)
 	return n == &m->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)n;
 }
 
+static void list(struct mount *m, struct knode *n)
+{
+	n->all_next = m->all;
+	if (m->all)
+		m->all->all_prev = n;
+	m->all = n;
+}
+
+static void unlist(struct mount *m, struct knode *n)
+{
+	if (n->all_prev)
+		n->all_prev->all_next = n->all_next;
+	else
+		m->all = n->all_next;
+	if (n->all_next)
+		n->all_next->all_prev = n->all_prev;
+}
+
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 			uint64_t ino)
 {
@@ -108,10 +126,7 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 		n->hash_next = m->buckets[bucket(m, fv, ino)];
 		m->buckets[bucket(m, fv, ino)] = n;
 		m->nnodes++;
-		n->all_next = m->all;
-		if (m->all)
-			m->all->all_prev = n;
-		m->all = n;
+		list(m, n);
 		if (snap)
 			snap->nodes++;
 	}
@@ -120,16 +135,6 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 	pthread_mutex_unlock(&m->nodes_lock);
 	free(made);
 	return n;
-}
-
-static void unlist(struct mount *m, struct knode *n)
-{
-	if (n->all_prev)
-		n->all_prev->all_next = n->all_next;
-	else
-		m->all = n->all_next;
-	if (n->all_next)
-		n->all_next->all_prev = n->all_prev;
 }
 
 static void put_snap_locked(struct mount *m, struct snap *s)
@@ -145,15 +150,33 @@ static void put_snap_locked(struct mount *m, struct snap *s)
 	free(s);
 }
 
+struct knode *knode_new_ctl(struct mount *m)
+{
+	struct knode *n = malloc(sizeof(*n));
+
+	if (!n)
+		return NULL;
+	*n = m->virt[NODE_CTL];
+	n->nlookup = 1;
+	pthread_mutex_lock(&m->nodes_lock);
+	n->generation = ++m->next_generation;
+	list(m, n);
+	pthread_mutex_unlock(&m->nodes_lock);
+	return n;
+}
+
 void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 {
 	struct fs_view *fv = NULL;
+	bool last;
 
-	if (n == &m->root || n->kind != NODE_OBJECT)
+	if (n == &m->root ||
+	    (n->kind != NODE_OBJECT && n == &m->virt[n->kind]))
 		return;
 	pthread_mutex_lock(&m->nodes_lock);
 	n->nlookup -= min_u64(count, n->nlookup);
-	if (!n->nlookup) {
+	last = !n->nlookup;
+	if (last) {
 		unhash(m, n);
 		unlist(m, n);
 		fv = n->fv;
@@ -161,7 +184,7 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 			put_snap_locked(m, n->snap);
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
-	if (fv) {
+	if (last) {
 		fs_view_put(fv);
 		free(n->gone);
 		free(n);

@@ -118,9 +118,17 @@ static void reply_virtual(struct mount *m, fuse_req_t req, struct knode *n)
 {
 	struct fuse_entry_param e = { 0 };
 
+	if (n->kind == NODE_CTL)
+		n = knode_new_ctl(m);
+	if (!n) {
+		reply_err(req, -ENOMEM);
+		return;
+	}
 	e.ino = knode_id(m, n);
+	e.generation = n->generation;
 	virtual_stat(m, n, &e.attr);
-	fuse_reply_entry(req, &e);
+	if (fuse_reply_entry(req, &e))
+		knode_forget(m, n, 1); /* nobody has it */
 }
 
 /* --- lookup --- */

@@ -261,7 +261,8 @@ bool out_is_refused(int err)
 {
 	return err == -EPERM || err == -EACCES || err == -EBUSY ||
 	       err == -EXDEV || err == -EOPNOTSUPP || err == -ENODEV ||
-	       err == -EINVAL || err == -EOVERFLOW;
+	       err == -EINVAL || err == -EOVERFLOW || err == -EFBIG ||
+	       err == -E2BIG || err == -ENAMETOOLONG || err == -EMLINK;
 }
 
 /* --- what is in the way --- */

@@ -64,6 +64,7 @@ perl -e 'chdir $ARGV[0] or die; for (1..5000) { open my $f, ">", sprintf("%0255d
 same "names of 255 bytes" "$(ls "$D/long" | wc -l)" 5000
 lives long
 grown "the end" 800000
+txn -C "$D" sync >"$work/out" 2>&1 || fail "the plain files: $(cat "$work/out")"
 umount_it
 txn -C "$D" verify || fail "verify, unmounted"
 mount_it

@@ -63,7 +63,7 @@ waits $durable | hold "fsync" sync sync "$D/staged" &&
 	waits read-cold "?read-state-cold" "?read" "?read-state" "?write" "?append" "?map" \
 		"?truncate" "?fallocate" "?copy" "?write-direct" "?sync-range" \
 		"?unlink-open" "?rename-written" "?msync" "?fsync" "?fsync-dir" \
-		"?write-sync" commit snapshot restore set |
+		"?write-sync" commit snapshot restore "?set" |
 	hold "verify" read txn -C "$D" verify &&
 	waits commit snapshot restore set | hold "sweep" punch txn -C "$D" gc
 } || exit 1
