@@ -488,6 +488,7 @@ struct simdev *simdev_image(struct simdev *sim, size_t cut, enum sim_mode mode,
 	if (mode == SIM_REORDER || mode == SIM_TORN) {
 		choose_by_chance(c, seed, &ch);
 		ch.unit = mode == SIM_TORN ? SIM_SECTOR : SIM_PAGE;
+		ch.spoils = false;
 	}
 	img = settled(make_image(c, &ch));
 	simcut_free(c);
