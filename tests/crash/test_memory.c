@@ -713,7 +713,7 @@ static int teardown(void **state)
 static void test_every_allocation(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t rounds = test_param("ROUNDS", 600);
+	uint64_t rounds = test_param("MEMORY_ROUNDS", 600);
 
 	for (uint64_t i = 0; i < rounds; i++) {
 		run_op(f, pick_op(f));

@@ -1162,7 +1162,7 @@ static void large(struct fixture *f, enum ending how, uint64_t seed,
 	f->rng.s = test_seed(seed);
 	run(f, how, 40);
 	damage_segments(f);
-	damage_some(f, test_param("ROUNDS", 10));
+	damage_some(f, test_param("ROT_ROUNDS", 10));
 	report(f, what);
 }
 

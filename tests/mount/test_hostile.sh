@@ -5,7 +5,7 @@
 # 10,000 deep; names of 255 bytes. The same daemon serves on, in bounds.
 . "$(dirname "$0")/lib.sh"
 hostile=$build/tests/mount/hostile
-rounds=${ROUNDS:-800}
+rounds=${ROUNDS:-200}
 seed=${SEED:-1}
 
 mkdir -p "$D"
