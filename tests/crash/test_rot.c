@@ -9,7 +9,7 @@
  * a power cut anywhere in that. Repair makes nothing worse, wherever it is cut,
  * and puts every flipped bit right.
  *
- * SEED, ROUNDS (random damage), and, to see one again, ONLY (its number).
+ * SEED, ROT_ROUNDS (random damage), and, to see one again, ONLY (its number).
  */
 #include "fs/fs_internal.h" /* fs_sweep */
 #include "txn/store_internal.h"

@@ -183,6 +183,12 @@ def make_space():
 	ctl("gc")
 
 
+def on_host(look):
+	"""Without an attribute that is too large for a block of the host."""
+	kind, mode, x, data = look
+	return kind, mode, x if len(str(x)) < 900 else None, data
+
+
 def live_on():
 	"""Work goes on after recovery."""
 	head = read_head()
@@ -201,7 +207,13 @@ def live_on():
 	data = model.read_file(D + "/.txn/head/after-crash")
 	expect(data == b"a" * 5000, "the file after the crash is wrong")
 	verify()
+	# The plain files follow, whatever the crash had left half done.
+	shown = {p: on_host(v) for p, (_, v) in model.scan(D).items()}
 	must("umount", D)
+	plain = {p: on_host(v) for p, (_, v) in model.scan(D).items()}
+	for p in shown.keys() | plain.keys():
+		expect(shown.get(p) == plain.get(p), "plain file", p,
+		       plain.get(p), "want", shown.get(p))
 
 
 def save_image(steps_path):
@@ -232,7 +244,9 @@ def check():
 			return
 	elif not os.path.exists(STATE + "/marks0"):
 		save_image(path)
-	check_plain(steps)
+	# Later commits let them change.
+	if acked <= init:
+		check_plain(steps)
 	must("mount", D)
 	new, rest = model.replay(steps, acked)
 	for e in rest:
