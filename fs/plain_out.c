@@ -861,7 +861,8 @@ static int apply_touched(struct plain_out *o)
 	struct fs_attr a;
 	int err = 0;
 
-	qsort(o->touched, o->ntouched, sizeof(*o->touched), u64_cmp);
+	if (o->ntouched)
+		qsort(o->touched, o->ntouched, sizeof(*o->touched), u64_cmp);
 	for (size_t i = 0; i < o->ntouched && !err; i++) {
 		uint64_t ino = o->touched[i];
 		uint32_t flags = 0;
