@@ -737,6 +737,14 @@ static int import(struct importer *in)
 	return 0;
 }
 
+/* With what could not be entered, when there was an error. */
+static void drop_view(struct fs_view *fv)
+{
+	if (fv)
+		fv_drop_all(fv);
+	fs_view_put(fv);
+}
+
 int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	     struct plain_in_result *out, struct store_error *err_out)
 {
@@ -766,8 +774,8 @@ int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	root_put(t, &in.target);
 	fs_delta_free(in.staged);
 	fs_view_put(in.sv);
-	fs_view_put(in.ev);
-	fs_view_put(in.wv);
+	drop_view(in.ev);
+	drop_view(in.wv);
 	plain_reader_release(&in.r);
 	for (size_t i = 0; i < in.nedits; i++)
 		free(in.edits[i].path);
