@@ -21,10 +21,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-enum {
-	MAX_THREADS = 256,
-	IDLE_THREADS = 8
-};
+enum { MAX_THREADS = 256, IDLE_THREADS = 8 };
 
 static const char help_text[] =
 	"usage: txnfs DIR [MOUNTPOINT] [-o OPTION[,OPTION...]] [-f] [-d]\n"
@@ -79,8 +76,8 @@ static void log_to_syslog(struct env *env, enum env_level level,
 }
 
 /* What libfuse says when nobody reads standard error any more. */
-static void libfuse_to_syslog(enum fuse_log_level level, const char *fmt,
-			      va_list ap)
+__attribute__((format(printf, 2, 0))) static void
+libfuse_to_syslog(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	vsyslog((int)level, fmt, ap); /* the same numbers */
 }

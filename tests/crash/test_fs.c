@@ -416,6 +416,7 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
  * nothing; another one goes on. */
 static void after_failure(struct fixture *f)
 {
+	const struct root none = ROOT_EMPTY;
 	struct fs_view *w = fs_working(f->fs);
 	struct fs_new new_ = { .mode = S_IFDIR | 0755 };
 	struct root root = ROOT_EMPTY;
@@ -440,9 +441,7 @@ static void after_failure(struct fixture *f)
 	assert_int_equal(fs_gc(f->fs, NULL), -EIO);
 	/* What is staged can still be told, buffers included. */
 	assert_int_equal(fs_freeze(f->fs, &root), 0);
-	assert_int_equal(fs_change_totals(f->fs, &(struct root)ROOT_EMPTY,
-					  &root, &t),
-			 0);
+	assert_int_equal(fs_change_totals(f->fs, &none, &root, &t), 0);
 	root_put(store_tree(f->store), &root);
 	assert_int_equal(digest_view(w, &number), 0);
 	assert_true(d == number);
