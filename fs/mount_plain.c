@@ -402,6 +402,16 @@ static int finish_sync(struct mount *m)
 		       : 0;
 }
 
+/* What the application needs is the mount: it is not refused for the files
+ * beneath, which are tried again. Edits among them are kept beside by that. */
+static int go_on_between(const char *how, int status)
+{
+	if (!strcmp(how, "refuse"))
+		return status;
+	return complain(0, "mounted all the same: they are between two "
+			   "commits, edits among them are not staged now");
+}
+
 int plain_prepare(struct mount *m)
 {
 	const char *how = m->opt.offline ? m->opt.offline : "stage";
@@ -426,7 +436,9 @@ int plain_prepare(struct mount *m)
 		return complain(status_of(err), "the plain files of %s: %s",
 				m->dir, strerror(-err));
 	status = finish_sync(m);
-	if (status || !strcmp(how, "ignore"))
-		return status;
+	if (status)
+		return go_on_between(how, status);
+	if (!strcmp(how, "ignore"))
+		return 0;
 	return !strcmp(how, "refuse") ? refuse_edits(m) : stage_edits(m);
 }

@@ -129,19 +129,24 @@ static uint64_t count_windows(const struct plain_out *o, uint64_t ino)
 /* All its names are in DIR: nobody else's copy (cp -al) is written over. */
 static int has_only_our_names(struct plain_out *o, uint64_t ino, bool *only)
 {
+	struct plain_stat was = { 0 };
 	struct fs_attr a;
 	struct stat st;
 	int err, fd;
 
 	*only = false;
 	err = fs_getattr(o->sv, ino, &a);
+	if (!err)
+		err = plain_get(o->fs, ino, &was);
 	if (err)
-		return err == -ENOENT ? 0 : err;
+		return err == -ENOENT || err == 1 ? 0 : err;
 	err = out_open_object(o, ino, O_RDONLY | O_NONBLOCK, &fd);
 	if (err)
 		return 0;
+	/* By that name there may be another file before names move. */
 	if (!fstat(fd, &st))
-		*only = S_ISREG(st.st_mode) && st.st_nlink == a.nlink;
+		*only = S_ISREG(st.st_mode) && st.st_nlink == a.nlink &&
+			st.st_ino == was.host_ino;
 	close(fd);
 	return 0;
 }
@@ -386,10 +391,13 @@ static int take_dir(struct plain_out *o, const struct fs_delta_name *e,
 		forget_dir(o); /* or what is below it */
 		return 0;
 	}
+	if (errno == ENOENT)
+		return 0;
+	/* Taken before an interruption, and somebody made another one since. */
+	if (errno == EEXIST)
+		return out_keep_aside(o, e->dir, dirfd, name);
 	/* Going on would make another one and leave all below it behind. */
-	return errno == ENOENT
-		       ? 0
-		       : out_failed(o, e->dir, name, -errno, "cannot move");
+	return out_failed(o, e->dir, name, -errno, "cannot move");
 }
 
 /* What is at the name is checked to be e->a_ino's. */
@@ -1054,6 +1062,10 @@ static int run(struct plain_out *o)
 	int err;
 
 	err = looker_init(&o->look, o->fs);
+	/* The checkpoint that noted the phase may have failed: DIR is not
+	 * touched before the store knows. */
+	if (!err && o->again)
+		err = make_durable(o);
 	if (!err)
 		err = open_folder(o, !o->again);
 	if (!err)
