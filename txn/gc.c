@@ -315,6 +315,8 @@ static int mark_all(struct gc *g, const struct record *rec,
 	if (!err)
 		err = mark_view(g, s->catalog, TREE_CATALOG);
 	if (!err)
+		err = mark_view(g, s->shown, TREE_CATALOG);
+	if (!err)
 		err = mark_view(g, s->plain, TREE_PLAIN);
 	if (!err)
 		err = mark_open_views(g);

@@ -73,7 +73,8 @@ static void forget_record(struct store *s)
 	view_free(s->working);
 	view_free(s->plain);
 	view_free(s->catalog);
-	s->working = s->plain = s->catalog = NULL;
+	view_free(s->shown);
+	s->working = s->plain = s->catalog = s->shown = NULL;
 	root_put(&s->tree, &s->head);
 	record_release(&s->last);
 }
@@ -127,6 +128,8 @@ static int adopt_record(struct store *s, struct record *rec)
 
 	ptr = record_find_root(rec, ROOT_CATALOG, 0);
 	err = new_view(s, STORE_CATALOG_ID, &ptr, &s->catalog);
+	if (!err)
+		err = new_view(s, STORE_CATALOG_ID, &ptr, &s->shown);
 	ptr = record_find_root(rec, ROOT_PLAIN, 0);
 	if (!err)
 		err = new_view(s, STORE_PLAIN_ID, &ptr, &s->plain);
@@ -381,7 +384,8 @@ static int load_head_info(struct store *s, struct store_error *err_out)
 
 	if (!s->last.head_number)
 		return 0;
-	err = store_get_commit(s, s->last.head_number, &s->head_info);
+	err = catalog_get_commit(s->catalog, s->last.head_number,
+				 &s->head_info);
 	if (err == 1)
 		err = -EFSCORRUPTED;
 	if (!err && !ptr_eq(&s->head_info.root, &s->head.ptr))
@@ -441,6 +445,19 @@ static int open_repairing(struct store *s, struct store_error *err_out)
 	}
 }
 
+/* The catalog as it was entered, though no record has it yet. */
+static int show_catalog(struct store *s)
+{
+	struct root root, old = ROOT_EMPTY;
+	int err;
+
+	view_freeze(s->catalog, &root);
+	err = view_flip(s->shown, &root, NULL, NULL, NULL, &old);
+	root_put(&s->tree, &old);
+	root_put(&s->tree, &root);
+	return err;
+}
+
 static int open_at(struct store *s, uint64_t number,
 		   struct store_error *err_out)
 {
@@ -455,6 +472,8 @@ static int open_at(struct store *s, uint64_t number,
 		err = adopt_record(s, &rec);
 	if (!err)
 		err = store_at_apply(s, c);
+	if (!err)
+		err = show_catalog(s);
 	if (!err)
 		err = load_head_info(s, err_out);
 	if (!err)
@@ -709,20 +728,20 @@ void store_get_stats(struct store *store, struct store_stats *out)
 	};
 }
 
-/* Commits descend from head, which is the newest. */
-struct order_check {
-	uint64_t newest, last;
-	bool wrong;
+/* The catalog of one instant, and the newest commit at it. */
+struct catalog_now {
+	struct store *store;
+	struct root root;
+	uint64_t head;
 };
 
-static int check_order(void *arg, const struct commit_info *info)
+static void note_head(void *arg)
 {
-	struct order_check *o = arg;
+	struct catalog_now *now = arg;
 
-	o->wrong =
-		o->last ? info->number >= o->last : info->number != o->newest;
-	o->last = info->number;
-	return o->wrong;
+	pthread_mutex_lock(&now->store->head_lock);
+	now->head = now->store->last.head_number;
+	pthread_mutex_unlock(&now->store->head_lock);
 }
 
 static int check_catalog_item(void *arg, const struct key *key,
@@ -731,44 +750,61 @@ static int check_catalog_item(void *arg, const struct key *key,
 	return catalog_check_item(key, b);
 }
 
-/* Every item of it is one that we know. */
-static int check_catalog_items(struct store *store, char *why, size_t why_bytes)
+/* Commits descend from head, which is the newest. */
+static int check_order(const struct catalog_now *now, struct view *v,
+		       struct commit_info *info)
 {
-	struct root none = ROOT_EMPTY, root;
+	uint64_t want = now->head;
 	int err;
 
-	view_freeze(store->catalog, &root);
-	err = tree_diff(&store->tree, &none, &root, check_catalog_item, NULL);
-	root_put(&store->tree, &root);
-	if (err == -EFSCORRUPTED || err == -EFSBADCRC)
-		(void)snprintf(why, why_bytes, "catalog: an item is damaged");
-	return err;
+	err = catalog_prev_commit(v, UINT64_MAX, info);
+	if (err == 1)
+		return want ? -EFSCORRUPTED : 0;
+	if (!err && info->number != want)
+		return -EFSCORRUPTED;
+	while (!err && info->number > 1) {
+		want = info->number;
+		err = catalog_prev_commit(v, want - 1, info);
+		if (!err && info->number >= want)
+			return -EFSCORRUPTED;
+	}
+	return err == 1 ? 0 : err;
 }
 
 static int check_catalog(struct store *store, char *why, size_t why_bytes)
 {
-	struct commit_info *info;
-	struct order_check o = { 0 };
-	struct root head;
+	struct catalog_now now = { .store = store };
+	struct commit_info *info = malloc(sizeof(*info));
+	struct root none = ROOT_EMPTY;
+	struct view *v = NULL;
 	int err;
 
-	info = malloc(sizeof(*info));
-	if (!info)
-		return -ENOMEM;
-	store_head(store, &head, info);
-	root_put(&store->tree, &head);
-	o.newest = info->number;
-	free(info);
-	err = check_catalog_items(store, why, why_bytes);
-	if (err)
+	err = info ? view_update_freeze(store->shown, NULL, note_head, &now,
+					&now.root)
+		   : -ENOMEM;
+	if (err) {
+		free(info);
 		return err;
-	err = store_each_commit(store, UINT64_MAX, check_order, &o);
-	if (!err && (o.wrong || (o.newest && !o.last))) {
+	}
+	/* Every item of it is one that we know. */
+	err = tree_diff(&store->tree, &none, &now.root, check_catalog_item,
+			NULL);
+	if (is_damage(err)) {
+		(void)snprintf(why, why_bytes, "catalog: an item is damaged");
+		goto out;
+	}
+	if (!err)
+		err = view_new(store, STORE_CATALOG_ID, &now.root, true, &v);
+	if (!err)
+		err = check_order(&now, v, info);
+	if (is_damage(err))
 		(void)snprintf(why, why_bytes,
 			       "catalog: the newest commit is not head, @%llu",
-			       (unsigned long long)o.newest);
-		err = -EFSCORRUPTED;
-	}
+			       (unsigned long long)now.head);
+out:
+	view_free(v);
+	root_put(&store->tree, &now.root);
+	free(info);
 	return err;
 }
 

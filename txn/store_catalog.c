@@ -170,12 +170,18 @@ static int get_fn(struct vtx *tx, void *arg)
 	return read_message(tx, g->info);
 }
 
+int catalog_get_commit(struct view *catalog, uint64_t number,
+		       struct commit_info *info)
+{
+	struct get_arg g = { .number = number, .info = info };
+
+	return view_read(catalog, get_fn, &g);
+}
+
 int store_get_commit(struct store *store, uint64_t number,
 		     struct commit_info *info_out)
 {
-	struct get_arg g = { .number = number, .info = info_out };
-
-	return view_read(store->catalog, get_fn, &g);
+	return catalog_get_commit(store->shown, number, info_out);
 }
 
 int catalog_prev_commit(struct view *catalog, uint64_t number,
@@ -201,7 +207,7 @@ int store_next_commit(struct store *store, uint64_t from,
 {
 	struct get_arg g = { .number = from, .info = info_out };
 
-	return view_read(store->catalog, next_fn, &g);
+	return view_read(store->shown, next_fn, &g);
 }
 
 int store_each_commit(struct store *store, uint64_t from,
@@ -217,7 +223,7 @@ int store_each_commit(struct store *store, uint64_t from,
 		return -ENOMEM;
 	g.info = info;
 	while (g.number && !err) {
-		err = view_read(store->catalog, get_fn, &g);
+		err = view_read(store->shown, get_fn, &g);
 		if (err)
 			break;
 		g.number = info->number - 1;

@@ -75,6 +75,9 @@ struct store {
 	void *check_arg;
 
 	struct view *working, *plain, *catalog;
+	/* The catalog of the newest durable record, which is what is read:
+	 * the other has what a turn has entered and may still take back. */
+	struct view *shown;
 
 	/* atomic */
 	uint64_t next_obj, next_view, next_gen;
@@ -146,7 +149,9 @@ struct catalog_at {
 };
 
 int catalog_update(struct store *store, struct catalog_update *u);
-/* The newest commit of any catalog at or below a number; 1: none. */
+/* A commit of any catalog, and the newest at or below a number; 1: none. */
+int catalog_get_commit(struct view *catalog, uint64_t number,
+		       struct commit_info *info);
 int catalog_prev_commit(struct view *catalog, uint64_t number,
 			struct commit_info *info);
 /* Any item of the catalog: 0 or -EFSCORRUPTED. Without context. */

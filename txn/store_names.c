@@ -311,7 +311,7 @@ int store_get_name(struct store *store, const char *name, struct name_info *out)
 {
 	struct get_name g = { .name = name, .out = out };
 
-	return view_read(store->catalog, get_name_fn, &g);
+	return view_read(store->shown, get_name_fn, &g);
 }
 
 struct each_name {
@@ -347,7 +347,7 @@ int store_each_name(struct store *store,
 	     e.obj++) {
 		e.off = 0;
 		for (;;) {
-			err = view_read(store->catalog, each_name_fn, &e);
+			err = view_read(store->shown, each_name_fn, &e);
 			if (!err)
 				err = fn(arg, e.info);
 			if (err)

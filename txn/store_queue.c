@@ -382,16 +382,48 @@ static void turn_undo_catalog(struct store *store, struct turn *t)
 	root_put(&store->tree, &dropped);
 }
 
-/* The record is durable. Nothing here can fail. */
-static void turn_publish(struct store *store, struct turn *t)
+struct publish {
+	struct store *store;
+	struct turn *t;
+	struct root old_head;
+};
+
+static void publish_record(void *arg)
 {
-	struct root old_head = ROOT_EMPTY;
+	struct publish *p = arg;
+	struct store *store = p->store;
+	struct turn *t = p->t;
 
 	pthread_mutex_lock(&store->head_lock);
 	record_release(&store->last);
 	store->last = t->rec;
+	if (t->info) {
+		p->old_head = store->head;
+		store->head = (struct root){ .ptr = t->info->root };
+		store->head_info = *t->info;
+	}
 	pthread_mutex_unlock(&store->head_lock);
 	t->rec = (struct record){ 0 };
+}
+
+/* The record is durable. Nothing here can fail. */
+static void turn_publish(struct store *store, struct turn *t)
+{
+	struct publish p = { .store = store, .t = t };
+	struct root shown = ROOT_EMPTY, old = ROOT_EMPTY;
+	int err = 0;
+
+	if (t->catalog_changed) {
+		/* Head and the catalog that has it are seen together. */
+		shown.ptr = turn_find(t, store->catalog)->root.ptr;
+		err = view_flip(store->shown, &shown, NULL, publish_record, &p,
+				&old);
+		ASSERT(!err); /* nothing to apply, nothing to load */
+		root_put(&store->tree, &old);
+	} else {
+		publish_record(&p);
+	}
+	root_put(&store->tree, &p.old_head);
 	for (size_t i = 0; i < t->nfrozen; i++) {
 		struct frozen *f = &t->frozen[i];
 
@@ -406,12 +438,6 @@ static void turn_publish(struct store *store, struct turn *t)
 		__atomic_add_fetch(&store->n_checkpoints, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	pthread_mutex_lock(&store->head_lock);
-	old_head = store->head;
-	store->head = (struct root){ .ptr = t->info->root };
-	store->head_info = *t->info;
-	pthread_mutex_unlock(&store->head_lock);
-	root_put(&store->tree, &old_head);
 	__atomic_add_fetch(&store->n_commits, 1, __ATOMIC_RELAXED);
 }
 

@@ -164,6 +164,62 @@ static void test_a_frozen_state_stays(void **state)
 	root_put(store_tree(f->store), &frozen);
 }
 
+/* What is looked at while a flush is under way; sync has no argument. */
+static struct fixture *syncing;
+static const struct dev_ops *sim_ops;
+static unsigned int looks;
+
+static int sync_looking(struct dev_file *file)
+{
+	struct fixture *f = syncing;
+	struct commit_info *head = malloc(2 * sizeof(*head));
+	struct root root;
+	char why[256];
+
+	assert_non_null(head);
+	store_head(f->store, &root, head);
+	root_put(store_tree(f->store), &root);
+	assert_int_equal(store_get_commit(f->store, head->number + 1, &head[1]),
+			 1);
+	if (head->number)
+		assert_int_equal(
+			store_get_commit(f->store, head->number, &head[1]), 0);
+	if (store_check(f->store, why, sizeof(why)))
+		fail_msg("%s", why);
+	free(head);
+	looks++;
+	return sim_ops->sync(file);
+}
+
+/* A commit is in the list of commits when it is head: when it is durable. */
+static void test_a_commit_is_listed_when_it_is_durable(void **state)
+{
+	struct fixture *f = *state;
+	struct commit_req creq = { .message = "m", .message_bytes = 1 };
+	struct dev *dev = simdev_dev(f->sim);
+	static struct dev_ops ops;
+	uint64_t number;
+
+	ops = *dev->ops;
+	syncing = f;
+	sim_ops = dev->ops;
+	looks = 0;
+	ops.sync = sync_looking;
+	dev->ops = &ops;
+	for (unsigned int i = 0; i < 5; i++) {
+		struct change c = {
+			.from = i, .to = i + 1, .del = true, .look_at = -1
+		};
+
+		assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
+		assert_int_equal(store_commit(f->store, f->v, &creq, &number),
+				 0);
+		assert_int_equal(number, i + 1);
+	}
+	dev->ops = sim_ops;
+	assert_in_range(looks, 5, 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -173,7 +229,10 @@ int main(void)
 			test_merging_with_a_node_that_is_only_held, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(test_a_frozen_state_stays,
-						setup, teardown)
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_commit_is_listed_when_it_is_durable, setup,
+			teardown)
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
