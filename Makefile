@@ -155,7 +155,7 @@ deps: ## install what building and testing needs, or name it
 # pkg-config is asked when make starts: after deps a new make has to look.
 .PHONY: test
 test: deps ## everything, real mounts included; installs what is missing
-	$(Q)$(MAKE) --no-print-directory check all
+	$(Q)$(MAKE) --no-print-directory check all bench-programs
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long

@@ -60,7 +60,7 @@ static void open_store(struct work *w, const char *folder)
 {
 	struct store_params sp = { .env = &w->env,
 				   .check_item = fs_check_item };
-	struct fs_params fp = { .background = false };
+	struct fs_params fp = { 0 };
 	struct store_error text = { "" };
 	int fd = open_or_die(folder, O_RDONLY | O_DIRECTORY);
 
