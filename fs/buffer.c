@@ -265,18 +265,30 @@ void fv_each_file(struct fs_view *fv, void (*fn)(void *arg, struct fs_file *f),
 	}
 }
 
-struct fs_file *fv_oldest_dirty(struct fs_view *fv)
+struct fs_file *fv_next_dirty(struct fs_view *fv, struct fs_file *after)
 {
 	struct fs_file *f;
 
 	view_lock_shared(fv->view);
 	pthread_mutex_lock(&fv->files_lock);
-	f = fv->dirty_first;
+	f = after && after->listed && after->fv == fv ? after->dirty_next
+						      : fv->dirty_first;
 	if (f)
 		f->users++;
 	pthread_mutex_unlock(&fv->files_lock);
 	view_unlock_shared(fv->view);
+	fs_file_put(after);
 	return f;
+}
+
+size_t fv_count_dirty(struct fs_view *fv)
+{
+	size_t n;
+
+	pthread_mutex_lock(&fv->files_lock);
+	n = fv->ndirty_files;
+	pthread_mutex_unlock(&fv->files_lock);
+	return n;
 }
 
 /* --- users --- */
@@ -598,6 +610,7 @@ static void list_dirty(struct fs_file *f)
 	else
 		__atomic_store_n(&fv->dirty_first, f, __ATOMIC_RELAXED);
 	fv->dirty_last = f;
+	fv->ndirty_files++;
 	f->listed = true;
 	pthread_mutex_unlock(&fv->files_lock);
 }
@@ -617,6 +630,7 @@ static void unlist_dirty(struct fs_file *f)
 			f->dirty_next->dirty_prev = f->dirty_prev;
 		else
 			fv->dirty_last = f->dirty_prev;
+		fv->ndirty_files--;
 		f->listed = false;
 	}
 	pthread_mutex_unlock(&fv->files_lock);

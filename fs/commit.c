@@ -52,6 +52,11 @@ int fs_freeze(struct fs *fs, struct root *root_out)
 		view_freeze(fs->working->view, root_out);
 		return 0;
 	}
+	/* Most of it without keeping writers back, unless they are already.
+	 * What fails there is told by what follows; a store that has stopped
+	 * can be looked at all the same. */
+	if (!__atomic_load_n(&fs->parked, __ATOMIC_SEQ_CST))
+		(void)fv_enter_all(fs->working, ENTER_IN_MEMORY);
 	enter_init(fs, &e);
 	return view_update_freeze(fs->working->view, op_run, op_finish, &e.op,
 				  root_out);
@@ -70,7 +75,7 @@ int fs_checkpoint(struct fs *fs)
 
 	if (store_is_read_only(fs->store))
 		return -EROFS;
-	err = fv_enter_all(fs->working, true);
+	err = fv_enter_all(fs->working, ENTER_FLUSHED);
 	if (!err)
 		err = store_checkpoint(fs->store, fs->working->view);
 	if (!err)
@@ -143,7 +148,7 @@ int fs_commit(struct fs *fs, uint32_t uid, const char *message,
 	if (store_is_read_only(fs->store))
 		return -EROFS;
 	for (int i = 0; i < COMMIT_ROUNDS && !err; i++)
-		err = fv_enter_all(fs->working, false);
+		err = fv_enter_all(fs->working, ENTER_WRITTEN);
 	/* Others may go on while the data goes to the device; the queue then
 	 * finds little left to flush. */
 	if (!err)
@@ -177,7 +182,7 @@ int fs_snapshot(struct fs *fs, const char *name, uint32_t uid,
 
 	if (store_is_read_only(fs->store))
 		return -EROFS;
-	err = fv_enter_all(fs->working, false);
+	err = fv_enter_all(fs->working, ENTER_WRITTEN);
 	if (!err)
 		err = log_flush(fs->log, LOG_BULK, &flushed);
 	if (err)

@@ -219,26 +219,38 @@ void fv_entered_all(struct fs_view *fv)
 		file_entered(fv->dirty_first);
 }
 
-/* Hand everything that is dirty now to the log. */
-static int append_all(struct fs_view *fv, size_t *nfiles_out)
+static int append_one(struct fs_file *f, enum log_head head)
 {
-	enum log_head head;
+	struct fs_view *fv = file_lock(f);
 	int err = 0;
 
-	*nfiles_out = 0;
-	view_lock_exclusive(fv->view);
-	head = choose_head_of_all(fv);
-	for (struct fs_file *f = fv->dirty_first; f && !err;
-	     f = f->dirty_next) {
-		++*nfiles_out;
-		if (!wants_inline(f))
-			err = file_append(f, head, false);
-	}
-	view_unlock_exclusive(fv->view);
+	if (f->dirty && !f->gone && !wants_inline(f))
+		err = file_append(f, head, false);
+	file_unlock(f, fv);
 	return err;
 }
 
-int fv_enter_all(struct fs_view *fv, bool wait_bulk)
+/* Hand what is dirty now to the log, file by file: summing all of it is more
+ * than a writer may wait for. */
+static int append_all(struct fs_view *fv, size_t *nfiles_out)
+{
+	enum log_head head = choose_head_of_all(fv);
+	size_t n = fv_count_dirty(fv);
+	struct fs_file *f = NULL;
+	int err = 0;
+
+	*nfiles_out = n;
+	while (n-- && !err) {
+		f = fv_next_dirty(fv, f);
+		if (!f)
+			break;
+		err = append_one(f, head);
+	}
+	fs_file_put(f);
+	return err;
+}
+
+int fv_enter_all(struct fs_view *fv, enum enter_how how)
 {
 	struct log *log = fv->fs->log;
 	uint64_t flushed;
@@ -248,11 +260,13 @@ int fv_enter_all(struct fs_view *fv, bool wait_bulk)
 	err = append_all(fv, &nfiles);
 	if (err || !nfiles)
 		return err;
-	err = wait_bulk ? log_flush(log, LOG_BULK, &flushed)
-			: log_write_out(log, LOG_BULK);
+	if (how == ENTER_FLUSHED)
+		err = log_flush(log, LOG_BULK, &flushed);
+	else if (how == ENTER_WRITTEN)
+		err = log_write_out(log, LOG_BULK);
 	/* Files that become dirty meanwhile are not waited for. */
 	while (!err && nfiles--) {
-		struct fs_file *f = fv_oldest_dirty(fv);
+		struct fs_file *f = fv_next_dirty(fv, NULL);
 
 		if (!f)
 			break;
@@ -266,7 +280,7 @@ int fv_enter_all(struct fs_view *fv, bool wait_bulk)
 
 static int enter_oldest(struct fs_view *of)
 {
-	struct fs_file *f = fv_oldest_dirty(of);
+	struct fs_file *f = fv_next_dirty(of, NULL);
 	struct fs *fs = of->fs;
 	struct fs_view *fv;
 	uint64_t flushed;

@@ -500,7 +500,7 @@ int fs_close(struct fs *fs)
 		return 0;
 	fs_thread_stop(fs);
 	if (!store_is_read_only(fs->store))
-		err = fv_enter_all(fs->working, false);
+		err = fv_enter_all(fs->working, ENTER_WRITTEN);
 	fs_release(fs);
 	return err;
 }

@@ -133,6 +133,7 @@ struct fs_view {
 	size_t nbuckets, nfiles;
 	struct fs_file *first; /* of all in the table */
 	struct fs_file *dirty_first, *dirty_last; /* oldest first */
+	size_t ndirty_files;
 };
 
 /* 256 KiB of a file, as far as the buffer knows better than the tree. */
@@ -423,8 +424,11 @@ void file_move(struct fs_file *f, struct fs_view *to);
 /* Under the exclusive lock: each file of the table. fn may discard it. */
 void fv_each_file(struct fs_view *fv, void (*fn)(void *arg, struct fs_file *f),
 		  void *arg);
-/* The file that is dirty for the longest time, with a user; NULL: none. */
-struct fs_file *fv_oldest_dirty(struct fs_view *fv);
+/* The dirty file that follows `after` (whose user is put), from the one that is
+ * dirty for the longest time on (also when after is not dirty any more, or
+ * NULL), with a user; NULL: none. */
+struct fs_file *fv_next_dirty(struct fs_view *fv, struct fs_file *after);
+size_t fv_count_dirty(struct fs_view *fv);
 /* Forget all files; nobody else is there any more. */
 void fv_drop_all(struct fs_view *fv);
 
@@ -456,9 +460,11 @@ int file_enter(struct fs_file *f);
 /* All dirty files of a view, in one update. */
 int tx_enter_all(struct vtx *tx, struct fs_op *op);
 void fv_entered_all(struct fs_view *fv);
-/* The same file by file. wait_bulk: data of the bulk head is durable before
- * it is entered. */
-int fv_enter_all(struct fs_view *fv, bool wait_bulk);
+/* The same file by file, so that writers go on meanwhile. Before it is entered,
+ * data of the bulk head is durable, or handed to the host, or neither: then
+ * nothing waits for the device. */
+enum enter_how { ENTER_FLUSHED, ENTER_WRITTEN, ENTER_IN_MEMORY };
+int fv_enter_all(struct fs_view *fv, enum enter_how how);
 /* Keep within the bounds, after writing to files of a view; no locks held. */
 int fs_balance(struct fs_view *fv);
 /* Room for writing so much; may wait for the device, and for a sweep unless

@@ -475,7 +475,7 @@ static int collect(struct importer *in)
 	if (!err)
 		err = copy_all_dir_times(in);
 	if (!err)
-		err = fv_enter_all(in->ev, false);
+		err = fv_enter_all(in->ev, ENTER_WRITTEN);
 	if (!err)
 		view_freeze(in->ev->view, &in->edited);
 	return err;
