@@ -9,7 +9,7 @@
  */
 #include "fs/fs_internal.h"
 
-#include <xxhash.h>
+#include "txn/sum.h"
 
 /* --- locks --- */
 

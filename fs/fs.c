@@ -6,8 +6,9 @@
  */
 #include "fs/fs_internal.h"
 
+#include "txn/sum.h"
+
 #include <unistd.h>
-#include <xxhash.h>
 
 enum { VIEW_BUCKETS = 64 };
 

@@ -2,8 +2,9 @@
 /* item.c - see item.h. */
 #include "fs/item.h"
 
+#include "txn/sum.h"
+
 #include <sys/stat.h>
-#include <xxhash.h>
 
 static bool type_is_known(uint32_t type)
 {
@@ -269,7 +270,7 @@ int item_link_decode(const struct val *v, struct item_link *out)
 
 uint64_t item_block_sum(const void *block)
 {
-	return XXH3_64bits(block, EXTENT_BLOCK_BYTES);
+	return sum64(block, EXTENT_BLOCK_BYTES);
 }
 
 int item_check(const struct key *key, const struct val *v)

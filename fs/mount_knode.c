@@ -2,7 +2,7 @@
 /* mount_knode.c - the objects that the kernel knows by number. */
 #include "fs/mount_internal.h"
 
-#include <xxhash.h>
+#include "txn/sum.h"
 
 enum { BUCKETS_FIRST = 1024, RENUMBER_FIRST = 64 };
 

@@ -3,8 +3,9 @@
  * chunks behind one another. */
 #include "fs/fs_internal.h"
 
+#include "txn/sum.h"
+
 #include <sys/xattr.h>
-#include <xxhash.h>
 
 enum { XATTR_COLLISIONS = 256, XATTR_SPAN = XATTR_COLLISIONS << 8 };
 

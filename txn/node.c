@@ -2,7 +2,7 @@
 /* node.c - see node.h. */
 #include "txn/node.h"
 
-#include <xxhash.h>
+#include "txn/sum.h"
 
 static struct node *node_alloc(size_t data_bytes, size_t items, size_t children)
 {
@@ -255,7 +255,7 @@ struct ptr node_seal(uint64_t pos, uint8_t *buf, size_t len)
 {
 	put_le64(buf + NODE_OFF_POS, pos);
 	return (struct ptr){ .pos = pos,
-			     .sum = XXH3_64bits(buf, len),
+			     .sum = sum64(buf, len),
 			     .len = (uint32_t)len };
 }
 
@@ -300,7 +300,7 @@ int node_decode(const uint8_t *buf, size_t len, const struct ptr *ptr,
 
 	if (len < NODE_HEADER_BYTES || len > TREE_NODE_MAX || len != ptr->len)
 		return -EFSCORRUPTED;
-	if (XXH3_64bits(buf, len) != ptr->sum)
+	if (sum64(buf, len) != ptr->sum)
 		return -EFSBADCRC;
 	n = get_le16(buf + NODE_OFF_COUNT);
 	if (get_le16(buf + NODE_OFF_MAGIC) != NODE_MAGIC ||

@@ -2,9 +2,8 @@
 /* record.c - see record.h. Bytes: FORMAT.md 3. */
 #include "txn/record.h"
 
-#include <xxhash.h>
-
 #include "txn/format.h"
+#include "txn/sum.h"
 
 enum { SCAN_BYTES = 256 * 1024 };
 

@@ -2,10 +2,9 @@
 /* repair.c - see repair.h. */
 #include "txn/repair.h"
 
-#include <xxhash.h>
-
 #include "txn/format.h"
 #include "txn/node.h"
+#include "txn/sum.h"
 
 enum { SCAN_BYTES = 256 << 10, PAGE = REPAIR_BLOCK_BYTES };
 
@@ -128,7 +127,7 @@ static int try_bytes(struct repair *r, struct want *w, const uint8_t *buf)
 {
 	int err;
 
-	if (XXH3_64bits(buf, w->len) != w->sum)
+	if (sum64(buf, w->len) != w->sum)
 		return 1;
 	err = log_rewrite(r->log, w->pos, buf, w->len);
 	if (err)
@@ -146,7 +145,7 @@ static int find_flip(uint8_t *buf, size_t len, uint64_t sum)
 {
 	for (size_t i = 0; i < len * 8; i++) {
 		buf[i / 8] ^= (uint8_t)(1u << (i % 8));
-		if (XXH3_64bits(buf, len) == sum)
+		if (sum64(buf, len) == sum)
 			return 0;
 		buf[i / 8] ^= (uint8_t)(1u << (i % 8));
 	}
@@ -216,7 +215,7 @@ static int index_blocks(struct repair *r)
 /* A page that may be a wanted block, or several of them. */
 static int see_block(struct repair *r, const uint8_t page[PAGE])
 {
-	uint64_t sum = XXH3_64bits(page, PAGE);
+	uint64_t sum = sum64(page, PAGE);
 	size_t lo = 0, hi = r->nby_sum;
 
 	while (lo < hi) {

@@ -5,9 +5,8 @@
  */
 #include "txn/store_internal.h"
 
-#include <xxhash.h>
-
 #include "txn/format.h"
+#include "txn/sum.h"
 
 #define DISCARDED_PREFIX "@discarded-"
 
