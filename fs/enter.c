@@ -250,6 +250,22 @@ static int append_all(struct fs_view *fv, size_t *nfiles_out)
 	return err;
 }
 
+/* So many of the files that are dirty for the longest time. */
+static int enter_first(struct fs_view *fv, size_t n)
+{
+	int err = 0;
+
+	while (!err && n--) {
+		struct fs_file *f = fv_next_dirty(fv, NULL);
+
+		if (!f)
+			break;
+		err = file_enter(f);
+		fs_file_put(f);
+	}
+	return err;
+}
+
 int fv_enter_all(struct fs_view *fv, enum enter_how how)
 {
 	struct log *log = fv->fs->log;
@@ -265,41 +281,34 @@ int fv_enter_all(struct fs_view *fv, enum enter_how how)
 	else if (how == ENTER_WRITTEN)
 		err = log_write_out(log, LOG_BULK);
 	/* Files that become dirty meanwhile are not waited for. */
-	while (!err && nfiles--) {
-		struct fs_file *f = fv_next_dirty(fv, NULL);
-
-		if (!f)
-			break;
-		err = file_enter(f);
-		fs_file_put(f);
-	}
-	return err;
+	return err ? err : enter_first(fv, nfiles);
 }
 
 /* --- bounds --- */
 
-static int enter_oldest(struct fs_view *of)
+/* What is dirty for the longest time, as much as is worth a flush: one for each
+ * small file would make a large import wait for the device again and again. */
+static int enter_oldest(struct fs_view *fv)
 {
-	struct fs_file *f = fv_next_dirty(of, NULL);
-	struct fs *fs = of->fs;
-	struct fs_view *fv;
-	uint64_t flushed;
-	int err;
+	struct fs *fs = fv->fs;
+	struct fs_file *f = NULL;
+	uint64_t start = log_tail(fs->log, LOG_BULK), flushed;
+	size_t n = 0;
+	int err = 0;
 
-	if (!f)
-		return 0;
-	err = file_lock_to_change(f, &fv);
-	if (!err) {
-		err = file_append(f, LOG_BULK, false);
-		file_unlock(f, fv);
-	}
+	do {
+		f = fv_next_dirty(fv, f);
+		if (!f)
+			break;
+		err = append_one(f, LOG_BULK);
+		n++;
+	} while (!err && n < fv_count_dirty(fv) &&
+		 log_tail(fs->log, LOG_BULK) - start < ENTER_BYTES);
+	fs_file_put(f);
 	/* So that a later fsync of another file does not wait for these. */
 	if (!err)
 		err = log_flush(fs->log, LOG_BULK, &flushed);
-	if (!err)
-		err = file_enter(f);
-	fs_file_put(f);
-	return err == -ESTALE || err == -ENOENT ? 0 : err;
+	return err ? err : enter_first(fv, n);
 }
 
 static bool is_over(struct fs *fs)

@@ -59,6 +59,7 @@ enum {
 	SMALL_MAX_BYTES = 256 << 10, /* what may go to the small head at once */
 	BUFFER_DEFAULT_BYTES = 64 << 20,
 	PENDING_MAX_BYTES = 64 << 20, /* appended and not entered */
+	ENTER_BYTES = 8 << 20, /* entered at once when too much is buffered */
 	WRITE_OUT_BYTES = 1 << 20, /* appended and not handed to the host */
 	CHECKPOINT_BYTES = 64 << 20, /* new data between checkpoints */
 	CHECKPOINT_SECONDS = 5,
