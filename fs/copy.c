@@ -10,7 +10,7 @@
 #include <linux/falloc.h>
 
 /* Steps (a window each at most) between two looks at the bounds. */
-enum { STEPS_AT_ONCE = PENDING_MAX_BYTES / WINDOW_BYTES };
+enum { STEPS_AT_ONCE = STEP_BYTES / WINDOW_BYTES };
 
 struct copy {
 	struct fs_file *src, *dst;

@@ -58,7 +58,10 @@ enum {
 	WINDOW_CLAIM_BYTES = 4 << 10,
 	SMALL_MAX_BYTES = 256 << 10, /* what may go to the small head at once */
 	BUFFER_DEFAULT_BYTES = 64 << 20,
-	PENDING_MAX_BYTES = 64 << 20, /* appended and not entered */
+	/* Appended and not entered: the host's pages hold it, a writer waits
+	 * for the device only when it is so far ahead of the checkpoints. */
+	PENDING_MAX_BYTES = 512 << 20,
+	STEP_BYTES = 64 << 20, /* of a copy or a clearing that is larger */
 	ENTER_BYTES = 8 << 20, /* entered at once when too much is buffered */
 	WRITE_OUT_BYTES = 1 << 20, /* appended and not handed to the host */
 	CHECKPOINT_BYTES = 64 << 20, /* new data between checkpoints */

@@ -315,7 +315,7 @@ static int reserve(struct fs_file *f, uint64_t len)
 	/* As df told: what making room takes now is there for the file. */
 	err = log_host_space(fs->log, &space);
 	if (!err)
-		err = fs_room(fs, min_u64(len, PENDING_MAX_BYTES), false);
+		err = fs_room(fs, min_u64(len, STEP_BYTES), false);
 	if (!err)
 		err = fs_file_getattr(f, &attr);
 	if (err)
