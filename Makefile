@@ -216,6 +216,8 @@ bench: ## measure (ROWS="stat create" REPEAT=5 SIZE=small|normal|large)
 		--targets "$(TARGETS)" --repeat $(REPEAT) --size $(SIZE)
 
 FUZZ_SECONDS ?= 60
+# Of tests/lib what needs no cmocka.
+FUZZ_LIB := $(addprefix tests/lib/,forge.c simdev.c simdev_cut.c)
 # pointer-overflow: 0 added to a null pointer is fine with us, and with C2y.
 .PHONY: fuzz
 fuzz: ## search with libFuzzer (clang), FUZZ_SECONDS for each target
@@ -226,7 +228,7 @@ fuzz: ## search with libFuzzer (clang), FUZZ_SECONDS for each target
 			-fsanitize=fuzzer,address,undefined \
 			-fno-sanitize-recover=all \
 			-fno-sanitize=pointer-overflow -o $(B)/fuzz/$$n.bin \
-			$$t $(TESTLIB_SRC) $(TXN_SRC) $(FS_SRC) $(LIBS_JSON) $(LIBS_TXN) && \
+			$$t $(FUZZ_LIB) $(TXN_SRC) $(FS_SRC) $(LIBS_JSON) $(LIBS_TXN) && \
 		$(B)/fuzz/$$n.bin -max_total_time=$(FUZZ_SECONDS) \
 			-artifact_prefix=$(B)/fuzz/$$n- $(B)/fuzz/$$n \
 			tests/fuzz/corpus/$${n#fuzz_} || exit 1; \
