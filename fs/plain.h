@@ -97,9 +97,9 @@ struct plain_out_result {
 
 /*
  * Make DIR show the last commit (or, with the setting `plain` off, nothing).
- * 0: it does, durably; 1: it did already. Else the next call goes on where this
- * one ended, whatever the reason (a crash included): -ENOSPC, -EIO, ... An edit
- * that is in the way is kept beside under the name NAME@offline-N.
+ * 0: it does; 1: it did already; both durably. Else the next call goes on where
+ * this one ended, whatever the reason (a crash included): -ENOSPC, -EIO, ... An
+ * edit that is in the way is kept beside under the name NAME@offline-N.
  */
 int plain_sync(struct fs *fs, const struct plain_out_params *params,
 	       struct plain_out_result *out, struct store_error *err_out);

@@ -1130,8 +1130,11 @@ static int sync_once(struct fs *fs, const struct plain_out_params *params,
 
 	err = open_states(&o);
 	if (!err && !o.again && ptr_eq(&o.shown.root, &o.target.root)) {
-		/* A run may have ended before it removed the folder. */
-		err = close_folder(&o);
+		/* A run may have ended before it removed the folder, and before
+		 * the store knew what it had recorded. */
+		err = make_durable(&o);
+		if (!err)
+			err = close_folder(&o);
 		err = err ? err : 1;
 	} else if (!err) {
 		err = run(&o);

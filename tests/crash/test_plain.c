@@ -4,14 +4,16 @@
  * the simulated disk. A run that lets the files follow ends at any of its
  * system calls, the store loses power with what was not synced dropped,
  * reordered or torn, and the next run goes on: in the end the files are head,
- * and nothing of it is taken for an edit. Edits are staged whole, whenever the
- * store fails in it.
+ * and nothing of it is taken for an edit. The same where the store refuses what
+ * a run notes in it, or fails, and the run is tried again before the cut. Edits
+ * are staged whole, whenever the store fails in it.
  */
 /* LDFLAGS: -Wl,--wrap=renameat,--wrap=renameat2,--wrap=linkat */
 /* LDFLAGS: -Wl,--wrap=unlinkat,--wrap=pwrite64,--wrap=ftruncate64 */
 /* LDFLAGS: -Wl,--wrap=fallocate64,--wrap=fsync,--wrap=syncfs,--wrap=chown */
 /* LDFLAGS: -Wl,--wrap=chmod,--wrap=utimensat,--wrap=setxattr */
 /* LDFLAGS: -Wl,--wrap=removexattr,--wrap=mkdirat,--wrap=symlinkat */
+/* LDFLAGS: -Wl,--wrap=store_checkpoint */
 #include "fs/plain_internal.h"
 
 #include "tests/lib/simdev.h"
@@ -80,6 +82,20 @@ int __wrap_syncfs(int fd)
 	return allow() ? 0 : -1;
 }
 
+/* As on a full host: refused, and the store goes on. */
+static uint64_t refuse_from; /* the first checkpoint that is; 0: none */
+static uint64_t checkpoints; /* since it was set */
+
+int __real_store_checkpoint(struct store *store, struct view *v);
+int __wrap_store_checkpoint(struct store *store, struct view *v);
+int __wrap_store_checkpoint(struct store *store, struct view *v)
+{
+	checkpoints++;
+	return refuse_from && checkpoints >= refuse_from
+		       ? -ENOSPC
+		       : __real_store_checkpoint(store, v);
+}
+
 /* --- the store and the directory --- */
 
 struct fixture {
@@ -91,6 +107,7 @@ struct fixture {
 	char dir[64];
 	int dirfd, storefd;
 	bool verbose; /* VERBOSE=1: tell edits; the directory stays */
+	bool store_fails; /* a run may end with an error */
 	uint64_t states; /* interruptions that were recovered from */
 };
 
@@ -478,7 +495,7 @@ static int sync_files(struct fixture *f, uint64_t limit,
 	calls_left = limit;
 	err = plain_sync(f->fs, &p, r, &text);
 	calls_left = 0;
-	if (err < 0 && !dead)
+	if (err < 0 && !dead && !f->store_fails)
 		fail_msg("sync: %s", text.text);
 	return err;
 }
@@ -491,6 +508,32 @@ static void no_edits(struct fixture *f)
 
 	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
 	assert_int_equal(r.edits, 0);
+}
+
+/* After a cut: DIR is as the store says, or the store knows that it is between
+ * two states. done: a run had ended, so that it is in step. */
+static void is_known(struct fixture *f, bool done)
+{
+	bool behind, half;
+	uint64_t number;
+
+	assert_int_equal(plain_is_behind(f->fs, &behind, &number, &half), 0);
+	assert_false(done && behind);
+	if (!half)
+		no_edits(f);
+}
+
+/* Nothing hinders it any more. */
+static void ends_as_head(struct fixture *f)
+{
+	struct plain_out_result r;
+
+	assert_true(sync_files(f, 0, &r) >= 0);
+	assert_int_equal(r.kept, 0);
+	assert_int_equal(r.unlike, 0);
+	is_head(f);
+	no_edits(f);
+	simdev_settle(f->sim);
 }
 
 /* Interrupted up to a few times; then it is head, and nothing was an edit. */
@@ -514,14 +557,61 @@ static void test_out(void **state)
 			usual = usual / 2 + 2;
 			dead = false;
 			lose_power(f);
+			is_known(f, false);
 		}
 		dead = false;
-		assert_true(sync_files(f, 0, &r) >= 0);
+		ends_as_head(f);
+	}
+	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
+}
+
+/*
+ * The store refuses a checkpoint of the run and all later ones (full), or fails
+ * in one; the run is tried again beside it, perhaps killed in that. Then there
+ * is space again, or the power goes.
+ */
+static void fail_and_try(struct fixture *f)
+{
+	bool full = rng_below(&f->rng, 2), done = false;
+	struct plain_out_result r;
+
+	checkpoints = 0;
+	if (full)
+		refuse_from = 1 + rng_below(&f->rng, 4);
+	else
+		simdev_fail(f->sim, SIM_WRITE | SIM_SYNC | SIM_CREATE,
+			    1 + rng_below(&f->rng, 16), EIO, true);
+	f->store_fails = true;
+	for (uint64_t n = 1 + rng_below(&f->rng, 3); n && !dead; n--) {
+		uint64_t limit = rng_below(&f->rng, 4) ? 0 : 30;
+
+		if (limit)
+			limit = 1 + rng_below(&f->rng, limit);
+		done = sync_files(f, limit, &r) >= 0;
 		assert_int_equal(r.kept, 0);
-		assert_int_equal(r.unlike, 0);
-		is_head(f);
-		no_edits(f);
-		simdev_settle(f->sim);
+	}
+	f->store_fails = false;
+	refuse_from = 0;
+	if (full && !dead && rng_below(&f->rng, 3))
+		return;
+	dead = false;
+	lose_power(f);
+	is_known(f, done);
+}
+
+/* What only memory knows of a run counts for nothing. */
+static void test_out_store_fails(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
+
+	for (uint64_t i = 0; i < rounds; i++) {
+		for (uint64_t n = 1 + rng_below(&f->rng, 12); n; n--)
+			change(f);
+		commit(f);
+		while (rng_below(&f->rng, 4))
+			fail_and_try(f);
+		ends_as_head(f);
 	}
 	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
 }
@@ -654,6 +744,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_out, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_out_store_fails, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
 	};
 
