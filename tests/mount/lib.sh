@@ -57,7 +57,10 @@ cleanup() {
 		echo "FAILED: a sanitizer complained" >&2
 		rc=1
 	fi
-	rm -rf "$work"
+	rm -rf "$work" 2>/dev/null || { # what a test made immutable
+		chattr -R -i "$work"
+		rm -rf "$work"
+	} 2>/dev/null
 	exit $rc
 }
 trap cleanup EXIT

@@ -236,6 +236,35 @@ for i in $(seq 1 "$n"); do
 	mount_it
 done
 
+# --- a run that cannot be finished: a directory that cannot move ---
+mkdir "$D/stuck"
+echo below >"$D/stuck/f"
+commit
+umount_it
+if chattr +i "$D/stuck" 2>/dev/null; then
+	mount_it
+	mv "$D/stuck" "$D/moved"
+	commit
+	must_fail ctl sync
+	same "half" "$(plain state)" "between two commits"
+	must_fail txn umount "$D"
+	must_fail txn mount -o offline=refuse "$D"
+	mount_it 2>"$work/told"
+	grep -q "mounted all the same" "$work/told" || fail "not told: $(cat "$work/told")"
+	same "the mount shows" "$(cat "$D/moved/f")" below
+	echo more >>"$D/moved/f"
+	commit
+	must_fail txn umount "$D"
+	chattr -i "$D/stuck"
+	mount_it
+	same "nothing is an edit" "$(cat "$D/.txn/changes")" ""
+	leave "finished"
+	mount_it
+else
+	echo "skipped: no immutable directories here"
+	mount_it
+fi
+
 # --- eject ---
 must_fail txn eject "$D" --yes
 manifest "$D" >"$work/want"
