@@ -8,10 +8,13 @@
  * hostile DIR open N: a file opened N times; says so and waits for stdin to
  * end. hostile DIR attributes N: N attributes of the file x, and no more fit.
  * hostile DIR deep N: N directories one in the other, and away again.
+ * hostile DIR far N: contents at odd places up to 2^60 of a new file, if N is
+ * 1; then they are there, nothing is between them, and nothing fits behind.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/limits.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -450,24 +453,26 @@ static int open_many(unsigned long n)
 	return done != n;
 }
 
-/* Attributes with the shortest names that there are so many of, until no more
- * could be listed. */
+/* Attributes with names so long that no more could be listed. */
 static int set_many(unsigned long n)
 {
+	int pad = (int)(XATTR_LIST_MAX / n) - 8;
 	unsigned long done = 0;
-	char name[16];
+	char name[256], padding[256];
 	ssize_t len;
 
+	memset(padding, 'n', sizeof(padding));
+
 	for (; done < n; done++) {
-		(void)snprintf(name, sizeof(name), "user.%c%c",
+		(void)snprintf(name, sizeof(name), "user.%c%c%.*s",
 			       (int)('!' + done % 92),
-			       (int)('!' + done / 92 % 92));
+			       (int)('!' + done / 92 % 92), pad, padding);
 		if (setxattr("x", name, name, 7, XATTR_CREATE))
 			break;
 	}
 	len = listxattr("x", buf, BUF);
 	printf("%lu: %s, a list of %zd bytes\n", done, strerror(errno), len);
-	return done != n || len != (ssize_t)(8 * n) ||
+	return done != n || len != XATTR_LIST_MAX ||
 	       !setxattr("x", "user.more", "", 0, 0) || errno != ENOSPC;
 }
 
@@ -486,6 +491,76 @@ static int go_deep(unsigned long n)
 	return depth != n;
 }
 
+/* --- far out --- */
+
+static const uint64_t far_end = (uint64_t)1 << 60;
+enum { FAR_BYTES = 9000 };
+
+/* What byte is at an offset, of those that are written. */
+static void far_fill(char *out, uint64_t off)
+{
+	for (uint64_t i = off; i < off + FAR_BYTES; i++)
+		*out++ = (char)(1 + (i ^ i >> 13 ^ i >> 31 ^ i >> 47) % 255);
+}
+
+static int far_fail(const char *what, uint64_t off)
+{
+	fprintf(stderr, "%s at %#llx: %s\n", what, (unsigned long long)off,
+		strerror(errno));
+	return 1;
+}
+
+/* Nothing before it, it, nothing after it. */
+static int far_check(int fd, uint64_t off)
+{
+	char *want = buf, *got = buf + FAR_BYTES + 2;
+	size_t before = off ? 1 : 0, after = off + FAR_BYTES < far_end;
+	size_t len = before + FAR_BYTES + after;
+
+	far_fill(want + 1, off);
+	want[0] = want[1 + FAR_BYTES] = 0;
+	if (posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) ||
+	    pread(fd, got, len + !after, (off_t)(off - before)) !=
+		    (ssize_t)len ||
+	    memcmp(got, want + 1 - before, len) != 0)
+		return far_fail("other bytes", off);
+	if (off && lseek(fd, (off_t)(off - off / 4), SEEK_DATA) !=
+			   (off_t)(off & ~(uint64_t)4095))
+		return far_fail("other data", off);
+	return 0;
+}
+
+static int go_far(unsigned long anew)
+{
+	const uint64_t at[] = { 0,
+				((uint64_t)1 << 31) - 4000,
+				((uint64_t)1 << 32) - 1,
+				((uint64_t)1 << 44) - 5000,
+				((uint64_t)1 << 59) + 123,
+				far_end - FAR_BYTES };
+	enum { N = sizeof(at) / sizeof(at[0]) };
+	int fd = open("far", O_RDWR | (anew ? O_CREAT | O_TRUNC : 0), 0644);
+	struct stat st;
+
+	if (fd < 0)
+		return far_fail("open", 0);
+	for (int i = 0; i < N && anew; i++) {
+		far_fill(buf, at[i]);
+		if (pwrite(fd, buf, FAR_BYTES, (off_t)at[i]) != FAR_BYTES)
+			return far_fail("write", at[i]);
+	}
+	if (pwrite(fd, "x", 1, (off_t)far_end) != -1 || errno != EFBIG ||
+	    !ftruncate(fd, (off_t)far_end + 1))
+		return far_fail("past the end", far_end);
+	if (fsync(fd) || fstat(fd, &st) || (uint64_t)st.st_size != far_end ||
+	    st.st_blocks > (N * 4 * 4096) / 512)
+		return far_fail("size", far_end);
+	for (int i = 0; i < N; i++)
+		if (far_check(fd, at[i]))
+			return 1;
+	return close(fd) ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 4 || chdir(argv[1]))
@@ -496,6 +571,8 @@ int main(int argc, char **argv)
 		return set_many(strtoul(argv[3], NULL, 10));
 	if (!strcmp(argv[2], "deep"))
 		return go_deep(strtoul(argv[3], NULL, 10));
+	if (!strcmp(argv[2], "far"))
+		return go_far(strtoul(argv[3], NULL, 10));
 	if (argc < 5)
 		return 2;
 	return run_all(strtoull(argv[2], NULL, 0), strtoull(argv[3], NULL, 0),
