@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BIG = 3 << 20, COLD = 1 << 20, OPS_MAX = 128 };
+enum { BIG = 3 << 20, COLD = 1 << 20, COLD_FILES = 1000, OPS_MAX = 128 };
 
 static char root_path[512];
 static char buf[1 << 20];
@@ -500,8 +500,30 @@ static int prepare_one(int root, const struct op *op)
 	return close(dir);
 }
 
+/* So many that nodes of the tree hold nothing else. */
+static int prepare_cold(int root)
+{
+	int dir = mkdirat(root, "cold-nodes", 0755)
+			  ? -1
+			  : openat(root, "cold-nodes", O_RDONLY | O_DIRECTORY);
+	char name[16];
+
+	if (dir < 0)
+		return -1;
+	for (int i = 0; i < COLD_FILES; i++) {
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		if (write_file(dir, name, O_WRONLY | O_CREAT, 800))
+			return -1;
+	}
+	return close(dir);
+}
+
 static int prepare(int root)
 {
+	if (prepare_cold(root)) {
+		perror("cold-nodes");
+		return 1;
+	}
 	for (size_t i = 0; i < NOPS; i++)
 		if (prepare_one(root, &ops[i])) {
 			perror(ops[i].name);

@@ -68,6 +68,18 @@ waits $durable | hold "fsync" sync sync "$D/staged" &&
 	waits commit snapshot restore set | hold "sweep" punch txn -C "$D" gc
 } || exit 1
 
+# A part of the tree that is not in memory holds nobody but those who look there,
+# and read.
+umount_it
+start
+find "$D" -path "$D/.txn" -prune -o -path "$D/cold-nodes" -prune -o -type f -print |
+	while read -r f; do getfattr -d "$f" && cat "$f"; done >"$work/warm"
+waits read-cold "?read-state-cold" "?read" "?read-state" "?write" "?append" "?map" \
+	"?truncate" "?fallocate" "?copy" "?write-direct" "?sync-range" \
+	"?unlink-open" "?rename-written" "?msync" "?fsync" "?fsync-dir" \
+	"?write-sync" "?commit" "?snapshot" "?restore" "?set" |
+	hold "a cold node" read stat "$D/cold-nodes/n500" || exit 1
+
 # --- the end of the daemon ---
 echo last >"$D/last"
 touch "$SLOWDEV/sync"
