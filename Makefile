@@ -135,7 +135,8 @@ $(B)/tests/fuzz/%: $(B)/chk/tests/fuzz/%.o $(B)/chk/tests/fuzz/replay.o \
 
 .PHONY: check
 check: $(TESTS) $(FUZZ_REPLAY) ## unit, model and crash tests (no root, no FUSE)
-	$(Q)$(if $(SAN),STATES=$${STATES:-10000}) tests/run-check $(B) \
+	$(Q)$(if $(SAN),STATES=$${STATES:-10000} TEST_TIMEOUT=$${TEST_TIMEOUT:-1200}) \
+		tests/run-check $(B) \
 		$(TESTS) $(FUZZ_REPLAY)
 
 STATES ?= 10000000
