@@ -160,7 +160,7 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 
 .PHONY: test-long
-test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (35 minutes)
+test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (45 minutes)
 	$(Q)tools/deps.sh --long
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 PLAIN_ROUNDS=4000 CRASHES=1000 \
 		ROT_ROUNDS=60 MEMORY_ROUNDS=6000 \
@@ -175,7 +175,8 @@ test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitize
 	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
-		T="stress switch handles history matrix acl direct apps"
+		T="stress switch handles history matrix acl direct apps slow hostile"
+	$(Q)$(MAKE) --no-print-directory SAN=thread check
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \
 		test-mount ENTRIES=3000 \
 		T="basic ctl kill handles history stress matrix posix apps"
