@@ -2,13 +2,11 @@
 /* adopt.c - see adopt.h. */
 #include "fs/adopt.h"
 
-#include "fs/holder.h"
+#include "fs/home.h"
 #include "fs/plain_internal.h"
 
 #include <fcntl.h>
 #include <unistd.h>
-
-#define NEW_NAME ".txn.new"
 
 struct adopter {
 	const struct adopt_params *params;
@@ -68,17 +66,17 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 	return err;
 }
 
-/* The folder of the store to be, with its lock. */
+/* The folder of the store to be, with its lock; in DIR, or elsewhere. */
 static int make_folder(struct adopter *a, int dirfd, struct holder **holder_out,
 		       int *fd_out)
 {
 	struct holder_info info;
 	int fd, err;
 
-	if (!faccessat(dirfd, ".txn", F_OK, AT_SYMLINK_NOFOLLOW))
+	if (!faccessat(dirfd, HOME_NAME, F_OK, AT_SYMLINK_NOFOLLOW))
 		return plain_reader_failed(&a->r, -EEXIST,
 					   "there is a .txn already");
-	fd = openat(dirfd, NEW_NAME,
+	fd = openat(dirfd, HOME_NEW_NAME,
 		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0) {
 		/* Of an adoption that was interrupted, or is under way. */
@@ -91,19 +89,19 @@ static int make_folder(struct adopter *a, int dirfd, struct holder **holder_out,
 				info.pid);
 		holder_release(*holder_out);
 		*holder_out = NULL;
-		err = plain_remove_tree(dirfd, NEW_NAME);
+		err = plain_remove_tree(dirfd, HOME_NEW_NAME);
 		if (err)
-			return plain_reader_failed(&a->r, err,
-						   "cannot remove " NEW_NAME);
+			return plain_reader_failed(
+				&a->r, err, "cannot remove " HOME_NEW_NAME);
 	}
-	if (mkdirat(dirfd, NEW_NAME, 0700))
+	if (mkdirat(dirfd, HOME_NEW_NAME, 0700))
 		return plain_reader_failed(&a->r, -errno,
-					   "cannot make " NEW_NAME);
-	fd = openat(dirfd, NEW_NAME,
+					   "cannot make " HOME_NEW_NAME);
+	fd = openat(dirfd, HOME_NEW_NAME,
 		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return plain_reader_failed(&a->r, -errno,
-					   "cannot open " NEW_NAME);
+					   "cannot open " HOME_NEW_NAME);
 	err = holder_take(fd, false, "", 0, holder_out, &info);
 	if (err) {
 		close(fd);
@@ -114,7 +112,8 @@ static int make_folder(struct adopter *a, int dirfd, struct holder **holder_out,
 	return 0;
 }
 
-static int adopt_locked(struct adopter *a, int dirfd, int storefd)
+static int adopt_locked(struct adopter *a, int dirfd, int storefd,
+			struct home *home)
 {
 	struct dev *dev = NULL;
 	int err;
@@ -132,8 +131,10 @@ static int adopt_locked(struct adopter *a, int dirfd, int storefd)
 	if (!err && syncfs(dirfd))
 		err = plain_reader_failed(&a->r, -errno,
 					  "cannot flush the plain files");
+	if (!err && home)
+		return home_finish(home, a->err);
 	/* Everything in it is durable: the name makes it the store. */
-	if (!err && renameat(dirfd, NEW_NAME, dirfd, ".txn"))
+	if (!err && renameat(dirfd, HOME_NEW_NAME, dirfd, HOME_NAME))
 		err = -errno;
 	if (!err && fsync(dirfd))
 		err = -errno;
@@ -172,28 +173,60 @@ int adopt_into(const struct adopt_params *params, struct dev *dev,
 	return err;
 }
 
-int adopt(const struct adopt_params *params, struct adopt_progress *out,
-	  struct store_error *err_out)
+/* In DIR, or in the folder of one that is elsewhere. */
+static int adopt_in(struct adopter *a, int dirfd, struct home *home)
 {
+	int base = home ? home->fd : dirfd, storefd = -1, err;
 	struct holder *holder = NULL;
-	int dirfd, storefd = -1, err;
-	struct adopter a;
 
-	err = adopter_init(&a, params, err_out, &dirfd);
-	if (err)
-		return err;
-	err = make_folder(&a, dirfd, &holder, &storefd);
+	err = make_folder(a, base, &holder, &storefd);
 	if (!err) {
-		err = adopt_locked(&a, dirfd, storefd);
+		err = adopt_locked(a, dirfd, storefd, home);
 		if (err) {
-			(void)plain_reader_failed(&a.r, err,
+			(void)plain_reader_failed(&a->r, err,
 						  "cannot make the store");
-			(void)plain_remove_tree(dirfd, NEW_NAME);
+			(void)plain_remove_tree(base, HOME_NEW_NAME);
 		}
 	}
 	holder_release(holder);
 	if (storefd >= 0)
 		close(storefd);
+	return err;
+}
+
+static int adopt_elsewhere(struct adopter *a, int dirfd)
+{
+	struct home home;
+	int err;
+
+	err = home_begin(&home, dirfd, a->params->dir, a->params->store,
+			 a->err);
+	if (err < 0)
+		return err;
+	if (err == 1) {
+		err = home_link(&home, a->err);
+		err = err ? err : 1;
+	} else {
+		err = adopt_in(a, dirfd, &home);
+	}
+	if (err < 0)
+		home_cancel(&home);
+	else
+		home_end(&home);
+	return err;
+}
+
+int adopt(const struct adopt_params *params, struct adopt_progress *out,
+	  struct store_error *err_out)
+{
+	struct adopter a;
+	int dirfd, err;
+
+	err = adopter_init(&a, params, err_out, &dirfd);
+	if (err)
+		return err;
+	err = params->store ? adopt_elsewhere(&a, dirfd)
+			    : adopt_in(&a, dirfd, NULL);
 	close(dirfd);
 	*out = a.r.p;
 	plain_reader_release(&a.r);

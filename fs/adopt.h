@@ -2,7 +2,8 @@
 /*
  * adopt.h - reading a plain directory into a new store as commit 1. The plain
  * files are only read. The store is made as DIR/.txn.new and renamed when the
- * commit is durable, so an interrupted adoption leaves nothing that counts.
+ * commit is durable, so an interrupted adoption leaves nothing that counts. One
+ * that is to lie elsewhere gets its link then (home.h).
  */
 #ifndef FS_ADOPT_H
 #define FS_ADOPT_H
@@ -17,6 +18,7 @@ struct adopt_progress {
 
 struct adopt_params {
 	const char *dir; /* an absolute path without symlinks */
+	const char *store; /* where the store is to lie; NULL: DIR/.txn */
 	struct env *env;
 	/* Called now and then, in this thread; other than 0 stops it. */
 	int (*progress)(void *arg, const struct adopt_progress *p);
@@ -26,9 +28,10 @@ struct adopt_params {
 
 /*
  * 0: DIR/.txn is there, durable, and so are the plain files as they were read
- * (DIR's filesystem was flushed). -EEXIST: there is one already. -EBUSY: a file
- * keeps changing, or another adoption runs. -ECANCELED: progress said so. The
- * text says which path and what to do.
+ * (DIR's filesystem was flushed). 1: the same, and the store was whole already,
+ * of an adoption that was interrupted before the link. -EEXIST: there is one
+ * already. -EBUSY: a file keeps changing, or another adoption runs. -ECANCELED:
+ * progress said so. The text says which path and what to do.
  */
 int adopt(const struct adopt_params *params, struct adopt_progress *out,
 	  struct store_error *err_out);

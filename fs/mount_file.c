@@ -211,8 +211,8 @@ static void create(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 	if (!err && dir->kind != NODE_OBJECT)
 		err = -EPERM;
-	if (!err && name && is_txn_name(dir, name))
-		err = -EEXIST;
+	if (!err && name && is_reserved_name(dir, name))
+		err = is_txn_name(dir, name) ? -EEXIST : -EPERM;
 	if (err) {
 		handle_free(m, h);
 		reply_err(req, err);

@@ -342,6 +342,8 @@ void reply_err(fuse_req_t req, int err);
  * bits. */
 int handle_drop_priv(struct mount *m, struct handle *h, bool keep);
 bool is_txn_name(const struct knode *dir, const char *name);
+/* That, or another one that the plain directory needs. */
+bool is_reserved_name(const struct knode *dir, const char *name);
 
 /* Fill in the handlers; names first, it sets all. */
 void mount_name_ops(struct fuse_lowlevel_ops *ops);
@@ -391,7 +393,7 @@ int ask_verify(struct mount *m, FILE *f);
 
 /* Before the mount answers: what was left half done is finished, edits become
  * staged changes as m->opt.offline says. 0, or an exit status (told). */
-int plain_prepare(struct mount *m);
+int plain_prepare(struct mount *m, int storefd);
 /* The thread that lets the files follow. */
 int plain_start(struct mount *m);
 /* Let them follow to the last commit and end; nobody uses the mount. */

@@ -451,7 +451,7 @@ static int mount_open(struct mount *m, struct arguments *a)
 	if (!status)
 		status = open_store(m, storefd);
 	if (!status)
-		status = plain_prepare(m);
+		status = plain_prepare(m, storefd);
 	if (!status && !m->opt.read_only && fs_start(m->fs))
 		status = complain(EXIT_FAILURE, "cannot start threads");
 	if (!status) {

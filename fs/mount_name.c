@@ -6,6 +6,8 @@
  */
 #include "fs/mount_internal.h"
 
+#include "fs/plain.h"
+
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -88,10 +90,21 @@ void attr_to_stat(struct mount *m, const struct knode *n,
 	ns_to_ts(a->ctime_ns, &st->st_ctim);
 }
 
-bool is_txn_name(const struct knode *dir, const char *name)
+/* A root's directory, in which DIR has names of its own beneath. */
+static bool is_root(const struct knode *dir)
 {
 	return dir->ino == FS_ROOT_INO && dir->kind == NODE_OBJECT &&
-	       !dir->snap && !strcmp(name, ".txn");
+	       !dir->snap;
+}
+
+bool is_reserved_name(const struct knode *dir, const char *name)
+{
+	return is_root(dir) && plain_is_own(name);
+}
+
+bool is_txn_name(const struct knode *dir, const char *name)
+{
+	return is_root(dir) && !strcmp(name, ".txn");
 }
 
 /* Of an object found in dir. */
@@ -472,6 +485,15 @@ static int dir_error(const struct knode *dir, const char *name, int txn_err)
 	return is_txn_name(dir, name) ? txn_err : 0;
 }
 
+/* May such a name be made here? */
+static int new_name_error(const struct knode *dir, const char *name,
+			  int txn_err)
+{
+	int err = dir_error(dir, name, txn_err);
+
+	return err ? err : is_reserved_name(dir, name) ? -EPERM : 0;
+}
+
 static struct fs_cred cred_of(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -490,7 +512,7 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name,
 	int err;
 
 	w->umask = fuse_req_ctx(req)->umask;
-	err = dir_error(dir, name, -EEXIST);
+	err = new_name_error(dir, name, -EEXIST);
 	if (err) {
 		reply_err(req, err);
 		return;
@@ -541,7 +563,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 	struct telling t;
 	int err;
 
-	err = dir_error(dir, name, -EEXIST);
+	err = new_name_error(dir, name, -EEXIST);
 	if (!err &&
 	    (n->kind != NODE_OBJECT || knode_view(n) != knode_view(dir)))
 		err = -EXDEV;
@@ -597,7 +619,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 	err = dir_error(from, name, -EPERM);
 	if (!err)
-		err = dir_error(to, newname, -EPERM);
+		err = new_name_error(to, newname, -EPERM);
 	if (!err && knode_view(from) != knode_view(to))
 		err = -EXDEV;
 	if (!err)

@@ -5,6 +5,8 @@
  */
 #include "fs/mount_internal.h"
 
+#include "fs/home.h"
+
 #include <fcntl.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -51,24 +53,22 @@ static int open_dir(struct mount *m)
 
 int place_open(struct mount *m, int *storefd)
 {
+	struct store_error text;
 	struct statfs sf;
 	struct stat st;
+	int err;
 
 	if (open_dir(m))
 		return EXIT_FAILURE;
 	if (!fstatfs(m->dirfd, &sf) && sf.f_type == FUSE_MAGIC &&
 	    !fstatat(m->dirfd, ".txn/ctl", &st, 0) && S_ISREG(st.st_mode))
 		return complain(EXIT_REFUSED, "%s is mounted already", m->dir);
-	*storefd = openat(m->dirfd, ".txn",
-			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*storefd < 0 && errno == ENOENT)
+	err = home_open(m->dirfd, m->dir, storefd, &text);
+	if (err == -ENOENT && !text.text[0])
 		return complain(EXIT_FAILURE,
 				"%s has no store; make one with: txn init %s",
 				m->dir, m->dir);
-	if (*storefd < 0)
-		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
-				strerror(errno));
-	return 0;
+	return err ? complain(status_of(err), "%s", text.text) : 0;
 }
 
 /* Blanks and the like stand as \040 in the table of mounts. */

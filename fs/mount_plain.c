@@ -194,7 +194,7 @@ void plain_kick(struct mount *m)
 	pthread_mutex_unlock(&j->lock);
 }
 
-static int job_new(struct mount *m)
+static int job_new(struct mount *m, int storefd)
 {
 	struct plain_job *j = calloc(1, sizeof(*j));
 	pthread_condattr_t attr;
@@ -202,11 +202,12 @@ static int job_new(struct mount *m)
 	if (!j)
 		return -ENOMEM;
 	j->m = m;
-	j->storefd =
-		openat(m->dirfd, ".txn", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	j->storefd = fcntl(storefd, F_DUPFD_CLOEXEC, 3);
 	if (j->storefd < 0) {
+		int err = -errno;
+
 		free(j);
-		return -errno;
+		return err;
 	}
 	pthread_mutex_init(&j->run_lock, NULL);
 	pthread_mutex_init(&j->lock, NULL);
@@ -412,7 +413,7 @@ static int go_on_between(const char *how, int status)
 			   "commits, edits among them are not staged now");
 }
 
-int plain_prepare(struct mount *m)
+int plain_prepare(struct mount *m, int storefd)
 {
 	const char *how = m->opt.offline ? m->opt.offline : "stage";
 	int err, status;
@@ -425,7 +426,7 @@ int plain_prepare(struct mount *m)
 				how);
 	if (m->opt.read_only)
 		return 0;
-	err = job_new(m);
+	err = job_new(m, storefd);
 	if (err)
 		return complain(EXIT_FAILURE, "%s/.txn: %s", m->dir,
 				strerror(-err));

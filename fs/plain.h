@@ -17,8 +17,8 @@
 
 #include <sys/stat.h>
 
-/* What is being made lies here for the time of plain_sync() when the store
- * lies elsewhere, else in .txn/sync. */
+/* What is being made lies here in DIR for the time of plain_sync() when the
+ * store lies elsewhere, else in .txn/sync. */
 #define PLAIN_TMP_NAME ".txn.sync"
 
 /* Names in DIR that are the store's own. */

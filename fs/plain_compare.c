@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* plain_compare.c - all of the plain directory against its table. */
+#include "fs/home.h"
 #include "fs/plain_internal.h"
 
 #include <dirent.h>
@@ -19,8 +20,8 @@ struct compare {
 
 bool plain_is_own(const char *name)
 {
-	return !strcmp(name, ".txn") || !strcmp(name, ".txn.new") ||
-	       !strcmp(name, ".txn.gone") || !strcmp(name, PLAIN_TMP_NAME);
+	return !strcmp(name, HOME_NAME) || !strcmp(name, HOME_NEW_NAME) ||
+	       !strcmp(name, HOME_GONE_NAME) || !strcmp(name, PLAIN_TMP_NAME);
 }
 
 int plain_open(int dirfd, const char *name, int flags)

@@ -213,6 +213,10 @@ struct plain_out {
 	struct store_error *err;
 };
 
+/* The folder for objects on their way: o->tmpfd; empty: without what an earlier
+ * run left. Closing removes it. */
+int out_open_folder(struct plain_out *o, bool empty);
+int out_close_folder(struct plain_out *o);
 /* Names in the folder: directories, and other objects. */
 void out_tmp_name(char buf[32], uint64_t ino, bool dir);
 /* NULL: it does not differ. */

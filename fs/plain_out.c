@@ -984,39 +984,6 @@ static int record(struct plain_out *o)
 
 /* --- the run --- */
 
-static int open_folder(struct plain_out *o, bool empty)
-{
-	struct stat dir, store;
-	const char *name = "sync";
-	int at = o->p->storefd, err;
-
-	if (fstat(o->p->dirfd, &dir) || fstat(o->p->storefd, &store))
-		return -errno;
-	if (dir.st_dev != store.st_dev) {
-		at = o->p->dirfd;
-		name = PLAIN_TMP_NAME;
-	}
-	err = empty ? plain_remove_tree(at, name) : 0;
-	if (!err && mkdirat(at, name, 0700) && errno != EEXIST)
-		err = -errno;
-	if (err)
-		return err;
-	o->tmpfd = openat(at, name,
-			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	return o->tmpfd < 0 ? -errno : 0;
-}
-
-static int close_folder(struct plain_out *o)
-{
-	struct stat dir, store;
-
-	if (fstat(o->p->dirfd, &dir) || fstat(o->p->storefd, &store))
-		return -errno;
-	return dir.st_dev == store.st_dev
-		       ? plain_remove_tree(o->p->storefd, "sync")
-		       : plain_remove_tree(o->p->dirfd, PLAIN_TMP_NAME);
-}
-
 /* What the files should show: the last commit, or nothing. */
 static int wanted_state(struct fs *fs, struct plain_state *out)
 {
@@ -1067,11 +1034,11 @@ static int run(struct plain_out *o)
 	if (!err && o->again)
 		err = make_durable(o);
 	if (!err)
-		err = open_folder(o, !o->again);
+		err = out_open_folder(o, !o->again);
 	if (!err)
 		err = prepare(o);
 	if (err && !o->again && !o->target.phase) {
-		(void)close_folder(o); /* no space is held for nothing */
+		(void)out_close_folder(o); /* no space is held for nothing */
 		return err;
 	}
 	if (!err && o->target.phase == PHASE_TAKE)
@@ -1081,7 +1048,7 @@ static int run(struct plain_out *o)
 	if (!err)
 		err = record(o);
 	/* Nothing in it counts any more. */
-	return err ? err : close_folder(o);
+	return err ? err : out_close_folder(o);
 }
 
 static void release(struct plain_out *o)
@@ -1134,7 +1101,7 @@ static int sync_once(struct fs *fs, const struct plain_out_params *params,
 		 * the store knew what it had recorded. */
 		err = make_durable(&o);
 		if (!err)
-			err = close_folder(&o);
+			err = out_close_folder(&o);
 		err = err ? err : 1;
 	} else if (!err) {
 		err = run(&o);

@@ -5,6 +5,7 @@
  * the way that the state shown says until all that moves was taken, and the
  * way that the target says from then on.
  */
+#include "fs/home.h"
 #include "fs/plain_internal.h"
 
 #include <dirent.h>
@@ -25,6 +26,77 @@ const struct fs_delta_inode *out_find(const struct plain_out *o, uint64_t ino,
 
 	*out = d ? &o->inodes[d - o->d->inodes] : NULL;
 	return d;
+}
+
+/* --- the folder for objects on their way --- */
+
+static int mount_of(int fd, uint64_t *id)
+{
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &sx))
+		return -errno;
+	*id = sx.stx_mask & STATX_MNT_ID ? sx.stx_mnt_id : 0;
+	return 0;
+}
+
+/* In the store when that is a folder of DIR. Else in DIR: a store elsewhere may
+ * be on another filesystem, or on this one in another mount or project, which
+ * takes no renames either. */
+static int choose_folder(struct plain_out *o, int *at, const char **name)
+{
+	uint64_t dir_mount = 0, store_mount = 0;
+	struct stat dir, store, own;
+	int err;
+
+	/* Not by "..": that leads into the mount over DIR. */
+	if (fstat(o->p->dirfd, &dir) || fstat(o->p->storefd, &store))
+		return -errno;
+	if (fstatat(o->p->dirfd, HOME_NAME, &own, AT_SYMLINK_NOFOLLOW)) {
+		if (errno != ENOENT)
+			return -errno;
+		own = (struct stat){ 0 };
+	}
+	err = mount_of(o->p->dirfd, &dir_mount);
+	if (!err)
+		err = mount_of(o->p->storefd, &store_mount);
+	if (err)
+		return err;
+	if (dir.st_dev == store.st_dev && dir_mount == store_mount &&
+	    own.st_dev == store.st_dev && own.st_ino == store.st_ino) {
+		*at = o->p->storefd;
+		*name = "sync";
+	} else {
+		*at = o->p->dirfd;
+		*name = PLAIN_TMP_NAME;
+	}
+	return 0;
+}
+
+int out_open_folder(struct plain_out *o, bool empty)
+{
+	const char *name;
+	int at, err;
+
+	err = choose_folder(o, &at, &name);
+	if (!err && empty)
+		err = plain_remove_tree(at, name);
+	if (!err && mkdirat(at, name, 0700) && errno != EEXIST)
+		err = -errno;
+	if (err)
+		return err;
+	o->tmpfd = openat(at, name,
+			  O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return o->tmpfd < 0 ? -errno : 0;
+}
+
+int out_close_folder(struct plain_out *o)
+{
+	const char *name;
+	int at, err;
+
+	err = choose_folder(o, &at, &name);
+	return err ? err : plain_remove_tree(at, name);
 }
 
 static struct fs_view *names_of(const struct plain_out *o)

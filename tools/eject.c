@@ -7,6 +7,7 @@
  */
 #include "tools/tool.h"
 
+#include "fs/home.h"
 #include "fs/plain.h"
 
 #include <errno.h>
@@ -15,8 +16,6 @@
 #include <inttypes.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define GONE_NAME ".txn.gone"
 
 static int count_name(void *arg, const struct name_info *info)
 {
@@ -87,33 +86,24 @@ static int look(const struct place *p, bool yes)
 /* Where a link .txn leads to goes too. */
 static int remove_store(const char *dir)
 {
-	char target[4096];
-	ssize_t n = -1;
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err = 0;
+	struct store_error text = { "" };
 	struct stat st;
 
 	if (fd < 0)
 		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
-	if (fstatat(fd, GONE_NAME, &st, AT_SYMLINK_NOFOLLOW) &&
-	    renameat(fd, ".txn", fd, GONE_NAME))
+	if (fstatat(fd, HOME_GONE_NAME, &st, AT_SYMLINK_NOFOLLOW) &&
+	    renameat(fd, HOME_NAME, fd, HOME_GONE_NAME))
 		err = -errno;
 	if (!err && fsync(fd))
 		err = -errno;
 	if (!err)
-		n = readlinkat(fd, GONE_NAME, target, sizeof(target) - 1);
-	if (n > 0) {
-		target[n] = '\0';
-		err = plain_remove_tree(AT_FDCWD, target);
-		if (!err && unlinkat(fd, GONE_NAME, 0))
-			err = -errno;
-	} else if (!err) {
-		err = plain_remove_tree(fd, GONE_NAME);
-	}
+		err = home_remove(fd, dir, &text);
 	close(fd);
 	if (err)
 		return tool_fail(EXIT_FAILURE,
-				 "%s/" GONE_NAME " cannot be removed: %s", dir,
-				 strerror(-err));
+				 "the store of %s cannot be removed: %s", dir,
+				 text.text[0] ? text.text : strerror(-err));
 	printf("%s is a plain directory\n", dir);
 	return 0;
 }
@@ -123,8 +113,8 @@ static bool was_interrupted(const char *dir)
 	struct stat st;
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool yes = fd >= 0 &&
-		   !fstatat(fd, GONE_NAME, &st, AT_SYMLINK_NOFOLLOW) &&
-		   fstatat(fd, ".txn", &st, AT_SYMLINK_NOFOLLOW);
+		   !fstatat(fd, HOME_GONE_NAME, &st, AT_SYMLINK_NOFOLLOW) &&
+		   fstatat(fd, HOME_NAME, &st, AT_SYMLINK_NOFOLLOW);
 
 	if (fd >= 0)
 		close(fd);

@@ -4,7 +4,9 @@
 
 #include "fs/adopt.h"
 #include "fs/busy.h"
+#include "fs/home.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/resource.h>
@@ -113,12 +115,66 @@ static void log_quiet(struct env *env, enum env_level level, const char *msg)
 		fprintf(stderr, "txn: %s\n", msg);
 }
 
-static int run_init(const char *dir, bool force, bool quiet)
+/* The same folder by an absolute path without symlinks; it may be new. */
+static char *new_path(const char *path)
+{
+	char *whole = realpath(path, NULL), *copy, *parent, *abs = NULL;
+	const char *name;
+	size_t len = strlen(path);
+
+	if (whole || errno != ENOENT || !len)
+		return whole;
+	copy = strdup(path);
+	while (copy && len > 1 && copy[len - 1] == '/')
+		copy[--len] = '\0';
+	name = copy ? strrchr(copy, '/') : NULL;
+	parent = !copy	 ? NULL
+		 : !name ? realpath(".", NULL)
+			 : strndup(copy, (size_t)(name - copy) + 1);
+	if (parent && name) {
+		char *up = realpath(parent, NULL);
+
+		free(parent);
+		parent = up;
+	}
+	name = name ? name + 1 : copy;
+	if (parent) {
+		size_t size = strlen(parent) + strlen(name) + 2;
+
+		abs = malloc(size);
+		if (abs)
+			snprintf(abs, size, "%s/%s",
+				 strcmp(parent, "/") ? parent : "", name);
+	}
+	free(parent);
+	free(copy);
+	return abs;
+}
+
+static int relink(const char *dir, const char *store)
+{
+	struct store_error text = { "" };
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
+	err = home_relink(fd, dir, store, &text);
+	close(fd);
+	if (err)
+		return tool_fail(tool_status(err), "%s", text.text);
+	printf("%s: the store is its own now\nmount it with: txn mount %s\n",
+	       dir, dir);
+	return 0;
+}
+
+static int run_init(const char *dir, const char *store, bool force, bool quiet)
 {
 	struct progress s = { .quiet = quiet, .tty = isatty(2) };
-	struct adopt_params p = {
-		.dir = dir, .env = &s.env, .progress = show_progress, .arg = &s
-	};
+	struct adopt_params p = { .dir = dir,
+				  .store = store,
+				  .env = &s.env,
+				  .progress = show_progress,
+				  .arg = &s };
 	struct adopt_progress got = { 0 };
 	struct store_error text;
 	int status, err;
@@ -133,8 +189,14 @@ static int run_init(const char *dir, bool force, bool quiet)
 	err = adopt(&p, &got, &text);
 	if (s.shown && s.tty)
 		fputc('\n', stderr);
-	if (err)
+	if (err < 0)
 		return tool_fail(tool_status(err), "%s: %s", dir, text.text);
+	if (err == 1) {
+		printf("%s: an init that was interrupted is finished; its "
+		       "store is %s\nmount it with: txn mount %s\n",
+		       dir, store, dir);
+		return 0;
+	}
 	if (got.reread)
 		tool_fail(0,
 			  "%" PRIu64 " file(s) changed while they were read "
@@ -154,17 +216,24 @@ int cmd_init(int argc, char **argv)
 	static const struct option options[] = {
 		{ "force", no_argument, NULL, 'f' },
 		{ "quiet", no_argument, NULL, 'q' },
+		{ "store", required_argument, NULL, 'S' },
+		{ "relink", no_argument, NULL, 'R' },
 		{ 0 }
 	};
-	bool force = false, quiet = false;
+	bool force = false, quiet = false, again = false;
+	char *dir, *store = NULL;
+	const char *path = NULL;
 	int opt, status;
-	char *dir;
 
 	while ((opt = getopt_long(argc, argv, "fq", options, NULL)) != -1) {
 		if (opt == 'f')
 			force = true;
 		else if (opt == 'q')
 			quiet = true;
+		else if (opt == 'S')
+			path = optarg;
+		else if (opt == 'R')
+			again = true;
 		else
 			return tool_usage(argv[0]);
 	}
@@ -173,7 +242,15 @@ int cmd_init(int argc, char **argv)
 	dir = tool_realpath(optind < argc ? argv[optind] : tool_start_dir);
 	if (!dir)
 		return EXIT_FAILURE;
-	status = run_init(dir, force, quiet);
+	if (path)
+		store = new_path(path);
+	if (path && !store)
+		status = tool_fail(EXIT_FAILURE, "%s: %s", path,
+				   strerror(errno));
+	else
+		status = again ? relink(dir, store)
+			       : run_init(dir, store, force, quiet);
+	free(store);
 	free(dir);
 	return status;
 }

@@ -11,6 +11,8 @@ const char *tool_start_dir = ".";
 
 const struct tool_command tool_commands[] = {
 	{ "init", "DIR", "make DIR transactional: read it into a new store",
+	  "  --store PATH  the store lies there; DIR/.txn is a link to it\n"
+	  "  --relink    a store elsewhere belongs to this DIR from now on\n"
 	  "  --force     although programs have files of DIR open for writing\n"
 	  "  --quiet     no progress\n",
 	  cmd_init },

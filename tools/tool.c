@@ -2,7 +2,7 @@
 /* tool.c - see tool.h. */
 #include "tools/tool.h"
 
-#include "fs/holder.h"
+#include "fs/home.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,19 +91,36 @@ static char *join(const char *dir, const char *rest)
 	return s;
 }
 
+/* The store's folder of an unmounted directory. */
+static int open_home(const char *dir, int *fd_out, struct store_error *text)
+{
+	int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
+
+	text->text[0] = '\0';
+	if (dirfd < 0)
+		return -errno;
+	err = home_open(dirfd, dir, fd_out, text);
+	close(dirfd);
+	return err;
+}
+
 /* On disk: is it mounted somewhere? */
-static int look_at_holder(struct place *p, const char *txn)
+static int look_at_holder(struct place *p, const char *dir)
 {
 	struct holder_info info = { 0 };
+	struct store_error text;
 	int fd, err;
 
-	fd = open(txn, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return tool_fail(EXIT_FAILURE, "%s: %s", txn, strerror(errno));
+	err = open_home(dir, &fd, &text);
+	if (err)
+		return tool_fail(tool_status(err), "%s%s%s",
+				 text.text[0] ? text.text : dir,
+				 text.text[0] ? "" : ": ",
+				 text.text[0] ? "" : strerror(-err));
 	err = holder_probe(fd, &info);
 	close(fd);
 	if (err < 0)
-		return tool_fail(EXIT_FAILURE, "%s/lock: %s", txn,
+		return tool_fail(EXIT_FAILURE, "%s/.txn/lock: %s", dir,
 				 strerror(-err));
 	if (!err) {
 		p->pid = info.pid;
@@ -113,16 +130,19 @@ static int look_at_holder(struct place *p, const char *txn)
 	return 0;
 }
 
-/* 1: no store here. */
+/* 1: no store here. A link that leads nowhere is one that cannot be used. */
 static int place_at(const char *dir, struct place *out)
 {
-	char *txn = join(dir, ".txn"), *ctl = txn ? join(txn, "ctl") : NULL;
+	char *txn = join(dir, HOME_NAME), *ctl = txn ? join(txn, "ctl") : NULL;
 	struct stat st;
 	int status = 1;
 
 	if (!ctl)
 		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
-	else if (stat(ctl, &st))
+	else if (!lstat(txn, &st) && S_ISLNK(st.st_mode)) {
+		out->dir = strdup(dir);
+		status = look_at_holder(out, dir);
+	} else if (stat(ctl, &st))
 		status = errno == ENOENT || errno == ENOTDIR
 				 ? 1
 				 : tool_fail(EXIT_FAILURE, "%s: %s", ctl,
@@ -130,7 +150,7 @@ static int place_at(const char *dir, struct place *out)
 	else {
 		out->dir = strdup(dir);
 		if (S_ISDIR(st.st_mode)) {
-			status = look_at_holder(out, txn);
+			status = look_at_holder(out, dir);
 		} else {
 			out->mount = strdup(dir);
 			status = 0;
@@ -201,17 +221,17 @@ static int open_reader(const struct place *p, bool repair, struct reader *r)
 				   .check_item = fs_check_item };
 	struct holder_info info = { 0 };
 	struct store_error text = { "" };
-	char *txn = join(p->dir, ".txn");
-	int fd, err;
+	int fd = -1, err;
 
 	*r = (struct reader){ 0 };
 	env_init_host(&r->env);
 	r->env.log = keep_quiet;
-	fd = txn ? open(txn, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	err = fd < 0 ? -errno
-		     : holder_take(fd, !repair, "", 0, &r->holder, &info);
-	if (err == -ENOENT && fd >= 0)
-		err = 0; /* never mounted */
+	err = open_home(p->dir, &fd, &text);
+	if (!err) {
+		err = holder_take(fd, !repair, "", 0, &r->holder, &info);
+		if (err == -ENOENT)
+			err = 0; /* never mounted */
+	}
 	if (!err)
 		err = dev_host_new(fd, !repair, &r->dev);
 	sp.dev = r->dev;
@@ -224,10 +244,9 @@ static int open_reader(const struct place *p, bool repair, struct reader *r)
 	}
 	if (fd >= 0)
 		close(fd);
-	free(txn);
 	if (!err)
 		return 0;
-	if (err == -EBUSY)
+	if (err == -EBUSY && !text.text[0])
 		tool_fail(0, "%s is in use by process %ld", p->dir, info.pid);
 	else
 		tool_fail(0, "%s: %s", p->dir,

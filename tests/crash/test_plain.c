@@ -104,7 +104,7 @@ struct fixture {
 	struct store *store;
 	struct fs *fs;
 	struct rng rng;
-	char dir[64];
+	char dir[64], store_dir[96];
 	int dirfd, storefd;
 	bool verbose; /* VERBOSE=1: tell edits; the directory stays */
 	bool store_fails; /* a run may end with an error */
@@ -158,21 +158,20 @@ static void lose_power(struct fixture *f)
 	open_on(f, false);
 }
 
-static int setup(void **state)
+static int setup_at(void **state, const char *where)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	const char *tmp = getenv("TMPDIR");
 	struct plain_state none = { 0 };
-	char store[96];
 
 	assert_non_null(f);
 	snprintf(f->dir, sizeof(f->dir), "%s/test-plain.XXXXXX",
 		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
 	assert_non_null(mkdtemp(f->dir));
-	snprintf(store, sizeof(store), "%s/.txn", f->dir);
-	assert_int_equal(mkdir(store, 0700), 0);
+	snprintf(f->store_dir, sizeof(f->store_dir), "%s%s", f->dir, where);
+	assert_int_equal(mkdir(f->store_dir, 0700), 0);
 	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY);
-	f->storefd = open(store, O_RDONLY | O_DIRECTORY);
+	f->storefd = open(f->store_dir, O_RDONLY | O_DIRECTORY);
 	f->verbose = getenv("VERBOSE") != NULL;
 	f->rng.s = test_seed(20261128);
 	env_init_host(&f->env);
@@ -186,14 +185,27 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup(void **state)
+{
+	return setup_at(state, "/.txn");
+}
+
+/* What is on its way then lies in DIR. */
+static int setup_elsewhere(void **state)
+{
+	return setup_at(state, ".store");
+}
+
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
 	close_all(f);
 	simdev_free(f->sim);
-	if (!f->verbose)
+	if (!f->verbose) {
+		assert_int_equal(plain_remove_tree(AT_FDCWD, f->store_dir), 0);
 		assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
+	}
 	close(f->dirfd);
 	close(f->storefd);
 	free(f);
@@ -862,6 +874,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_dir_made_anew, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_link_elsewhere, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_out, setup_elsewhere,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
 	};
