@@ -2,7 +2,8 @@
 /*
  * copy.c - copying between files without reading: the target's buffer gets the
  * places of the source's blocks, and holes stay holes. Only the edges, where
- * blocks do not align, are read and written.
+ * blocks do not align, are read and written. Also blocks that are shared with a
+ * file of the host.
  */
 #include "fs/fs_internal.h"
 
@@ -238,4 +239,70 @@ int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,
 		err = copy_some(fs, &c);
 	*copied_out = len - c.len;
 	return *copied_out ? 0 : err;
+}
+
+/* --- from a file of the host --- */
+
+/* The sums are of what the log has now, whatever the file was before. */
+static int sum_blocks(struct fs *fs, uint64_t pos, unsigned int n,
+		      uint64_t *poss, uint64_t *sums)
+{
+	size_t len = (size_t)n * FS_BLOCK_BYTES;
+	uint8_t *buf = malloc(len);
+	int err = buf ? log_read(fs->log, pos, buf, len) : -ENOMEM;
+
+	for (unsigned int i = 0; i < n && !err; i++) {
+		poss[i] = pos + (uint64_t)i * FS_BLOCK_BYTES;
+		sums[i] = item_block_sum(buf + (size_t)i * FS_BLOCK_BYTES);
+	}
+	free(buf);
+	return err;
+}
+
+static int clone_blocks(struct fs *fs, struct fs_file *f, uint64_t off, int fd,
+			unsigned int n)
+{
+	uint64_t poss[WINDOW_BLOCKS], sums[WINDOW_BLOCKS], pos;
+	uint64_t len = (uint64_t)n * FS_BLOCK_BYTES;
+	struct change_set ch = { .f = f,
+				 .drop_from = CUT_NONE,
+				 .first = off / FS_BLOCK_BYTES,
+				 .n = n,
+				 .pos = poss,
+				 .sum = sums };
+	int err;
+
+	err = log_clone_in(fs->log, fd, off, len, &pos);
+	if (!err)
+		err = sum_blocks(fs, pos, n, poss, sums);
+	if (err)
+		return err;
+	__atomic_add_fetch(&fs->new_bytes, len, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&fs->since_checkpoint, len, __ATOMIC_RELAXED);
+	file_write_lock(f);
+	ch.size = max_u64(f->size, off + len);
+	err = file_change(&ch);
+	file_write_unlock(f);
+	lbuf_put(ch.head);
+	return err;
+}
+
+int fs_clone_in(struct fs_file *f, uint64_t off, int fd, size_t len)
+{
+	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
+	int err;
+
+	ASSERT(len && !(off % FS_BLOCK_BYTES) && !(len % FS_BLOCK_BYTES) &&
+	       off % WINDOW_BYTES + len <= WINDOW_BYTES);
+	err = fs_room(fs, len, false);
+	if (err)
+		return err;
+	/* As for copies: no sweep before the file has them. */
+	pthread_rwlock_rdlock(&fs->copy_lock);
+	err = clone_blocks(fs, f, off, fd,
+			   (unsigned int)(len / FS_BLOCK_BYTES));
+	pthread_rwlock_unlock(&fs->copy_lock);
+	if (!err)
+		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));
+	return err;
 }

@@ -274,6 +274,12 @@ int fs_truncate(struct fs_file *f, uint64_t size);
 int fs_fallocate(struct fs_file *f, int mode, uint64_t off, uint64_t len);
 /* whence SEEK_DATA or SEEK_HOLE; -ENXIO. */
 int fs_seek(struct fs_file *f, uint64_t off, int whence, uint64_t *off_out);
+/*
+ * Whole blocks of one window (64 blocks, aligned in f) from a file of the host,
+ * shared with it where the host can. -EOPNOTSUPP: not here, copy it; -EXDEV and
+ * -ENOTTY: not from there at all.
+ */
+int fs_clone_in(struct fs_file *f, uint64_t off, int fd, size_t len);
 /* Shares extents where blocks align, copies the edges. Source and target may
  * be of different views of one fs, or overlap not (-EINVAL). */
 int fs_copy_range(struct fs_file *src, uint64_t src_off, struct fs_file *dst,

@@ -10,6 +10,7 @@
  *	plain_in.c	edits made while unmounted become staged changes
  *	plain_make.c	objects of a state as plain ones
  *	plain_place.c	where directories are while names move
+ *	plain_space.c	what the store takes of the host
  *	plain_out.c	the directory is made to show another state
  */
 #ifndef FS_PLAIN_INTERNAL_H
@@ -20,7 +21,10 @@
 
 #include "fs/fs_internal.h"
 
-enum { PLAIN_BUF_BYTES = 256 << 10 };
+enum {
+	PLAIN_BUF_BYTES = 256 << 10,
+	PLAIN_CLONE_MIN_BYTES = 64 << 10 /* less is copied */
+};
 
 /* --- plain_item.c --- */
 
@@ -37,6 +41,8 @@ struct plain_stat plain_of_stat(const struct stat *st);
 
 /* 1: there is none. Durable with the next record, like all changes here. */
 int plain_get(struct fs *fs, uint64_t ino, struct plain_stat *out);
+/* A file's bytes count among those that are held twice, or not any more. */
+void plain_count(struct fs *fs, const struct plain_stat *p, int sign);
 /* Of the first inode at or after *ino, which becomes its number. 1: none. */
 int plain_next_stat(struct fs *fs, uint64_t *ino, struct plain_stat *out);
 int plain_put(struct fs *fs, uint64_t ino, const struct plain_stat *p);
@@ -143,6 +149,7 @@ struct plain_reader {
 	size_t nlinks, links_cap;
 	bool from_table; /* the table's are known, too */
 	bool learned; /* they were added */
+	bool no_clone; /* the host cannot */
 };
 
 int plain_reader_init(struct plain_reader *r, struct fs *fs,
@@ -204,6 +211,7 @@ struct plain_out {
 	bool again; /* an interrupted run goes on */
 	bool installing; /* directories are looked for as the target says */
 	bool flush_each; /* few objects: one by one; else all at once */
+	bool no_clone; /* the host cannot */
 	bool flush_all; /* attributes changed, which no directory's flush has */
 	uint64_t dir_ino; /* the directory opened last; 0: none */
 	int dir_fd;

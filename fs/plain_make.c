@@ -45,6 +45,88 @@ static int copy_range(struct plain_out *o, struct fs_file *f, int fd,
 	return err;
 }
 
+/* --- sharing --- */
+
+/* Blocks of the window from off on that lie one behind the other in the log. */
+static uint64_t run_of(const struct item_window *w, uint64_t off, uint64_t end)
+{
+	uint64_t from = off % WINDOW_BYTES / FS_BLOCK_BYTES, n = 0;
+	uint64_t most =
+		min_u64(WINDOW_BLOCKS - from, (end - off) / FS_BLOCK_BYTES);
+
+	while (n < most && w->mask >> (from + n) & 1 &&
+	       w->pos[from + n] == w->pos[from] + n * FS_BLOCK_BYTES)
+		n++;
+	return n * FS_BLOCK_BYTES;
+}
+
+/* Are they what they should be? Read where they are now: damage is not spread.
+ */
+static int verify_shared(struct plain_out *o, int fd,
+			 const struct item_window *w, uint64_t off,
+			 uint64_t len, bool *good)
+{
+	uint64_t from = off % WINDOW_BYTES / FS_BLOCK_BYTES;
+	ssize_t n = pread(fd, o->look.buf, len, (off_t)off);
+
+	*good = n == (ssize_t)len;
+	for (uint64_t i = 0; i < len / FS_BLOCK_BYTES && *good; i++)
+		*good = item_block_sum(o->look.buf + i * FS_BLOCK_BYTES) ==
+			w->sum[from + i];
+	return n < 0 ? -errno : 0;
+}
+
+/* *n_out: so much from off on is shared with the store. 0: it is to be copied,
+ * which also tells what is damaged. */
+static int share_range(struct plain_out *o, uint64_t ino, int fd, uint64_t off,
+		       uint64_t end, uint64_t *n_out)
+{
+	struct item_window w;
+	bool good = false;
+	uint64_t len;
+	int err;
+
+	*n_out = 0;
+	if (o->no_clone || off % FS_BLOCK_BYTES ||
+	    end - off < PLAIN_CLONE_MIN_BYTES)
+		return 0;
+	err = look_window(o->hv, ino, off / WINDOW_BYTES, &w);
+	len = err ? 0 : run_of(&w, off, end);
+	if (err || len < PLAIN_CLONE_MIN_BYTES)
+		return err;
+	err = log_clone_out(o->fs->log,
+			    w.pos[off % WINDOW_BYTES / FS_BLOCK_BYTES], len, fd,
+			    off);
+	o->no_clone = err == -EOPNOTSUPP || err == -EXDEV || err == -ENOTTY;
+	if (!err)
+		err = verify_shared(o, fd, &w, off, len, &good);
+	else if (err != -ENOSPC && err != -EDQUOT)
+		err = 0; /* copying does, or tells */
+	if (!err && good)
+		*n_out = len;
+	return err;
+}
+
+/* To the end of the window, or of what is shared. */
+static int share_or_copy(struct plain_out *o, struct fs_file *f, int fd,
+			 uint64_t off, uint64_t end)
+{
+	int err = 0;
+
+	while (off < end && !err) {
+		uint64_t n, stop;
+
+		err = share_range(o, fs_file_ino(f), fd, off, end, &n);
+		stop = n ? off + n
+			 : min_u64(end,
+				   off - off % WINDOW_BYTES + WINDOW_BYTES);
+		if (!err && !n)
+			err = copy_range(o, f, fd, off, stop);
+		off = stop;
+	}
+	return err;
+}
+
 /* Holes stay holes. */
 static int copy_contents(struct plain_out *o, struct fs_file *f, int fd,
 			 uint64_t size)
@@ -61,7 +143,8 @@ static int copy_contents(struct plain_out *o, struct fs_file *f, int fd,
 		if (!err)
 			err = fs_seek(f, data, SEEK_HOLE, &hole);
 		if (!err)
-			err = copy_range(o, f, fd, data, min_u64(hole, size));
+			err = share_or_copy(o, f, fd, data,
+					    min_u64(hole, size));
 		off = hole;
 	}
 	if (!err && ftruncate(fd, (off_t)size))
@@ -285,7 +368,7 @@ static int make_file(struct plain_out *o, const struct fs_attr *a,
 	int err, fd;
 
 	fd = openat(o->tmpfd, tmp,
-		    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	err = fs_file_open(o->hv, a->ino, &f);

@@ -249,18 +249,54 @@ static int write_changed(struct plain_reader *r, struct fs_file *f,
 	return err;
 }
 
+/* What the host can share from off on, in whole blocks of one window; *n_out 0:
+ * nothing, it is copied. Small pieces are not worth the host's work. */
+static int clone_range(struct plain_reader *r, int fd, struct fs_file *f,
+		       off_t off, off_t end, size_t *n_out)
+{
+	uint64_t len = min_u64((uint64_t)(end - off),
+			       WINDOW_BYTES - (uint64_t)off % WINDOW_BYTES);
+	int err;
+
+	*n_out = 0;
+	len -= len % FS_BLOCK_BYTES;
+	if (r->no_clone || len < PLAIN_CLONE_MIN_BYTES || off % FS_BLOCK_BYTES)
+		return 0;
+	err = fs_clone_in(f, (uint64_t)off, fd, len);
+	r->no_clone = err == -EOPNOTSUPP || err == -EXDEV || err == -ENOTTY;
+	/* A file shorter by now, one used for swapping, a disk that is full:
+	 * reading it tells, or does. */
+	if (err == -EINVAL || err == -ETXTBSY || err == -EPERM || r->no_clone)
+		return 0;
+	if (!err)
+		*n_out = len;
+	return err;
+}
+
 /* From off to end. update: the file has an older version of it. */
 static int copy_range(struct plain_reader *r, int fd, struct fs_file *f,
 		      off_t off, off_t end, bool update)
 {
-	size_t step = update ? WINDOW_BYTES : READ_BYTES;
+	size_t step = update || !r->no_clone ? WINDOW_BYTES : READ_BYTES;
 
 	while (off < end) {
 		size_t want = min_u64((uint64_t)(end - off),
 				      step - (uint64_t)off % step);
-		ssize_t n = pread(fd, r->buf, want, off);
+		size_t shared = 0;
+		ssize_t n;
 		int err;
 
+		err = update ? 0 : clone_range(r, fd, f, off, end, &shared);
+		if (!err && shared) {
+			r->p.bytes += shared;
+			off += (off_t)shared;
+			err = tell(r);
+			if (!err)
+				continue;
+		}
+		if (err)
+			return err;
+		n = pread(fd, r->buf, want, off);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

@@ -12,7 +12,7 @@ packages=(
 	gcc make pkg-config libfuse3-dev fuse3 libxxhash-dev libjansson-dev
 	# tests
 	libcmocka-dev jq perl-base attr sqlite3 git e2fsprogs util-linux procps
-	openssl rsync acl tar inotify-tools
+	openssl rsync acl tar inotify-tools xfsprogs btrfs-progs
 )
 extra=(
 	# make CC=clang, fuzz, format, lint

@@ -55,6 +55,9 @@ struct dev_ops {
 	 * when the host cannot. */
 	int (*clone)(struct dev_file *f, uint64_t off, int src_fd,
 		     uint64_t src_off, uint64_t len);
+	/* The other way: f's range becomes dst_fd's; same errors. */
+	int (*share)(struct dev_file *f, uint64_t off, uint64_t len, int dst_fd,
+		     uint64_t dst_off);
 	int (*rename)(struct dev *dev, const char *from, const char *to);
 	int (*remove)(struct dev *dev, const char *name);
 	int (*mkdir)(struct dev *dev, const char *name);

@@ -220,6 +220,17 @@ static int host_clone(struct dev_file *f, uint64_t off, int src_fd,
 	return ioctl(f->fd, FICLONERANGE, &r) ? -errno : 0;
 }
 
+static int host_share(struct dev_file *f, uint64_t off, uint64_t len,
+		      int dst_fd, uint64_t dst_off)
+{
+	struct file_clone_range r = { .src_fd = f->fd,
+				      .src_offset = off,
+				      .src_length = len,
+				      .dest_offset = dst_off };
+
+	return ioctl(dst_fd, FICLONERANGE, &r) ? -errno : 0;
+}
+
 static int host_rename(struct dev *dev, const char *from, const char *to)
 {
 	struct host_dev *h = host_of(dev);
@@ -331,6 +342,7 @@ static const struct dev_ops host_ops = {
 	.size = host_size,
 	.punch = host_punch,
 	.clone = host_clone,
+	.share = host_share,
 	.rename = host_rename,
 	.remove = host_remove,
 	.mkdir = host_mkdir,

@@ -249,9 +249,8 @@ static int next_seg(struct log *log, struct head *h)
 	return 0;
 }
 
-/* A place for len bytes. Under head->lock. */
-static int place(struct log *log, struct head *h, uint32_t align, size_t len,
-		 uint64_t *pos_out)
+int log_place(struct log *log, struct head *h, uint32_t align, size_t len,
+	      uint64_t *pos_out)
 {
 	uint64_t pos = round_up_u64(h->tail, align);
 	int err;
@@ -284,7 +283,7 @@ static int append(struct log *log, enum log_head id, uint32_t align,
 	pthread_mutex_lock(&h->lock);
 	err = ring_grow(h, n);
 	if (!err)
-		err = place(log, h, align, len, &pos);
+		err = log_place(log, h, align, len, &pos);
 	if (err)
 		goto out;
 	if (seal)
@@ -358,8 +357,10 @@ static void batch_collect(struct head *h, uint64_t limit, struct batch_out *b)
 			b->start = b->end = c->pos;
 		else if (c->pos >> LOG_SEG_SHIFT != b->start >> LOG_SEG_SHIFT)
 			break;
+		/* Cloned bytes lie between. */
+		if (c->pos - b->end >= LOG_PAGE_BYTES)
+			break;
 		if (c->pos > b->end) {
-			ASSERT(c->pos - b->end < LOG_PAGE_BYTES);
 			b->iov[b->niov++] =
 				(struct dev_iov){ zero_page, c->pos - b->end };
 		}
@@ -389,17 +390,11 @@ static void batch_drop(struct head *h, const struct batch_out *b)
 		lbuf_put(bufs[i]);
 }
 
-/* Under write_lock. */
-static int batch_write(struct log *log, struct head *h,
-		       const struct batch_out *b)
+int log_begin_write(struct log *log, struct head *h, struct seg *s,
+		    struct dev_file **out)
 {
-	struct seg *s = log_find_seg(log, b->start);
-	struct dev_file *f;
 	int err;
 
-	ASSERT(s);
-	/* I3: nothing that was flushed is written again. */
-	ASSERT(b->start >= __atomic_load_n(&h->flushed, __ATOMIC_RELAXED));
 	if (!__atomic_load_n(&s->made, __ATOMIC_RELAXED)) {
 		err = log_make_seg(log, s);
 		if (err)
@@ -411,9 +406,24 @@ static int batch_write(struct log *log, struct head *h,
 		s->next_unsynced = h->unsynced;
 		h->unsynced = s;
 	}
-	err = log_pin(log, s, &f);
+	err = log_pin(log, s, out);
+	return err ? log_fail(log, err, "opening", s) : 0;
+}
+
+/* Under write_lock. */
+static int batch_write(struct log *log, struct head *h,
+		       const struct batch_out *b)
+{
+	struct seg *s = log_find_seg(log, b->start);
+	struct dev_file *f;
+	int err;
+
+	ASSERT(s);
+	/* I3: nothing that was flushed is written again. */
+	ASSERT(b->start >= __atomic_load_n(&h->flushed, __ATOMIC_RELAXED));
+	err = log_begin_write(log, h, s, &f);
 	if (err)
-		return log_fail(log, err, "opening", s);
+		return err;
 	err = log->p.dev->ops->writev(f, seg_offset(b->start), b->iov, b->niov);
 	if (!err && h->id == LOG_BULK)
 		log->p.dev->ops->sync_start(f, seg_offset(b->start),
@@ -422,28 +432,33 @@ static int batch_write(struct log *log, struct head *h,
 	return err ? log_fail(log, err, "writing", s) : 0;
 }
 
-/* Everything below limit. */
-static int write_out(struct log *log, struct head *h, uint64_t limit)
+int log_write_below(struct log *log, struct head *h, uint64_t limit)
 {
 	struct batch_out *b = &h->out;
-	int err = 0;
+	int err;
 
-	pthread_mutex_lock(&h->write_lock);
 	for (;;) {
-		if (log_error(log, NULL)) {
-			err = -EIO;
-			break;
-		}
+		if (log_error(log, NULL))
+			return -EIO;
 		pthread_mutex_lock(&h->lock);
 		batch_collect(h, limit, b);
 		pthread_mutex_unlock(&h->lock);
 		if (!b->nchunks)
-			break;
+			return 0;
 		err = batch_write(log, h, b);
 		if (err)
-			break;
+			return err;
 		batch_drop(h, b);
 	}
+}
+
+/* Everything below limit. */
+static int write_out(struct log *log, struct head *h, uint64_t limit)
+{
+	int err;
+
+	pthread_mutex_lock(&h->write_lock);
+	err = log_write_below(log, h, limit);
 	pthread_mutex_unlock(&h->write_lock);
 	return err;
 }

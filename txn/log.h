@@ -104,8 +104,25 @@ int log_append(struct log *log, enum log_head head, uint32_t align,
 	       struct lbuf *const *bufs, size_t n, uint64_t *pos_out);
 
 /*
- * The same for one buffer that contains its own address: seal(arg, pos, buf) is
- * called with the position, under the head's lock, before anybody can read it.
+ * Whole pages of an open file (len <= LOG_APPEND_MAX) as a run of the bulk
+ * head, shared by the host's clone operation: nothing is read or written. What
+ * was appended before is written out. The bytes are those of the file at one
+ * moment in the call for each page; read them from *pos_out. After log_room().
+ * -EOPNOTSUPP, -EXDEV, -EINVAL and other errors of the host: nothing was
+ * appended, and the log goes on.
+ */
+int log_clone_in(struct log *log, int fd, uint64_t off, size_t len,
+		 uint64_t *pos_out);
+
+/* The other way: whole pages that were appended become the bytes of a range of
+ * an open file, shared. The caller verifies them there. */
+int log_clone_out(struct log *log, uint64_t pos, size_t len, int fd,
+		  uint64_t off);
+
+/*
+ * log_append() for one buffer that contains its own address: seal(arg, pos,
+ * buf) is called with the position, under the head's lock, before anybody can
+ * read it.
  */
 int log_append_sealed(struct log *log, enum log_head head, uint32_t align,
 		      struct lbuf *buf,

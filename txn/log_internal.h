@@ -137,5 +137,14 @@ void log_wake_preparer(struct log *log);
 
 /* log.c */
 int log_fail(struct log *log, int err, const char *what, const struct seg *s);
+/* A place for len bytes. Under head->lock. */
+int log_place(struct log *log, struct head *h, uint32_t align, size_t len,
+	      uint64_t *pos_out);
+/* Under write_lock: the segment's file, made if it was not, to be written and
+ * synced; release with log_unpin. A failure stops the log. */
+int log_begin_write(struct log *log, struct head *h, struct seg *s,
+		    struct dev_file **out);
+/* Under write_lock: everything below limit. */
+int log_write_below(struct log *log, struct head *h, uint64_t limit);
 
 #endif

@@ -634,6 +634,12 @@ static int sim_clone(struct dev_file *f, uint64_t off, int src_fd,
 	return -EOPNOTSUPP;
 }
 
+static int sim_share(struct dev_file *f, uint64_t off, uint64_t len, int dst_fd,
+		     uint64_t dst_off)
+{
+	return -EOPNOTSUPP;
+}
+
 static int sim_rename(struct dev *dev, const char *from, const char *to)
 {
 	struct simdev *sim = sim_of(dev);
@@ -753,6 +759,7 @@ static const struct dev_ops sim_ops = {
 	.size = sim_size,
 	.punch = sim_punch,
 	.clone = sim_clone,
+	.share = sim_share,
 	.rename = sim_rename,
 	.remove = sim_remove,
 	.mkdir = sim_mkdir,
