@@ -404,6 +404,7 @@ static void fs_init(struct fs *fs, struct store *store,
 	pthread_cond_init(&fs->park_cond, NULL);
 	pthread_mutex_init(&fs->told_lock, NULL);
 	pthread_rwlock_init(&fs->copy_lock, NULL);
+	fs->plain_bytes = -1;
 	pthread_mutex_init(&fs->thread_lock, NULL);
 	fs_thread_init(fs);
 }

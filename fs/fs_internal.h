@@ -109,6 +109,7 @@ struct fs {
 	 * another. Exclusive: a sweep takes the state that it marks. Above a
 	 * file's write_lock. */
 	pthread_rwlock_t copy_lock;
+	int64_t plain_bytes; /* atomic; of the plain files, -1: not known */
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
 	uint64_t shown_at; /* atomic: the same for the plain files in step */
 	uint64_t live_bytes; /* atomic: that it found */

@@ -405,6 +405,7 @@ int plain_sync_now(struct mount *m, FILE *reply, bool *nothing, char *reason,
 		   size_t reason_size);
 /* For status; a new reference. */
 json_t *plain_status(struct mount *m);
+json_t *plain_space(struct mount *m);
 
 /* --- mount_switch.c --- */
 

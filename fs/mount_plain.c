@@ -131,6 +131,24 @@ json_t *plain_status(struct mount *m)
 	return o;
 }
 
+json_t *plain_space(struct mount *m)
+{
+	uint64_t store = 0, plain = 0;
+	int err;
+
+	/* The thread counts when it begins. */
+	if (!m->plain || !plain_knows_bytes(m->fs))
+		return json_null();
+	err = plain_store_bytes(m->plain->storefd, &store);
+	if (!err)
+		err = plain_get_bytes(m->fs, &plain);
+	if (err)
+		return json_null();
+	return json_pack("{s:I s:I s:b}", "store_bytes", (json_int_t)store,
+			 "plain_bytes", (json_int_t)plain, "shared",
+			 (int)plain_shares(m->dirfd, m->plain->storefd));
+}
+
 /* --- the thread --- */
 
 /* Under the lock: when to begin, 0: nothing to do. */
@@ -154,7 +172,9 @@ static void kick_again(struct plain_job *j)
 static void *plain_main(void *arg)
 {
 	struct plain_job *j = arg;
+	uint64_t bytes;
 
+	(void)plain_get_bytes(j->m->fs, &bytes); /* for status alone */
 	pthread_mutex_lock(&j->lock);
 	while (!j->stop) {
 		struct timespec until = { .tv_sec = due(j) };

@@ -111,6 +111,19 @@ int plain_sync(struct fs *fs, const struct plain_out_params *params,
  */
 int plain_renew(struct fs *fs);
 
+/*
+ * Bytes of the plain files, by the sizes in the table, in blocks of 4 KiB:
+ * holes count, a file with several names counts once. The first call costs as
+ * much as the table is long (nothing of DIR is looked at), later ones nothing:
+ * what plain_sync() changes is counted.
+ */
+int plain_get_bytes(struct fs *fs, uint64_t *bytes_out);
+bool plain_knows_bytes(const struct fs *fs);
+/* Bytes that the store takes of its host: O(segments). */
+int plain_store_bytes(int storefd, uint64_t *bytes_out);
+/* Does the host share blocks between DIR's files and the store? */
+bool plain_shares(int dirfd, int storefd);
+
 /* Is there something for plain_sync() to do? number_out: the commit that the
  * files show (0: none); half: they are between two. */
 int plain_is_behind(struct fs *fs, bool *behind_out, uint64_t *number_out,

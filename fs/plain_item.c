@@ -142,6 +142,50 @@ int plain_next_stat(struct fs *fs, uint64_t *ino, struct plain_stat *out)
 	return err;
 }
 
+/* --- how much is held twice --- */
+
+static uint64_t bytes_of(const struct plain_stat *p)
+{
+	return S_ISREG(p->mode) && !(p->flags & PLAIN_ABSENT)
+		       ? round_up_u64(p->size, FS_BLOCK_BYTES)
+		       : 0;
+}
+
+bool plain_knows_bytes(const struct fs *fs)
+{
+	return __atomic_load_n(&fs->plain_bytes, __ATOMIC_RELAXED) >= 0;
+}
+
+void plain_count(struct fs *fs, const struct plain_stat *p, int sign)
+{
+	if (plain_knows_bytes(fs))
+		__atomic_add_fetch(&fs->plain_bytes,
+				   sign * (int64_t)bytes_of(p),
+				   __ATOMIC_RELAXED);
+}
+
+int plain_get_bytes(struct fs *fs, uint64_t *bytes_out)
+{
+	int64_t known = __atomic_load_n(&fs->plain_bytes, __ATOMIC_RELAXED);
+	struct plain_stat p = { 0 };
+	uint64_t ino = 0, sum = 0;
+	int err = 0;
+
+	while (known < 0 && !err) {
+		err = plain_next_stat(fs, &ino, &p);
+		if (!err)
+			sum += bytes_of(&p);
+		ino++;
+	}
+	if (err < 0)
+		return err;
+	if (known < 0)
+		__atomic_store_n(&fs->plain_bytes, (int64_t)sum,
+				 __ATOMIC_RELAXED);
+	*bytes_out = known < 0 ? sum : (uint64_t)known;
+	return 0;
+}
+
 int plain_del(struct fs *fs, uint64_t ino)
 {
 	struct item_op o = { .key = KEY(ino, PLAIN_KIND_STAT, 0) };

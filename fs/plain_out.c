@@ -911,6 +911,23 @@ static int install(struct plain_out *o)
 
 /* --- record --- */
 
+/* With what is held twice. */
+static int note_stat(struct plain_out *o, uint64_t ino,
+		     const struct plain_stat *p)
+{
+	struct plain_stat was;
+	int err = plain_get(o->fs, ino, &was);
+
+	if (!err)
+		plain_count(o->fs, &was, -1);
+	if (err < 0)
+		return err;
+	if (!p)
+		return plain_del(o->fs, ino);
+	plain_count(o->fs, p, 1);
+	return plain_put(o->fs, ino, p);
+}
+
 static int record_inode(struct plain_out *o, size_t i)
 {
 	const struct fs_delta_inode *d = &o->d->inodes[i];
@@ -925,11 +942,11 @@ static int record_inode(struct plain_out *o, size_t i)
 		return err ? 0 : plain_put(o->fs, d->ino, &p);
 	}
 	if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN))
-		return plain_del(o->fs, d->ino);
+		return note_stat(o, d->ino, NULL);
 	err = out_open_object(o, d->ino, O_PATH, &fd);
 	if (err == -ENOENT) {
 		p.flags = PLAIN_ABSENT;
-		return plain_put(o->fs, d->ino, &p);
+		return note_stat(o, d->ino, &p);
 	}
 	if (err == -EXDEV)
 		return 0;
@@ -941,7 +958,7 @@ static int record_inode(struct plain_out *o, size_t i)
 	p = plain_of_stat(&st);
 	p.flags = x->flags;
 	o->r.unlike += p.flags & PLAIN_UNLIKE;
-	return err ? err : plain_put(o->fs, d->ino, &p);
+	return err ? err : note_stat(o, d->ino, &p);
 }
 
 static int record_entry(struct plain_out *o, const struct fs_delta_name *e)

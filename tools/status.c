@@ -2,8 +2,11 @@
 /* status.c - txn status. */
 #include "tools/tool.h"
 
+#include "fs/plain.h"
+
 #include <getopt.h>
 #include <inttypes.h>
+#include <unistd.h>
 
 /* What the daemon says, or what the store of an unmounted directory holds. */
 static int mounted_status(const struct place *p, json_t **out)
@@ -34,6 +37,26 @@ static int staged_totals(struct reader *r, const struct root *head,
 	return err;
 }
 
+static json_t *space_json(const struct place *p, struct reader *r)
+{
+	uint64_t store = 0, plain = 0;
+	int dirfd = -1, fd = place_open_store(p, &dirfd), err;
+	json_t *j = json_null();
+
+	err = fd < 0 ? fd : plain_store_bytes(fd, &store);
+	if (!err)
+		err = plain_get_bytes(r->fs, &plain);
+	if (!err)
+		j = json_pack("{s:I s:I s:b}", "store_bytes", (json_int_t)store,
+			      "plain_bytes", (json_int_t)plain, "shared",
+			      (int)plain_shares(dirfd, fd));
+	if (fd >= 0)
+		close(fd);
+	if (dirfd >= 0)
+		close(dirfd);
+	return j;
+}
+
 static int unmounted_status(const struct place *p, json_t **out)
 {
 	struct commit_info *info = malloc(sizeof(*info));
@@ -55,14 +78,15 @@ static int unmounted_status(const struct place *p, json_t **out)
 	time_text(info->time_ns, when);
 	*out = json_pack(
 		"{s:i s:s s:s s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
-		"s:s s:o s:b}",
+		"s:s s:o s:o s:b}",
 		"format", JSON_FORMAT, "uuid", store_uuid(r.store), "dir",
 		p->dir, "head", "number", (json_int_t)info->number, "time",
 		when, "staged", "added", (json_int_t)t.added, "modified",
 		(json_int_t)t.modified, "deleted", (json_int_t)t.deleted,
 		"renamed", (json_int_t)t.renamed, "retyped",
 		(json_int_t)t.retyped, "file_bytes", (json_int_t)t.bytes,
-		"health", "ok", "plain", plain_json_of(&r), "mounted", 0);
+		"health", "ok", "plain", plain_json_of(&r), "space",
+		space_json(p, &r), "mounted", 0);
 	root_put(store_tree(r.store), &head);
 	reader_close(&r);
 	free(info);
@@ -105,6 +129,26 @@ static void print_staged(const json_t *s)
 		printf("nothing\n");
 }
 
+static void print_space(const json_t *s)
+{
+	json_int_t plain = number(s, "plain_bytes");
+
+	if (!json_is_object(s))
+		return;
+	printf("space:   the store takes %" PRId64 " MiB; ",
+	       (int64_t)(number(s, "store_bytes") >> 20));
+	if (!plain)
+		printf("nothing is held twice\n");
+	else if (json_is_true(json_object_get(s, "shared")))
+		printf("%" PRId64 " MiB of plain files share what the host "
+		       "can\n",
+		       (int64_t)(plain >> 20));
+	else
+		printf("%" PRId64 " MiB of plain files hold the last commit "
+		       "a second time\n",
+		       (int64_t)(plain >> 20));
+}
+
 static int print_status(const json_t *j)
 {
 	const json_t *head = json_object_get(j, "head");
@@ -123,6 +167,7 @@ static int print_status(const json_t *j)
 	print_staged(json_object_get(j, "staged"));
 	plain_words(json_object_get(j, "plain"), words, sizeof(words));
 	printf("plain:   %s\n", words);
+	print_space(json_object_get(j, "space"));
 	printf("health:  %s\n", text(j, "health"));
 	return strcmp(text(j, "health"), "ok") ? EXIT_FAILURE : 0;
 }

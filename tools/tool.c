@@ -104,6 +104,17 @@ static int open_home(const char *dir, int *fd_out, struct store_error *text)
 	return err;
 }
 
+int place_open_store(const struct place *p, int *dirfd_out)
+{
+	struct store_error text;
+	int fd, err;
+
+	*dirfd_out = open(p->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	err = *dirfd_out < 0 ? -errno
+			     : home_open(*dirfd_out, p->dir, &fd, &text);
+	return err ? err : fd;
+}
+
 /* On disk: is it mounted somewhere? */
 static int look_at_holder(struct place *p, const char *dir)
 {

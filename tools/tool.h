@@ -91,6 +91,9 @@ struct place {
 /* From start upwards. 0, or a status (told). */
 int place_find(const char *start, struct place *out);
 void place_release(struct place *p);
+/* The folder of the store of a place that is not mounted, and DIR: descriptors.
+ * A negative errno, not told. */
+int place_open_store(const struct place *p, int *dirfd_out);
 /* A path in the mount's .txn; free(). */
 char *place_txn(const struct place *p, const char *name);
 

@@ -102,12 +102,41 @@ leave "a file with a link elsewhere"
 cmp "$work/elsewhere" "$work/copy" || fail "a link elsewhere was written over"
 rm "$work/elsewhere" "$work/copy"
 
+# --- what is held twice is told, mounted or not ---
+space() { txn -C "$D" status --json | jq ".space.$1"; }
+files_bytes() { # once each, in blocks
+	find "$D" -path "$D/.txn" -prune -o -type f -printf '%i %s\n' | sort -u |
+		awk '{ n += int(($2 + 4095) / 4096) * 4096 } END { printf "%d", n }'
+}
+same "unmounted" "$(space plain_bytes)" "$(files_bytes)"
+same "the store" "$(space store_bytes)" "$(find "$D/.txn" -mindepth 1 -printf '%b\n' |
+	awk '{ n += $1 * 512 } END { printf "%d", n }')"
+same "shared" "$(space shared)" false
+mount_it
+wait_for grep -q store_bytes "$D/.txn/status"
+head -c 3000000 /dev/urandom >"$D/counted"
+rm "$D/big"
+echo x >>"$D/dir2"
+commit
+ctl sync
+running=$(space plain_bytes)
+umount_it
+same "what followed is counted" "$running" "$(files_bytes)"
+mount_it
+rm "$D/counted"
+head -c 60M /dev/urandom >"$D/big"
+commit
+umount_it
+txn -C "$D" status | grep -q '^space: .* MiB of plain files hold' ||
+	fail "status: $(txn -C "$D" status)"
+
 # --- plain off and on ---
 mount_it
 manifest "$D" >"$work/want"
 ctl set plain off
 ctl sync
 same "off" "$(plain state)" off
+same "nothing twice" "$(space plain_bytes)" 0
 umount_it
 same "what is left" "$(ls -A "$D")" .txn
 same "told" "$(txn -C "$D" status --json | jq -r .plain.state)" off
