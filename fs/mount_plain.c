@@ -169,12 +169,31 @@ static void kick_again(struct plain_job *j)
 	pthread_mutex_unlock(&j->lock);
 }
 
+/* Once for each mount. Neither is what somebody waits for. */
+static void look_at_table(struct plain_job *j)
+{
+	uint64_t bytes;
+	bool any;
+	int err = 0;
+
+	pthread_mutex_lock(&j->run_lock);
+	(void)plain_get_bytes(j->m->fs, &bytes); /* for status alone */
+	/* Root may do what somebody else might not. */
+	if (!geteuid())
+		err = plain_retry(j->m->fs, &any);
+	pthread_mutex_unlock(&j->run_lock);
+	if (err)
+		env_logf(&j->m->env, ENV_WARNING,
+			 "what could not be done to the plain files of %s is "
+			 "not tried again: %s",
+			 j->m->dir, strerror(-err));
+}
+
 static void *plain_main(void *arg)
 {
 	struct plain_job *j = arg;
-	uint64_t bytes;
 
-	(void)plain_get_bytes(j->m->fs, &bytes); /* for status alone */
+	look_at_table(j);
 	pthread_mutex_lock(&j->lock);
 	while (!j->stop) {
 		struct timespec until = { .tv_sec = due(j) };

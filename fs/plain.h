@@ -105,6 +105,14 @@ int plain_sync(struct fs *fs, const struct plain_out_params *params,
 	       struct plain_out_result *out, struct store_error *err_out);
 
 /*
+ * What an earlier caller might not do to the plain files (owners, devices,
+ * attributes of root's) is something for plain_sync() to do from now on, if
+ * there is any. Not what could not be removed. Cost: the table. All or nothing,
+ * durable.
+ */
+int plain_retry(struct fs *fs, bool *any_out);
+
+/*
  * Make the table anew, as if the files showed the last commit: for a store that
  * was opened at an older one. What they show else is found by plain_in(), which
  * reads them. Durable with the next record. Cost: everything.

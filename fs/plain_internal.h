@@ -10,6 +10,7 @@
  *	plain_in.c	edits made while unmounted become staged changes
  *	plain_make.c	objects of a state as plain ones
  *	plain_place.c	where directories are while names move
+ *	plain_retry.c	what could not be done is tried again
  *	plain_space.c	what the store takes of the host
  *	plain_out.c	the directory is made to show another state
  */

@@ -299,22 +299,38 @@ static int apply_xattrs(struct attr_job *j, int fd)
 	return err;
 }
 
+/* Set-id bits are for the owner that they were given with, and no other. */
+static uint32_t mode_for(const struct fs_attr *a, const struct stat *st)
+{
+	uint32_t mode = a->mode & 07777;
+
+	if (S_ISDIR(a->mode))
+		return mode;
+	if (st->st_uid != a->uid)
+		mode &= ~(uint32_t)S_ISUID;
+	if (st->st_gid != a->gid)
+		mode &= ~(uint32_t)S_ISGID;
+	return mode;
+}
+
 static int apply_mode(struct attr_job *j, const struct fs_attr *a)
 {
 	struct stat st;
+	uint32_t mode;
 
 	if (S_ISLNK(a->mode))
 		return 0;
 	if (stat(j->proc, &st))
 		return -errno;
-	if ((st.st_mode & 07777) == (a->mode & 07777))
+	mode = mode_for(a, &st);
+	if ((st.st_mode & 07777) == mode)
 		return 0;
-	if (chmod(j->proc, a->mode & 07777))
+	if (chmod(j->proc, mode))
 		return refused(j, -errno);
 	/* Without the right to, set-id bits are left out silently. */
 	if (stat(j->proc, &st))
 		return -errno;
-	if ((st.st_mode & 07777) != (a->mode & 07777))
+	if ((st.st_mode & 07777) != mode)
 		j->flags |= PLAIN_UNLIKE;
 	return 0;
 }

@@ -74,6 +74,11 @@ if [ -z "$(sed -n '/^user_allow_other/p' /etc/fuse.conf 2>/dev/null)" ]; then
 fi
 as txn umount "$D" || fail umount
 
+chmod 777 "$work"
+as txn -C "$D" export head "$work/out" || fail export
+same "exported" "$(cat "$work/out/a")" two
+chmod 755 "$work"
+
 # with it, modes decide: data, snapshots and ctl alike, also where only a parent
 # keeps them out
 if [ -n "${IN_NAMESPACE-}" ]; then
@@ -90,8 +95,47 @@ if [ -n "${IN_NAMESPACE-}" ]; then
 	refused "changes" other cat "$D/.txn/changes"
 	same "status is for all" "$(other cat "$D/.txn/status" | jq -r .health)" ok
 	refused "tool" other txn -C "$D" rollback @1
+
+	# What this daemon may not do to the plain files is kept, told, and no
+	# edit: owners, devices, attributes of root's. (Root makes them in the
+	# mount; ctl is nobody's.)
+	chown root:root "$D/a" && chmod 4750 "$D/a" || fail "root in the mount"
+	mknod "$D/device" c 1 3 || fail "mknod"
+	setfattr -n trusted.note -v of-root "$D/moved" || fail "trusted"
+	mkdir -m 755 "$D/roots"
+	echo in >"$D/roots/f"
+	ln "$D/roots/f" "$D/linked"
+	as txn -C "$D" commit -m foreign >/dev/null || fail commit
+	manifest "$D" >"$work/want"
+	as sh -c "echo sync >'$D/.txn/ctl'" || fail sync
+	same "state" "$(jq -r .plain.state "$D/.txn/status")" "in step"
+	[ "$(jq .plain.unlike "$D/.txn/status")" -ge 4 ] ||
+		fail "not told: $(jq -c .plain "$D/.txn/status")"
+	as txn -C "$D" status | grep -q "not as committed" || fail "status"
 	as txn umount "$D" || fail umount
+	same "owner beneath" "$(stat -c %U "$D/a")" nobody
+	[ ! -e "$D/device" ] || fail "a device beneath"
+	for i in 1 2; do
+		as txn mount -o offline=refuse "$D" || fail "taken for an edit"
+		manifest "$D" | diff "$work/want" - || fail "not kept, $i"
+		same "staged" "$(cat "$D/.txn/changes" 2>/dev/null)" ""
+		as txn umount "$D" || fail umount
+	done
+	# an edit of such a file takes what was edited, not what could not be done
+	as sh -c "echo edited >>'$D/a'"
+	as txn mount "$D" 2>/dev/null || fail mount
+	same "edited" "$(stat -c '%U %a' "$D/a") $(tail -n 1 "$D/a")" \
+		"root 4750 edited"
+	as txn -C "$D" abort || fail abort
+	as txn umount "$D" || fail umount
+	# root may do all of it, at the next mount
+	txn mount "$D" || fail "mount as root"
+	manifest "$D" | diff "$work/want" - || fail "not there for root"
+	txn umount "$D" || fail umount
+	manifest "$D" | diff "$work/want" - || fail "root's daemon did not apply it"
+	txn mount -o offline=refuse "$D" || fail "applied, and taken for an edit"
+	same "in step" "$(jq -r '"\(.plain.state) \(.plain.unlike)"' \
+		"$D/.txn/status")" "in step 0"
+	txn umount "$D" || fail umount
+	chown -R nobody:nogroup "$D/.txn"
 fi
-chmod 777 "$work"
-as txn -C "$D" export head "$work/out" || fail export
-same "exported" "$(cat "$work/out/a")" two
