@@ -35,6 +35,7 @@ struct world {
 	struct fs *fs;
 	struct known known;
 	const char *dir; /* to be read into the store */
+	bool clones; /* sharing what it can */
 	char *why;
 };
 
@@ -760,6 +761,7 @@ static void adopt_folder(struct cuts_world *ops, struct life *life,
 	struct shown now;
 
 	simdev_set_capacity(disk, 64 << 20);
+	simdev_set_clones(disk, w->clones);
 	life_begin(life);
 	if (adopt_into(&p, simdev_dev(disk), &got, &text))
 		fail_msg("%s", text.text);
@@ -810,6 +812,8 @@ static void test_init(void **state)
 				 .picks_again = 6,
 				 .again = 100 };
 
+	cuts_first_life(&w.ops, &p, adopt_folder);
+	w.clones = true;
 	cuts_first_life(&w.ops, &p, adopt_folder);
 }
 

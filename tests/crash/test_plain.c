@@ -106,6 +106,7 @@ struct fixture {
 	struct rng rng;
 	char dir[64], store_dir[96];
 	int dirfd, storefd;
+	bool clones; /* between the store and the files */
 	bool verbose; /* VERBOSE=1: tell edits; the directory stays */
 	bool store_fails; /* a run may end with an error */
 	bool edited; /* something may be kept beside */
@@ -155,6 +156,7 @@ static void lose_power(struct fixture *f)
 	simdev_free(f->sim);
 	f->sim = img;
 	f->states++;
+	simdev_set_clones(f->sim, f->clones);
 	open_on(f, false);
 }
 
@@ -190,10 +192,15 @@ static int setup(void **state)
 	return setup_at(state, "/.txn");
 }
 
-/* What is on its way then lies in DIR. */
+/* What is on its way then lies in DIR; and the two share blocks. */
 static int setup_elsewhere(void **state)
 {
-	return setup_at(state, ".store");
+	int err = setup_at(state, ".store");
+	struct fixture *f = *state;
+
+	f->clones = true;
+	simdev_set_clones(f->sim, true);
+	return err;
 }
 
 static int teardown(void **state)
@@ -395,26 +402,34 @@ static uint64_t some_dir(struct fixture *f)
 
 static void write_some(struct fixture *f, uint64_t ino)
 {
-	static uint8_t buf[3 * BLOCK];
+	enum { RUN = 40 }; /* enough to be shared */
+	static uint8_t run[RUN * BLOCK], *const buf = run;
+	const size_t small = 3 * BLOCK;
 	struct fs_file *file;
 	uint64_t size = rng_below(&f->rng, 4);
 
 	if (fs_file_open(fs_working(f->fs), ino, &file))
 		return;
-	for (size_t i = 0; i < sizeof(buf); i += 8)
+	for (size_t i = 0; i < (size ? small : sizeof(run)); i += 8)
 		put_le64(buf + i, rng_next(&f->rng));
 	if (!size) /* large, with holes */
 		assert_int_equal(fs_truncate(file, BIG_BLOCKS * BLOCK), 0);
 	else if (size == 1)
 		assert_int_equal(fs_truncate(file, rng_below(&f->rng, 5000)),
 				 0);
+	if (!size)
+		assert_int_equal(
+			fs_write(file, &cred,
+				 rng_below(&f->rng, BIG_BLOCKS - RUN) * BLOCK,
+				 run, sizeof(run), false),
+			0);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(
 			fs_write(file, &cred,
 				 size ? rng_below(&f->rng, 3 * BLOCK)
 				      : rng_below(&f->rng, BIG_BLOCKS - 3) *
 						 BLOCK,
-				 buf, rng_below(&f->rng, sizeof(buf)), false),
+				 buf, rng_below(&f->rng, small), false),
 			0);
 	fs_file_put(file);
 }

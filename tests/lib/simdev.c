@@ -6,6 +6,8 @@
  */
 #include "tests/lib/simdev_internal.h"
 
+#include <unistd.h>
+
 #include <xxhash.h>
 
 #include "tests/lib/test.h"
@@ -628,16 +630,51 @@ static int sim_punch(struct dev_file *f, uint64_t off, uint64_t len)
 	return leave(f->sim, 0);
 }
 
+/* As a write is: nothing of it is durable before a sync. */
 static int sim_clone(struct dev_file *f, uint64_t off, int src_fd,
 		     uint64_t src_off, uint64_t len)
 {
-	return -EOPNOTSUPP;
+	struct dev_iov iov = { .len = len };
+	uint8_t *buf;
+	int err;
+
+	if (!f->sim->clones)
+		return -EOPNOTSUPP;
+	buf = malloc(len);
+	if (!buf)
+		return -ENOMEM;
+	iov.buf = buf;
+	err = pread(src_fd, buf, len, (off_t)src_off) == (ssize_t)len
+		      ? sim_writev(f, off, &iov, 1)
+		      : -EINVAL;
+	free(buf);
+	return err;
 }
 
 static int sim_share(struct dev_file *f, uint64_t off, uint64_t len, int dst_fd,
 		     uint64_t dst_off)
 {
-	return -EOPNOTSUPP;
+	uint8_t *buf;
+	size_t got = 0;
+	int err;
+
+	if (!f->sim->clones)
+		return -EOPNOTSUPP;
+	buf = malloc(len);
+	if (!buf)
+		return -ENOMEM;
+	err = sim_read(f, off, buf, len, &got);
+	if (!err && got < len)
+		err = -EINVAL;
+	if (!err && pwrite(dst_fd, buf, len, (off_t)dst_off) != (ssize_t)len)
+		err = -errno;
+	free(buf);
+	return err;
+}
+
+void simdev_set_clones(struct simdev *sim, bool clones)
+{
+	sim->clones = clones;
 }
 
 static int sim_rename(struct dev *dev, const char *from, const char *to)
