@@ -45,7 +45,8 @@ static int differs(struct compare *c, enum plain_difference what)
 
 /* What stat says is not all: bytes and extended attributes decide. */
 static int look_closely(struct compare *c, int dirfd, const char *name,
-			uint64_t ino, const struct stat *st, bool *same)
+			uint64_t ino, const struct stat *st, bool unlike,
+			bool *same)
 {
 	int err, fd;
 
@@ -56,7 +57,7 @@ static int look_closely(struct compare *c, int dirfd, const char *name,
 	fd = plain_open(dirfd, name, O_PATH);
 	if (fd < 0)
 		return fd;
-	err = look_xattrs(&c->look, fd, c->shown, ino, same);
+	err = look_xattrs(&c->look, fd, c->shown, ino, unlike, same);
 	close(fd);
 	return err;
 }
@@ -110,7 +111,8 @@ static int same_object(struct compare *c, int dirfd, const char *name,
 		return 0;
 	err = same_links(c, ino, st, &was, same);
 	if (!err && *same)
-		err = look_closely(c, dirfd, name, ino, st, same);
+		err = look_closely(c, dirfd, name, ino, st,
+				   was.flags & PLAIN_UNLIKE, same);
 	if (err || !*same || store_is_read_only(c->fs->store))
 		return err;
 	now.flags = was.flags;

@@ -122,7 +122,7 @@ int look_bytes(struct looker *l, int fd, uint64_t size, struct fs_view *state,
 /* Extended attributes, those left out that the caller may not set. fd may be
  * O_PATH. */
 int look_xattrs(struct looker *l, int fd, struct fs_view *state, uint64_t ino,
-		bool *same);
+		bool unlike, bool *same);
 /* Names of xattrs of a descriptor's object in l->list; *len_out 0 where there
  * are none. */
 int look_list_xattrs(struct looker *l, int fd, size_t *len_out);

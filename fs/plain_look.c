@@ -280,7 +280,7 @@ static int look_xattr(struct looker *l, const char *proc, const char *name,
 }
 
 int look_xattrs(struct looker *l, int fd, struct fs_view *state, uint64_t ino,
-		bool *same)
+		bool unlike, bool *same)
 {
 	size_t len, n = 0, other = 0, state_len = 0;
 	char proc[64], *names;
@@ -296,7 +296,7 @@ int look_xattrs(struct looker *l, int fd, struct fs_view *state, uint64_t ino,
 		n++;
 		err = look_xattr(l, proc, s, state, ino, same);
 	}
-	if (err || !*same)
+	if (err || !*same || unlike)
 		return err;
 	names = malloc(FS_XATTR_LIST_MAX);
 	if (!names)

@@ -263,7 +263,10 @@ static int set_xattr(struct attr_job *j, const char *name)
 		return 0;
 	if (errno == ENOSPC || errno == E2BIG || errno == ERANGE) {
 		j->flags |= PLAIN_UNLIKE; /* more than this host can keep */
-		return 0;
+		/* An older value would look like an edit. */
+		return n < 0 || !removexattr(j->proc, name)
+			       ? 0
+			       : refused(j, -errno);
 	}
 	return refused(j, -errno);
 }

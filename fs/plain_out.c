@@ -933,6 +933,7 @@ static int record_inode(struct plain_out *o, size_t i)
 	const struct fs_delta_inode *d = &o->d->inodes[i];
 	const struct out_inode *x = &o->inodes[i];
 	struct plain_stat p = { 0 };
+	uint32_t flags = x->flags;
 	struct stat st;
 	int err, fd;
 
@@ -955,8 +956,15 @@ static int record_inode(struct plain_out *o, size_t i)
 	if (fstat(fd, &st))
 		err = -errno;
 	close(fd);
+	if (!err && x->how == OUT_KEEP && !S_ISDIR(st.st_mode) &&
+	    !wants_attr(o, d, x)) {
+		/* It has the attributes that it had. */
+		err = plain_get(o->fs, d->ino, &p);
+		flags |= p.flags & PLAIN_UNLIKE;
+		err = err == 1 ? 0 : err;
+	}
 	p = plain_of_stat(&st);
-	p.flags = x->flags;
+	p.flags = flags;
 	o->r.unlike += p.flags & PLAIN_UNLIKE;
 	return err ? err : note_stat(o, d->ino, &p);
 }

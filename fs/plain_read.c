@@ -474,7 +474,8 @@ int plain_reader_update(struct plain_reader *r, int fd, uint64_t ino,
 
 	if (S_ISREG(st->st_mode))
 		err = read_contents(r, fd, ino, st, true);
-	if (!err)
+	/* What is missing may be what could not be given. */
+	if (!err && !unlike)
 		err = drop_xattrs(r, fd, ino);
 	if (!err)
 		err = copy_xattrs(r, fd, ino);

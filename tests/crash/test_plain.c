@@ -68,9 +68,22 @@ WRAP(int, chown, (const char *a, uid_t b, gid_t c), (a, b, c))
 WRAP(int, chmod, (const char *a, mode_t b), (a, b))
 WRAP(int, utimensat, (int a, const char *b, const struct timespec *c, int d),
      (a, b, c, d))
-WRAP(int, setxattr,
-     (const char *a, const char *b, const void *c, size_t d, int e),
-     (a, b, c, d, e))
+/* More than the host can keep with one object, if its name says so. */
+int __real_setxattr(const char *a, const char *b, const void *c, size_t d,
+		    int e);
+int __wrap_setxattr(const char *a, const char *b, const void *c, size_t d,
+		    int e);
+int __wrap_setxattr(const char *a, const char *b, const void *c, size_t d,
+		    int e)
+{
+	if (!allow())
+		return -1;
+	if (strcmp(b, "user.large") != 0 || d < 10)
+		return __real_setxattr(a, b, c, d, e);
+	errno = ENOSPC;
+	return -1;
+}
+
 WRAP(int, removexattr, (const char *a, const char *b), (a, b))
 WRAP(int, mkdirat, (int a, const char *b, mode_t c), (a, b, c))
 WRAP(int, symlinkat, (const char *a, int b, const char *c), (a, b, c))
@@ -756,6 +769,63 @@ static void test_link_elsewhere(void **state)
 	close(fd);
 }
 
+static void set_note(struct fixture *f, uint64_t ino, const char *value)
+{
+	assert_int_equal(fs_setxattr(fs_working(f->fs), ino, "user.large",
+				     value, strlen(value), 0),
+			 0);
+}
+
+static void has_note(struct fixture *f, uint64_t ino, const char *want)
+{
+	char value[64];
+	size_t len = 0;
+
+	assert_int_equal(fs_getxattr(fs_working(f->fs), ino, "user.large",
+				     value, sizeof(value), &len),
+			 0);
+	assert_int_equal(len, strlen(want));
+	assert_memory_equal(value, want, len);
+}
+
+/* ctime is another one: the object is looked at. */
+static void touch_ctime(struct fixture *f, const char *name)
+{
+	assert_int_equal(linkat(f->dirfd, name, f->storefd, "l", 0), 0);
+	assert_int_equal(unlinkat(f->storefd, "l", 0), 0);
+}
+
+/* Attributes that the host cannot keep are no edit, whatever happens to the
+ * file that has them, and no edit takes them away. */
+static void test_attributes_left_out(void **state)
+{
+	static const char more[] = "more than it can keep";
+	struct fixture *f = *state;
+	uint64_t ino = make(f, FS_ROOT_INO, "a", S_IFREG | 0644);
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r;
+	struct store_error text;
+	struct fs_attr a;
+
+	set_note(f, ino, "few");
+	sync_all(f);
+	set_note(f, ino, more);
+	sync_all(f);
+	touch_ctime(f, "a");
+	no_edits(f);
+	rename_in_root(f, "a", "b", 0);
+	assert_int_equal(fs_link(fs_working(f->fs), ino, FS_ROOT_INO, "c", 1,
+				 &a),
+			 0);
+	sync_all(f);
+	touch_ctime(f, "b");
+	no_edits(f);
+	assert_int_equal(fchmodat(f->dirfd, "b", 0600, 0), 0);
+	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_true(r.edits > 0);
+	has_note(f, ino, more);
+}
+
 /* --- edits --- */
 
 static int some_plain_dir(struct fixture *f)
@@ -891,6 +961,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_link_elsewhere, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_out, setup_elsewhere,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_attributes_left_out, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
 	};
