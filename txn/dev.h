@@ -58,6 +58,9 @@ struct dev_ops {
 	/* The other way: f's range becomes dst_fd's; same errors. */
 	int (*share)(struct dev_file *f, uint64_t off, uint64_t len, int dst_fd,
 		     uint64_t dst_off);
+	/* One more name for an open file of the same host; -EXDEV, -EMLINK,
+	 * -EPERM when the host does not make it. */
+	int (*link)(struct dev *dev, int fd, const char *name);
 	int (*rename)(struct dev *dev, const char *from, const char *to);
 	int (*remove)(struct dev *dev, const char *name);
 	int (*mkdir)(struct dev *dev, const char *name);

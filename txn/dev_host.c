@@ -231,6 +231,20 @@ static int host_share(struct dev_file *f, uint64_t off, uint64_t len,
 	return ioctl(dst_fd, FICLONERANGE, &r) ? -errno : 0;
 }
 
+static int host_link(struct dev *dev, int fd, const char *name)
+{
+	struct host_dev *h = host_of(dev);
+	char proc[32];
+
+	if (h->read_only)
+		return -EROFS;
+	/* AT_EMPTY_PATH asks for CAP_DAC_READ_SEARCH before Linux 6.10. */
+	(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+	return linkat(AT_FDCWD, proc, h->dirfd, name, AT_SYMLINK_FOLLOW)
+		       ? -errno
+		       : 0;
+}
+
 static int host_rename(struct dev *dev, const char *from, const char *to)
 {
 	struct host_dev *h = host_of(dev);
@@ -343,6 +357,7 @@ static const struct dev_ops host_ops = {
 	.punch = host_punch,
 	.clone = host_clone,
 	.share = host_share,
+	.link = host_link,
 	.rename = host_rename,
 	.remove = host_remove,
 	.mkdir = host_mkdir,

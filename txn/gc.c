@@ -345,7 +345,9 @@ static int sweep_seg(struct gc *g, const struct gcseg *s)
 		err = log_drop_segment(g->store->log, s->number);
 		if (!err)
 			g->stats.freed_bytes += s->bytes;
-		return err == -EBUSY ? 0 : err;
+		if (err <= 0)
+			return err == -EBUSY ? 0 : err;
+		err = 0; /* a piece of a file of which others live */
 	}
 	for (uint64_t p = 0; p < pages && !err;) {
 		uint64_t n = 0;

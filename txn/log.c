@@ -603,8 +603,11 @@ static int read_memory(struct log *log, uint64_t pos, uint8_t *buf, size_t len,
 		if (i >= h->n)
 			goto out;
 		c = &h->ring[(h->first + i) & (h->cap - 1)];
-		if (pos < c->pos || pos - c->pos >= c->buf->len)
+		if (pos < c->pos || pos - c->pos >= c->buf->len) {
+			/* Moved files lie between what is appended. */
+			err = log_is_moved(log, pos) ? 1 : -ENXIO;
 			goto out;
+		}
 		off = pos - c->pos;
 		n = min_u64(len, c->buf->len - off);
 		memcpy(buf, c->buf->data + off, n);
@@ -631,11 +634,16 @@ static int read_file(struct log *log, uint64_t pos, void *buf, size_t len)
 	err = log_pin(log, s, &f);
 	if (err)
 		return err == -ENOENT ? -ENXIO : err;
-	err = log->p.dev->ops->read(f, seg_offset(pos), buf, len, &got);
+	err = log->p.dev->ops->read(f, seg_base(s) + seg_offset(pos), buf, len,
+				    &got);
 	log_unpin(log, s);
-	if (!err && got < len)
-		err = -ENXIO;
-	return err;
+	if (err || got == len)
+		return err;
+	/* Past the end of a moved file its last page is zeros. */
+	if (!s->moved || seg_base(s) + seg_offset(pos) + got != s->moved->bytes)
+		return -ENXIO;
+	memset((uint8_t *)buf + got, 0, len - got);
+	return 0;
 }
 
 int log_read(struct log *log, uint64_t pos, void *buf, size_t len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * log.h - the append-only log: segment files log/NNNNNNNNNNNNNNNN.s and .b
- * behind two append heads. Positions are logical, grow for ever and name a
+ * behind two append heads, and moved files beside them. Positions are logical, grow for ever and name a
  * byte: position = segment number << LOG_SEG_SHIFT | offset in the file.
  * Even segment numbers are small segments, odd ones bulk, so a position
  * tells its head. Position 0 is never used (segment numbers start at 2).
@@ -192,12 +192,42 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
  * it does when it is as long as segments are made. 0: there is none. */
 uint64_t log_segment_end(struct log *log, uint64_t pos, uint64_t *made_end_out);
 
+/*
+ * --- moved files: files of the host that are bulk data as they are ---
+ *
+ * log_adopt gives an open file of the host one more name, in log/, so that
+ * each 64 MiB of it are the bytes of a bulk segment: byte `off` of it has the
+ * position log_moved_pos(number, off). Nothing is written, and it is never
+ * appended to; whoever adopts it sees to it that nobody else writes into it,
+ * and that its bytes are durable before. -EXDEV, -EMLINK, -EPERM: the host
+ * does not make that name. Its name is durable after log_sync_names().
+ *
+ * Flushed positions say nothing of moved files, and what follows a record is
+ * not discarded when it is one (it may be the last name of the file): a sweep
+ * removes what nothing reaches, with the last of its pieces.
+ */
+int log_adopt(struct log *log, int fd, uint64_t bytes, uint64_t *number_out);
+int log_sync_names(struct log *log);
+static inline uint64_t log_moved_pos(uint64_t number, uint64_t off)
+{
+	uint64_t in = ((uint64_t)1 << LOG_SEG_SHIFT) - 1;
+
+	return (number + (off >> LOG_SEG_SHIFT) * 2) << LOG_SEG_SHIFT |
+	       (off & in);
+}
+bool log_is_moved(struct log *log, uint64_t pos);
+/* The moved file that holds pos: its number, size and name in the store's
+ * folder. 1: there is none. */
+int log_get_moved(struct log *log, uint64_t pos, uint64_t *number_out,
+		  uint64_t *bytes_out, char name_out[DEV_NAME_MAX]);
+
 /* Give a range of whole pages of one segment back to the host: its bytes are
  * undefined from here on. Where the host cannot, nothing happens. *freed is
  * raised by what was not given back before. One thread at a time. */
 int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed);
 /* Remove a segment that nobody reads and nothing is appended to. -EBUSY:
- * somebody does. */
+ * somebody does. 1: it is a piece of a moved file of which others live; it goes
+ * with the last of them. */
 int log_drop_segment(struct log *log, uint64_t number);
 
 /*

@@ -89,7 +89,8 @@ int log_clone_out(struct log *log, uint64_t pos, size_t len, int fd,
 	err = log_pin(log, s, &f);
 	if (err)
 		return err;
-	err = log->p.dev->ops->share(f, seg_offset(pos), len, fd, off);
+	err = log->p.dev->ops->share(f, seg_base(s) + seg_offset(pos), len,
+					 fd, off);
 	log_unpin(log, s);
 	return err;
 }

@@ -15,10 +15,20 @@
 
 #include "txn/log.h"
 
+/* A file of the host that was moved into the log (log_moved.c): each piece of
+ * it is a segment. */
+struct moved {
+	uint64_t first, bytes; /* number of the first piece; size of the file */
+	uint64_t npieces; /* in the registry */
+	uint64_t ndead; /* of those; the sweep's */
+};
+
 struct seg {
 	uint64_t number;
 	enum log_head head;
 	uint64_t bytes; /* file size; of new ones: size to be */
+	struct moved *moved; /* NULL: a file of its own, made by us */
+	bool dead; /* a moved piece that nothing reaches; the sweep's */
 	bool old; /* existed at log_open */
 	bool made; /* atomic: the file exists with all its space */
 	/* written since its last sync; both head->write_lock: */
@@ -26,6 +36,7 @@ struct seg {
 	struct seg *next_unsynced;
 	/* guarded by seg_lock: */
 	struct dev_file *file;
+	struct seg *prev_open, *next_open; /* while it has one */
 	unsigned int pins;
 	uint64_t used; /* clock of the last use */
 	struct seg *next_prepared; /* head->lock */
@@ -82,6 +93,7 @@ struct log {
 	pthread_mutex_t seg_lock; /* guards what follows */
 	struct seg **segs; /* ascending by number */
 	size_t nsegs, cap_segs;
+	struct seg *open; /* those with a file */
 	size_t nopen;
 	uint64_t clock;
 
@@ -109,8 +121,17 @@ static inline uint64_t seg_offset(uint64_t pos)
 	return pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
 }
 
+/* Where a segment's bytes begin in its file. */
+static inline uint64_t seg_base(const struct seg *s)
+{
+	return s->moved ? (s->number - s->moved->first) / 2 << LOG_SEG_SHIFT
+			: 0;
+}
+
 /* log_seg.c */
 int log_scan(struct log *log);
+/* For the scan: at the end, in any order. */
+int log_push_seg(struct log *log, struct seg *s);
 void log_free_segs(struct log *log);
 /* The segment that holds pos, NULL when there is none. */
 struct seg *log_find_seg(struct log *log, uint64_t pos);
@@ -123,6 +144,15 @@ void log_unpin(struct log *log, struct seg *s);
 /* Create the file with all its space; small ones zero-filled and flushed. On
  * failure nothing stays. */
 int log_make_seg(struct log *log, struct seg *s);
+
+/* log_moved.c */
+/* The name of a moved file in log/; -EINVAL: it is none. */
+int moved_parse(const char *name, struct moved *out);
+void moved_name(const struct moved *m, char name[DEV_NAME_MAX]);
+/* Its pieces into the registry, for the scan. */
+int moved_scan(struct log *log, const struct moved *m);
+/* log_drop_segment() of a piece; 1: others of its file live. */
+int moved_drop(struct log *log, struct seg *s);
 
 /* log_space.c */
 uint64_t log_seg_size(const struct log *log, enum log_head id);

@@ -8,6 +8,10 @@ enum { ZERO_BYTES = 256 * 1024, NUMBER_DIGITS = 16 };
 
 void log_seg_name(const struct seg *s, char name[DEV_NAME_MAX])
 {
+	if (s->moved) {
+		moved_name(s->moved, name);
+		return;
+	}
 	(void)snprintf(name, DEV_NAME_MAX, "log/%016" PRIx64 ".%c", s->number,
 		       s->head == LOG_SMALL ? 's' : 'b');
 }
@@ -56,23 +60,43 @@ static size_t lower_bound(const struct log *log, uint64_t n)
 	return lo;
 }
 
+/* Room for one more. Under seg_lock. */
+static int grow_segs(struct log *log)
+{
+	size_t cap = log->cap_segs ? log->cap_segs * 2 : 64;
+	struct seg **v;
+
+	if (log->nsegs < log->cap_segs)
+		return 0;
+	v = realloc(log->segs, cap * sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	log->segs = v;
+	log->cap_segs = cap;
+	return 0;
+}
+
+int log_push_seg(struct log *log, struct seg *s)
+{
+	int err;
+
+	pthread_mutex_lock(&log->seg_lock);
+	err = grow_segs(log);
+	if (!err)
+		log->segs[log->nsegs++] = s;
+	pthread_mutex_unlock(&log->seg_lock);
+	return err;
+}
+
 int log_add_seg(struct log *log, struct seg *s)
 {
 	size_t i;
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&log->seg_lock);
-	if (log->nsegs == log->cap_segs) {
-		size_t cap = log->cap_segs ? log->cap_segs * 2 : 64;
-		struct seg **v = realloc(log->segs, cap * sizeof(*v));
-
-		if (!v) {
-			err = -ENOMEM;
-			goto out;
-		}
-		log->segs = v;
-		log->cap_segs = cap;
-	}
+	err = grow_segs(log);
+	if (err)
+		goto out;
 	i = lower_bound(log, s->number);
 	ASSERT(i == log->nsegs || log->segs[i]->number != s->number);
 	memmove(&log->segs[i + 1], &log->segs[i],
@@ -85,6 +109,18 @@ out:
 }
 
 /* Under seg_lock. */
+static void add_file(struct log *log, struct seg *s, struct dev_file *f)
+{
+	s->file = f;
+	s->prev_open = NULL;
+	s->next_open = log->open;
+	if (log->open)
+		log->open->prev_open = s;
+	log->open = s;
+	log->nopen++;
+}
+
+/* Under seg_lock. */
 static void close_file(struct log *log, struct seg *s)
 {
 	if (!s->file)
@@ -92,7 +128,21 @@ static void close_file(struct log *log, struct seg *s)
 	ASSERT(!s->pins);
 	log->p.dev->ops->close(s->file);
 	s->file = NULL;
+	if (s->next_open)
+		s->next_open->prev_open = s->prev_open;
+	if (s->prev_open)
+		s->prev_open->next_open = s->next_open;
+	else
+		log->open = s->next_open;
 	log->nopen--;
+}
+
+static void free_seg(struct seg *s)
+{
+	if (s->moved && !--s->moved->npieces)
+		free(s->moved);
+	free(s->punched);
+	free(s);
 }
 
 void log_remove_seg(struct log *log, struct seg *s)
@@ -106,17 +156,15 @@ void log_remove_seg(struct log *log, struct seg *s)
 	memmove(&log->segs[i], &log->segs[i + 1],
 		(log->nsegs - i - 1) * sizeof(*log->segs));
 	log->nsegs--;
+	free_seg(s);
 	pthread_mutex_unlock(&log->seg_lock);
-	free(s->punched);
-	free(s);
 }
 
 void log_free_segs(struct log *log)
 {
 	for (size_t i = 0; i < log->nsegs; i++) {
 		close_file(log, log->segs[i]);
-		free(log->segs[i]->punched);
-		free(log->segs[i]);
+		free_seg(log->segs[i]);
 	}
 	free(log->segs);
 }
@@ -136,24 +184,25 @@ struct seg *log_find_seg(struct log *log, uint64_t pos)
 }
 
 /* Close the file that was not used for the longest time. Under seg_lock. A walk
- * over all segments: cheap next to the open(2) that follows it. */
+ * over all that are open: cheap next to the open(2) that follows it. */
 static void close_oldest(struct log *log)
 {
 	struct seg *oldest = NULL;
 
-	for (size_t i = 0; i < log->nsegs; i++) {
-		struct seg *s = log->segs[i];
-
-		if (s->file && !s->pins && (!oldest || s->used < oldest->used))
+	for (struct seg *s = log->open; s; s = s->next_open)
+		if (!s->pins && (!oldest || s->used < oldest->used))
 			oldest = s;
-	}
 	if (oldest)
 		close_file(log, oldest);
 }
 
 int log_pin(struct log *log, struct seg *s, struct dev_file **out)
 {
+	/* A moved file may be a program that runs: nobody may open it for
+	 * writing then. */
+	bool write = !log->p.read_only && !s->moved;
 	char name[DEV_NAME_MAX];
+	struct dev_file *f;
 	int err = 0;
 
 	pthread_mutex_lock(&log->seg_lock);
@@ -161,10 +210,9 @@ int log_pin(struct log *log, struct seg *s, struct dev_file **out)
 		if (log->nopen >= LOG_OPEN_FILES)
 			close_oldest(log);
 		log_seg_name(s, name);
-		err = log->p.dev->ops->open(log->p.dev, name, !log->p.read_only,
-					    &s->file);
+		err = log->p.dev->ops->open(log->p.dev, name, write, &f);
 		if (!err)
-			log->nopen++;
+			add_file(log, s, f);
 	}
 	if (!err) {
 		s->pins++;
@@ -243,9 +291,8 @@ int log_make_seg(struct log *log, struct seg *s)
 		return err;
 	}
 	pthread_mutex_lock(&log->seg_lock);
-	s->file = f;
+	add_file(log, s, f);
 	s->used = ++log->clock;
-	log->nopen++;
 	pthread_mutex_unlock(&log->seg_lock);
 	return 0;
 }
@@ -255,12 +302,15 @@ int log_make_seg(struct log *log, struct seg *s)
 static int scan_one(void *arg, const char *name)
 {
 	struct log *log = arg;
+	struct moved m;
 	struct seg *s;
 	struct dev_file *f;
 	enum log_head id;
 	uint64_t number;
 	int err;
 
+	if (!moved_parse(name, &m))
+		return moved_scan(log, &m);
 	if (parse_name(name, &number, &id))
 		return 0; /* not ours */
 	s = calloc(1, sizeof(*s));
@@ -280,7 +330,7 @@ static int scan_one(void *arg, const char *name)
 		pthread_mutex_lock(&log->seg_lock);
 		close_file(log, s);
 		pthread_mutex_unlock(&log->seg_lock);
-		err = log_add_seg(log, s);
+		err = log_push_seg(log, s);
 	}
 	if (err) {
 		free(s);
@@ -291,6 +341,39 @@ static int scan_one(void *arg, const char *name)
 	return 0;
 }
 
+/* By number; of two with one number the moved file's piece is first. */
+static int seg_cmp(const void *pa, const void *pb)
+{
+	const struct seg *a = *(struct seg *const *)pa;
+	const struct seg *b = *(struct seg *const *)pb;
+
+	if (a->number != b->number)
+		return a->number < b->number ? -1 : 1;
+	if (!a->moved != !b->moved)
+		return a->moved ? -1 : 1;
+	return a->moved && a->moved->first != b->moved->first
+		       ? (a->moved->first < b->moved->first ? -1 : 1)
+		       : 0;
+}
+
+/* Two files never have one number, but in a log that somebody put together. */
+static void sort_segs(struct log *log)
+{
+	size_t n = 0;
+
+	if (log->nsegs)
+		qsort(log->segs, log->nsegs, sizeof(struct seg *), seg_cmp);
+	for (size_t i = 0; i < log->nsegs; i++) {
+		struct seg *s = log->segs[i];
+
+		if (n && log->segs[n - 1]->number == s->number)
+			free_seg(s);
+		else
+			log->segs[n++] = s;
+	}
+	log->nsegs = n;
+}
+
 int log_scan(struct log *log)
 {
 	int err;
@@ -298,6 +381,7 @@ int log_scan(struct log *log)
 	log->heads[LOG_SMALL].last_number = 0;
 	log->heads[LOG_BULK].last_number = 1;
 	err = log->p.dev->ops->list(log->p.dev, "log", scan_one, log);
+	sort_segs(log);
 	return err;
 }
 
@@ -329,7 +413,8 @@ uint64_t log_segment_end(struct log *log, uint64_t pos, uint64_t *made_end_out)
 
 	if (!s)
 		return 0;
-	*made_end_out = seg_start(s) + log_seg_size(log, s->head);
+	*made_end_out = seg_start(s) + (s->moved ? s->bytes
+						 : log_seg_size(log, s->head));
 	return seg_start(s) + s->bytes;
 }
 
@@ -355,8 +440,9 @@ static int punch_pages(struct log *log, struct seg *s, struct dev_file *f,
 		}
 		while (page + n < end && !is_punched(s, page + n))
 			n++;
-		err = log->p.dev->ops->punch(f, page * LOG_PAGE_BYTES,
-					     n * LOG_PAGE_BYTES);
+		err = log->p.dev->ops->punch(
+			f, seg_base(s) + page * LOG_PAGE_BYTES,
+			n * LOG_PAGE_BYTES);
 		if (err)
 			break;
 		*freed += n * LOG_PAGE_BYTES;
@@ -365,6 +451,25 @@ static int punch_pages(struct log *log, struct seg *s, struct dev_file *f,
 		page += n;
 	}
 	return err;
+}
+
+/* Moved files are open for reading only. */
+static int pin_to_write(struct log *log, struct seg *s, struct dev_file **out)
+{
+	char name[DEV_NAME_MAX];
+
+	if (!s->moved)
+		return log_pin(log, s, out);
+	log_seg_name(s, name);
+	return log->p.dev->ops->open(log->p.dev, name, true, out);
+}
+
+static void unpin_written(struct log *log, struct seg *s, struct dev_file *f)
+{
+	if (s->moved)
+		log->p.dev->ops->close(f);
+	else
+		log_unpin(log, s);
 }
 
 int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed)
@@ -380,11 +485,11 @@ int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed)
 		s->punched = calloc(s->bytes / LOG_PAGE_BYTES / 64 + 1, 8);
 	if (!s->punched)
 		return -ENOMEM;
-	err = log_pin(log, s, &f);
+	err = pin_to_write(log, s, &f);
 	if (err)
-		return err;
+		return err == -ETXTBSY ? 0 : err; /* a later sweep */
 	err = punch_pages(log, s, f, page, page + len / LOG_PAGE_BYTES, freed);
-	log_unpin(log, s);
+	unpin_written(log, s, f);
 	return err == -EOPNOTSUPP || err == -ENOSYS ? 0 : err;
 }
 
@@ -410,6 +515,8 @@ int log_drop_segment(struct log *log, uint64_t number)
 	}
 	if (busy)
 		return -EBUSY;
+	if (s->moved)
+		return moved_drop(log, s);
 	log_seg_name(s, name);
 	err = log->p.dev->ops->remove(log->p.dev, name);
 	if (!err)
@@ -461,6 +568,9 @@ int log_sync_old(struct log *log, uint64_t small_from, uint64_t bulk_from)
 		uint64_t from =
 			v[i]->head == LOG_SMALL ? small_from : bulk_from;
 
+		/* Moved files were durable before anything named them. */
+		if (v[i]->moved && bulk_from)
+			continue;
 		if (seg_start(v[i]) + v[i]->bytes > from)
 			err = sync_seg(log, v[i]);
 	}
@@ -507,9 +617,13 @@ int log_discard_after(struct log *log, uint64_t small_end, uint64_t bulk_end)
 
 	err = old_segs(log, &v, &n);
 	/* From the end: what a crash leaves is again a beginning. */
-	while (!err && n--)
+	while (!err && n--) {
+		/* It may be the last name of somebody's file: a sweep knows. */
+		if (v[n]->moved)
+			continue;
 		err = cut_seg(log, v[n],
 			      v[n]->head == LOG_SMALL ? small_end : bulk_end);
+	}
 	free(v);
 	if (!err)
 		err = log->p.dev->ops->sync_dir(log->p.dev, "log");
@@ -556,6 +670,8 @@ int log_rewrite(struct log *log, uint64_t pos, const void *buf, size_t len)
 	ASSERT(!s || s->old);
 	if (log_head_of(pos) == LOG_SMALL && (!s || end > s->bytes))
 		return -ENXIO;
+	if (s && s->moved && end > s->bytes)
+		return -ENXIO;
 	if (!s) {
 		err = add_lost_seg(log, pos, &s);
 		if (err)
@@ -566,7 +682,10 @@ int log_rewrite(struct log *log, uint64_t pos, const void *buf, size_t len)
 	err = log->p.dev->ops->open(log->p.dev, name, true, &f);
 	if (err)
 		return err;
-	err = log->p.dev->ops->writev(f, seg_offset(pos), &iov, 1);
+	if (s->moved && end > s->moved->bytes - seg_base(s))
+		iov.len -= end - (s->moved->bytes - seg_base(s));
+	err = log->p.dev->ops->writev(f, seg_base(s) + seg_offset(pos), &iov,
+				      1);
 	log->p.dev->ops->close(f);
 	if (!err && end > s->bytes)
 		s->bytes = end;

@@ -677,6 +677,45 @@ void simdev_set_clones(struct simdev *sim, bool clones)
 	sim->clones = clones;
 }
 
+/* Under sim->lock: all bytes of a file of the host. */
+static int write_host_file(struct dev_file *f, int fd)
+{
+	static uint8_t buf[1 << 20];
+	uint64_t off = 0;
+	ssize_t n;
+
+	while ((n = pread(fd, buf, sizeof(buf), (off_t)off)) > 0) {
+		struct dev_iov iov = { buf, (size_t)n };
+		int err = write_iov(f, off, &iov, 1, false);
+
+		if (err)
+			return err;
+		off += (uint64_t)n;
+	}
+	return n < 0 ? -errno : 0;
+}
+
+/* A file of this disk is made of it, whose bytes are durable: they were before
+ * it was linked. */
+static int sim_link(struct dev *dev, int fd, const char *name)
+{
+	struct simdev *sim = sim_of(dev);
+	struct dev_file h = { .sim = sim, .write = true };
+	int err = enter(sim, SIM_LINK, true);
+
+	if (err)
+		return err;
+	if (sim_find(sim, name))
+		return leave(sim, -EEXIST);
+	h.file = sim_file_new(sim->nfiles++, NULL);
+	sim_name_add(sim, name, h.file);
+	set_text(op_add(sim, SIM_CREATE, h.file, 0, 0)->name, name);
+	err = write_host_file(&h, fd);
+	if (!err)
+		(void)op_add(sim, SIM_SYNC, h.file, 0, 0);
+	return leave(sim, err);
+}
+
 static int sim_rename(struct dev *dev, const char *from, const char *to)
 {
 	struct simdev *sim = sim_of(dev);
@@ -797,6 +836,7 @@ static const struct dev_ops sim_ops = {
 	.punch = sim_punch,
 	.clone = sim_clone,
 	.share = sim_share,
+	.link = sim_link,
 	.rename = sim_rename,
 	.remove = sim_remove,
 	.mkdir = sim_mkdir,

@@ -47,7 +47,8 @@ enum {
 	SIM_LIST = 4096,
 	SIM_SIZE = 8192,
 	SIM_SPACE = 16384,
-	SIM_ALL = 32767
+	SIM_LINK = 32768,
+	SIM_ALL = 65535
 };
 
 struct simdev;

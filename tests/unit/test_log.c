@@ -4,6 +4,9 @@
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 static struct log *open_log(struct simdev *sim, struct env *env)
 {
 	struct log_params p = { .dev = simdev_dev(sim), .env = env };
@@ -133,6 +136,215 @@ static void test_a_failed_flush_stops_the_log(void **state)
 	assert_bytes(f->log, pos, 100, 1);
 }
 
+/* --- moved files --- */
+
+enum { PIECE = 64 << 20 };
+
+/* A file of the host with a byte here and there. */
+static int host_file(uint64_t bytes)
+{
+	FILE *t = tmpfile();
+	int fd;
+
+	assert_non_null(t);
+	fd = dup(fileno(t));
+	(void)fclose(t);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)bytes), 0);
+	for (uint64_t off = 0; off < bytes; off += PIECE) {
+		uint8_t mark = (uint8_t)(1 + off / PIECE);
+
+		assert_int_equal(pwrite(fd, &mark, 1, (off_t)off), 1);
+	}
+	assert_int_equal(pwrite(fd, "z", 1, (off_t)bytes - 1), 1);
+	return fd;
+}
+
+static uint8_t byte_at(struct log *log, uint64_t number, uint64_t off)
+{
+	uint8_t b = 0;
+
+	assert_int_equal(log_read(log, log_moved_pos(number, off), &b, 1), 0);
+	return b;
+}
+
+static uint64_t append_bulk(struct log *log, int byte)
+{
+	struct lbuf *b = lbuf_new(LOG_PAGE_BYTES);
+	uint64_t pos = 0;
+
+	assert_non_null(b);
+	memset(b->data, byte, LOG_PAGE_BYTES);
+	assert_int_equal(
+		log_append(log, LOG_BULK, LOG_PAGE_BYTES, &b, 1, &pos), 0);
+	return pos;
+}
+
+static uint64_t adopt(struct fixture *f, uint64_t bytes)
+{
+	uint64_t number = 0;
+	int fd = host_file(bytes);
+
+	assert_int_equal(log_adopt(f->log, fd, bytes, &number), 0);
+	assert_int_equal(log_sync_names(f->log), 0);
+	close(fd);
+	return number;
+}
+
+static void reopen(struct fixture *f, enum sim_mode mode)
+{
+	struct simdev *img =
+		simdev_image(f->sim, simdev_ops(f->sim), mode, 11);
+
+	assert_non_null(img);
+	log_close(f->log, false);
+	simdev_free(f->sim);
+	f->sim = img;
+	f->log = open_log(img, &f->env);
+}
+
+/* Across its pieces, up to the end of its last page and not beyond, while
+ * appends wait before and behind it; the same after a power cut. */
+static void test_a_moved_file_is_bulk_data(void **state)
+{
+	struct fixture *f = *state;
+	const uint64_t bytes = 2 * (uint64_t)PIECE + 5000;
+	uint64_t before, number, behind;
+	uint8_t page[LOG_PAGE_BYTES];
+
+	assert_int_equal(log_room(f->log, 0, 1 << 20, false), 0);
+	before = append_bulk(f->log, 7);
+	number = adopt(f, bytes);
+	assert_true(log_head_of(log_moved_pos(number, 0)) == LOG_BULK);
+	for (int i = 0; i < 2; i++)
+		behind = append_bulk(f->log, 8);
+	for (int round = 0; round < 2; round++) {
+		assert_int_equal(byte_at(f->log, number, 0), 1);
+		assert_int_equal(byte_at(f->log, number, PIECE - 1), 0);
+		assert_int_equal(byte_at(f->log, number, PIECE), 2);
+		assert_int_equal(byte_at(f->log, number, 2 * PIECE), 3);
+		assert_int_equal(byte_at(f->log, number, bytes - 1), 'z');
+		assert_int_equal(
+			log_read(f->log,
+				 log_moved_pos(number, 2 * PIECE + 4096), page,
+				 sizeof(page)),
+			0);
+		assert_int_equal(page[5000 - 4096 - 1], 'z');
+		assert_int_equal(page[5000 - 4096], 0);
+		assert_int_equal(page[sizeof(page) - 1], 0);
+		assert_int_equal(
+			log_read(f->log,
+				 log_moved_pos(number, 2 * PIECE + 8192), page,
+				 1),
+			-ENXIO);
+		if (round)
+			break;
+		assert_bytes(f->log, before, LOG_PAGE_BYTES, 7);
+		assert_bytes(f->log, behind, LOG_PAGE_BYTES, 8);
+		reopen(f, SIM_DROP);
+	}
+	/* What is made next lies above all of it. */
+	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_room(f->log, 0, 4096, false), 0);
+	assert_true(append_bulk(f->log, 9) > log_moved_pos(number, bytes));
+}
+
+/* Not by recovery: by a sweep, when all of its pieces are dead. */
+static void test_a_moved_file_goes_with_its_last_piece(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t number = adopt(f, PIECE + 4096), freed = 0, other, bytes;
+	char name[DEV_NAME_MAX];
+
+	reopen(f, SIM_KEEP);
+	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_discard_after(f->log, 0, 0), 0);
+	assert_int_equal(byte_at(f->log, number, PIECE), 2);
+	assert_int_equal(log_punch(f->log, log_moved_pos(number, PIECE), 4096,
+				   &freed),
+			 0);
+	assert_int_equal(freed, 4096);
+	assert_int_equal(byte_at(f->log, number, PIECE), 0);
+	assert_int_equal(byte_at(f->log, number, 0), 1);
+	assert_int_equal(log_get_moved(f->log, log_moved_pos(number, PIECE),
+				       &other, &bytes, name),
+			 0);
+	assert_int_equal(other, number);
+	assert_int_equal(bytes, PIECE + 4096);
+	assert_int_equal(log_drop_segment(f->log, number + 2), 1);
+	assert_int_equal(byte_at(f->log, number, 0), 1);
+	assert_int_equal(log_drop_segment(f->log, number), 0);
+	assert_false(log_is_moved(f->log, log_moved_pos(number, 0)));
+	assert_false(log_is_moved(f->log, log_moved_pos(number, PIECE)));
+	reopen(f, SIM_KEEP);
+	assert_false(log_is_moved(f->log, log_moved_pos(number, 0)));
+}
+
+/* Cut short, and names that somebody made up. */
+static void test_odd_moved_files(void **state)
+{
+	static const char *const names[] = {
+		"log/0000000000000005-0.m",
+		"log/0000000000000005-.m",
+		"log/0000000000000006-1000.m", /* small */
+		"log/0000000000000001-1000.m",
+		"log/ffffffffffffffff-1000.m",
+		"log/0000003fffffffff-fffffffff.m", /* past all numbers */
+		"log/0000000000000005-1000.b",
+		"log/0000000000000005-01000.m",
+	};
+	struct fixture *f = *state;
+	struct dev *dev = simdev_dev(f->sim);
+	uint64_t number = adopt(f, 2 * (uint64_t)PIECE);
+	struct dev_file *file;
+	char name[DEV_NAME_MAX];
+	struct log_stats st;
+	uint64_t n, bytes, segments;
+
+	assert_int_equal(log_get_moved(f->log, log_moved_pos(number, 0), &n,
+				       &bytes, name),
+			 0);
+	log_get_stats(f->log, &st);
+	segments = st.segments;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		assert_int_equal(dev->ops->create(dev, names[i], &file), 0);
+		dev->ops->close(file);
+	}
+	/* Large by its name only; and one with numbers that are taken. */
+	assert_int_equal(
+		dev->ops->create(dev, "log/0000000000100001-fffffffffffff.m",
+				 &file),
+		0);
+	dev->ops->close(file);
+	(void)snprintf(name + strlen("log/") + 17, 16, "1000.m");
+	assert_int_equal(dev->ops->create(dev, name, &file), 0);
+	dev->ops->close(file);
+	assert_int_equal(dev->ops->sync_dir(dev, "log"), 0);
+	reopen(f, SIM_KEEP);
+	log_get_stats(f->log, &st);
+	assert_int_equal(st.segments, segments);
+	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_room(f->log, 0, 4096, false), 0);
+	assert_true(append_bulk(f->log, 9) > log_moved_pos(0x100001, 1ull << 51));
+}
+
+static void test_adopting_fails_whole(void **state)
+{
+	struct fixture *f = *state;
+	int fd = host_file(3 * (uint64_t)PIECE);
+	uint64_t number;
+	struct log_stats a, b;
+
+	log_get_stats(f->log, &a);
+	simdev_fail(f->sim, SIM_LINK, 1, EMLINK, false);
+	assert_int_equal(log_adopt(f->log, fd, 3 * (uint64_t)PIECE, &number),
+			 -EMLINK);
+	log_get_stats(f->log, &b);
+	assert_int_equal(a.segments, b.segments);
+	assert_int_equal(log_error(f->log, NULL), 0);
+	close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -144,6 +356,15 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_moved_file_is_bulk_data,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_moved_file_goes_with_its_last_piece, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(test_odd_moved_files, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_adopting_fails_whole,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
