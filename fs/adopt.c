@@ -67,14 +67,14 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 }
 
 /* The folder of the store to be, with its lock; in DIR, or elsewhere. */
-static int make_folder(struct adopter *a, int dirfd, struct holder **holder_out,
-		       int *fd_out)
+int adopt_make_folder(struct plain_reader *r, int dirfd,
+		      struct holder **holder_out, int *fd_out)
 {
 	struct holder_info info;
 	int fd, err;
 
 	if (!faccessat(dirfd, HOME_NAME, F_OK, AT_SYMLINK_NOFOLLOW))
-		return plain_reader_failed(&a->r, -EEXIST,
+		return plain_reader_failed(r, -EEXIST,
 					   "there is a .txn already");
 	fd = openat(dirfd, HOME_NEW_NAME,
 		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -84,29 +84,27 @@ static int make_folder(struct adopter *a, int dirfd, struct holder **holder_out,
 		close(fd);
 		if (err)
 			return plain_reader_failed(
-				&a->r, err,
-				"another init (process %ld) is at work",
+				r, err, "another init (process %ld) is at work",
 				info.pid);
 		holder_release(*holder_out);
 		*holder_out = NULL;
 		err = plain_remove_tree(dirfd, HOME_NEW_NAME);
 		if (err)
 			return plain_reader_failed(
-				&a->r, err, "cannot remove " HOME_NEW_NAME);
+				r, err, "cannot remove " HOME_NEW_NAME);
 	}
 	if (mkdirat(dirfd, HOME_NEW_NAME, 0700))
-		return plain_reader_failed(&a->r, -errno,
+		return plain_reader_failed(r, -errno,
 					   "cannot make " HOME_NEW_NAME);
 	fd = openat(dirfd, HOME_NEW_NAME,
 		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return plain_reader_failed(&a->r, -errno,
+		return plain_reader_failed(r, -errno,
 					   "cannot open " HOME_NEW_NAME);
 	err = holder_take(fd, false, "", 0, holder_out, &info);
 	if (err) {
 		close(fd);
-		return plain_reader_failed(&a->r, err,
-					   "cannot lock the new store");
+		return plain_reader_failed(r, err, "cannot lock the new store");
 	}
 	*fd_out = fd;
 	return 0;
@@ -179,7 +177,7 @@ static int adopt_in(struct adopter *a, int dirfd, struct home *home)
 	int base = home ? home->fd : dirfd, storefd = -1, err;
 	struct holder *holder = NULL;
 
-	err = make_folder(a, base, &holder, &storefd);
+	err = adopt_make_folder(&a->r, base, &holder, &storefd);
 	if (!err) {
 		err = adopt_locked(a, dirfd, storefd, home);
 		if (err) {

@@ -100,23 +100,18 @@ static int copy_bytes(const struct copy *c, uint64_t len, uint64_t *n_out)
 	return err;
 }
 
-/* The blocks from s->blk on, n at most, all in one window of the target. */
-static int share_blocks(const struct source_op *s, const struct copy *c,
-			unsigned int n)
+int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
+		    const uint64_t *sum, unsigned int n, uint64_t size)
 {
-	struct fs_file *dst = c->dst;
-	uint64_t blk = c->dst_off / FS_BLOCK_BYTES;
-	unsigned int from = s->blk % WINDOW_BLOCKS;
-	struct change_set ch = { .f = dst,
+	struct change_set ch = { .f = f,
 				 .drop_from = CUT_NONE,
 				 .first = blk,
 				 .n = n,
-				 .pos = s->m.pos + from,
-				 .sum = s->m.sum + from };
-	int err;
+				 .pos = pos,
+				 .sum = sum,
+				 .size = max_u64(f->size, size) };
+	int err = file_change(&ch);
 
-	ch.size = max_u64(dst->size, (blk + n) * FS_BLOCK_BYTES);
-	err = file_change(&ch);
 	lbuf_put(ch.head);
 	return err;
 }
@@ -124,6 +119,7 @@ static int share_blocks(const struct source_op *s, const struct copy *c,
 static int copy_data(const struct source_op *s, const struct copy *c,
 		     uint64_t *n_out)
 {
+	uint64_t blk = c->dst_off / FS_BLOCK_BYTES;
 	unsigned int from = s->blk % WINDOW_BLOCKS, n = 0;
 	uint64_t room = WINDOW_BYTES - c->dst_off % WINDOW_BYTES;
 	uint64_t most = min_u64(c->len, room) / FS_BLOCK_BYTES;
@@ -133,7 +129,8 @@ static int copy_data(const struct source_op *s, const struct copy *c,
 	       s->m.mask >> (from + n) & 1)
 		n++;
 	file_write_lock(c->dst);
-	err = share_blocks(s, c, n);
+	err = file_put_stored(c->dst, blk, s->m.pos + from, s->m.sum + from, n,
+			      (blk + n) * FS_BLOCK_BYTES);
 	file_write_unlock(c->dst);
 	*n_out = (uint64_t)n * FS_BLOCK_BYTES;
 	return err;

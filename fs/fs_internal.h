@@ -115,6 +115,7 @@ struct fs {
 	uint64_t live_bytes; /* atomic: that it found */
 	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
 	bool swept; /* atomic: a sweep has ended since opening */
+	bool whole_sweeps; /* gc_params.whole, while there is one thread */
 
 	pthread_mutex_t told_lock; /* guards the next two */
 	uint64_t told[TOLD_MAX];
@@ -497,6 +498,11 @@ struct change_set {
 	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */
 };
 int file_change(struct change_set *c);
+/* n blocks of one window that lie in the log; size: at least that much after
+ * it. write_lock held, and store_pin() or the copy_lock, so that no sweep
+ * takes them meanwhile. */
+int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
+		    const uint64_t *sum, unsigned int n, uint64_t size);
 /* Make it at least that long; never shorter. */
 int file_grow(struct fs_file *f, uint64_t size);
 /* Through the gate first: never with another file's held. Behind the gate only

@@ -9,6 +9,7 @@
 #include "fs/mount_internal.h"
 
 #include "fs/busy.h"
+#include "fs/plain.h"
 #include "fs/version.h"
 
 #include <fcntl.h>
@@ -279,6 +280,7 @@ static int open_store(struct mount *m, int storefd)
 				   .at_commit = m->opt.at_commit,
 				   .check_item = fs_check_item };
 	struct store_error text = { "" };
+	const char *unfinished;
 	int err;
 
 	err = dev_host_new(storefd, m->opt.read_only, &m->dev);
@@ -295,6 +297,10 @@ static int open_store(struct mount *m, int storefd)
 		fs_open_error(m->store, err, &text);
 		return complain(status_of(err), "%s: %s", m->dir, text.text);
 	}
+	err = plain_unfinished(m->fs, &unfinished);
+	if (err || unfinished)
+		return complain(err ? status_of(err) : EXIT_REFUSED, "%s: %s",
+				m->dir, err ? strerror(-err) : unfinished);
 	if (m->opt.staged_discard && !m->opt.read_only)
 		err = fs_abort(m->fs);
 	if (err)

@@ -132,6 +132,12 @@ int plain_store_bytes(int storefd, uint64_t *bytes_out);
 /* Does the host share blocks between DIR's files and the store? */
 bool plain_shares(int dirfd, int storefd);
 
+/*
+ * What is being done with all of the directory, by move.h, and must be finished
+ * before the store may be mounted; NULL: nothing.
+ */
+int plain_unfinished(struct fs *fs, const char **what_out);
+
 /* Is there something for plain_sync() to do? number_out: the commit that the
  * files show (0: none); half: they are between two. */
 int plain_is_behind(struct fs *fs, bool *behind_out, uint64_t *number_out,

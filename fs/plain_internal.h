@@ -38,6 +38,7 @@ struct plain_stat {
 };
 
 int64_t plain_ns(const struct timespec *ts);
+struct timespec plain_time(int64_t ns);
 struct plain_stat plain_of_stat(const struct stat *st);
 
 /* 1: there is none. Durable with the next record, like all changes here. */
@@ -84,6 +85,11 @@ int plain_del_state(struct fs *fs, uint64_t which);
 /* The same as a view, which the caller puts; state_out may be NULL. 1: none. */
 int plain_view(struct fs *fs, uint64_t which, struct fs_view **out,
 	       struct plain_state *state_out);
+
+/* What is being done with all of the directory: PLAIN_MARK_* of txn/format.h,
+ * 0: nothing. */
+int plain_get_mark(struct fs *fs, uint32_t *mark_out);
+int plain_put_mark(struct fs *fs, uint32_t mark);
 
 /* --- paths, for messages --- */
 
@@ -148,6 +154,7 @@ struct plain_reader {
 	struct store_error *err; /* gets the first reason */
 	struct linked *links; /* a hash table: host inodes with several names */
 	size_t nlinks, links_cap;
+	bool untracked; /* nothing is noted in the table */
 	bool from_table; /* the table's are known, too */
 	bool learned; /* they were added */
 	bool no_clone; /* the host cannot */
@@ -170,9 +177,27 @@ int plain_reader_fill(struct plain_reader *r, int fd, uint64_t ino,
 int plain_reader_update(struct plain_reader *r, int fd, uint64_t ino,
 			struct stat *st, const struct plain_stat *was);
 int plain_reader_open(int dirfd, const char *name, const struct stat *st);
+/* The parts of it: a new object of a directory; a file's bytes (what the view
+ * has goes before: truncate it); extended attributes, owner, mode and times, of
+ * which the view may have others. */
+int plain_reader_make(struct plain_reader *r, uint64_t dir, int dirfd,
+		      const char *name, const char *as, const struct stat *st,
+		      uint64_t *ino_out);
+int plain_reader_contents(struct plain_reader *r, int fd, uint64_t ino,
+			  struct stat *st);
+int plain_reader_attr(struct plain_reader *r, int fd, uint64_t ino,
+		      const struct stat *st);
+int plain_reader_tell(struct plain_reader *r);
 /* A host inode that is known under this number. */
 int plain_reader_knows(struct plain_reader *r, const struct stat *st,
 		       uint64_t ino);
+
+/* --- adopt.c --- */
+
+/* The folder of the store to be, with its lock. */
+struct holder;
+int adopt_make_folder(struct plain_reader *r, int dirfd,
+		      struct holder **holder_out, int *fd_out);
 
 /* --- plain_out.c, plain_place.c, plain_make.c --- */
 

@@ -7,6 +7,18 @@ int64_t plain_ns(const struct timespec *ts)
 	return (int64_t)ts->tv_sec * 1000000000 + ts->tv_nsec;
 }
 
+struct timespec plain_time(int64_t ns)
+{
+	struct timespec ts = { .tv_sec = ns / 1000000000,
+			       .tv_nsec = ns % 1000000000 };
+
+	if (ts.tv_nsec < 0) {
+		ts.tv_nsec += 1000000000;
+		ts.tv_sec--;
+	}
+	return ts;
+}
+
 struct plain_stat plain_of_stat(const struct stat *st)
 {
 	return (struct plain_stat){ .host_ino = st->st_ino,
@@ -356,6 +368,43 @@ int plain_del_state(struct fs *fs, uint64_t which)
 					which) };
 
 	return update(fs, del_fn, &o);
+}
+
+/* --- the mark --- */
+
+int plain_get_mark(struct fs *fs, uint32_t *mark_out)
+{
+	struct item_op o = { .key = KEY(PLAIN_OBJ_STATES, PLAIN_KIND_MARK, 0),
+			     .len = PLAIN_MARK_BYTES };
+	int err = view_read(store_plain(fs->store), get_fn, &o);
+
+	*mark_out = err ? 0 : get_le32(o.buf);
+	return err == 1 ? 0 : err;
+}
+
+int plain_put_mark(struct fs *fs, uint32_t mark)
+{
+	struct item_op o = { .key = KEY(PLAIN_OBJ_STATES, PLAIN_KIND_MARK, 0),
+			     .len = PLAIN_MARK_BYTES };
+
+	put_le32(o.buf, mark);
+	return update(fs, mark ? put_fn : del_fn, &o);
+}
+
+int plain_unfinished(struct fs *fs, const char **what_out)
+{
+	uint32_t mark;
+	int err = plain_get_mark(fs, &mark);
+
+	*what_out = NULL;
+	if (mark == PLAIN_MARK_MOVE)
+		*what_out = "its files were being moved into the store when "
+			    "that was interrupted: txn init --move goes on, "
+			    "txn eject puts them back";
+	else if (mark)
+		*what_out = "it was being made a plain directory when that was "
+			    "interrupted: txn eject goes on";
+	return err;
 }
 
 /* --- anew --- */

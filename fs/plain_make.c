@@ -338,18 +338,6 @@ static int apply_mode(struct attr_job *j, const struct fs_attr *a)
 	return 0;
 }
 
-static struct timespec time_of(int64_t ns)
-{
-	struct timespec ts = { .tv_sec = ns / 1000000000,
-			       .tv_nsec = ns % 1000000000 };
-
-	if (ts.tv_nsec < 0) {
-		ts.tv_nsec += 1000000000;
-		ts.tv_sec--;
-	}
-	return ts;
-}
-
 int out_apply_attr(struct plain_out *o, uint64_t ino, int fd, uint32_t *flags)
 {
 	struct attr_job j = { .o = o, .ino = ino };
@@ -370,8 +358,8 @@ int out_apply_attr(struct plain_out *o, uint64_t ino, int fd, uint32_t *flags)
 		err = apply_mode(&j, &a);
 	if (err)
 		return err;
-	ts[0] = time_of(a.atime_ns);
-	ts[1] = time_of(a.mtime_ns);
+	ts[0] = plain_time(a.atime_ns);
+	ts[1] = plain_time(a.mtime_ns);
 	if (utimensat(AT_FDCWD, j.proc, ts, 0))
 		err = refused(&j, -errno);
 	*flags = j.flags;

@@ -54,7 +54,7 @@ int plain_reader_failed(struct plain_reader *r, int err, const char *fmt, ...)
 	return err;
 }
 
-static int tell(struct plain_reader *r)
+int plain_reader_tell(struct plain_reader *r)
 {
 	return r->progress && r->progress(r->arg, &r->p) ? -ECANCELED : 0;
 }
@@ -290,7 +290,7 @@ static int copy_range(struct plain_reader *r, int fd, struct fs_file *f,
 		if (!err && shared) {
 			r->p.bytes += shared;
 			off += (off_t)shared;
-			err = tell(r);
+			err = plain_reader_tell(r);
 			if (!err)
 				continue;
 		}
@@ -309,7 +309,7 @@ static int copy_range(struct plain_reader *r, int fd, struct fs_file *f,
 		r->p.bytes += (uint64_t)n;
 		off += n;
 		if (!err)
-			err = tell(r);
+			err = plain_reader_tell(r);
 		if (err)
 			return err;
 	}
@@ -412,9 +412,9 @@ static int read_contents(struct plain_reader *r, int fd, uint64_t ino,
 
 static int read_dir(struct plain_reader *r, int fd, uint64_t dir);
 
-static int make_object(struct plain_reader *r, uint64_t dir, int dirfd,
-		       const char *name, const struct stat *st,
-		       uint64_t *ino_out)
+int plain_reader_make(struct plain_reader *r, uint64_t dir, int dirfd,
+		      const char *name, const char *as, const struct stat *st,
+		      uint64_t *ino_out)
 {
 	struct fs_cred cred = { .uid = st->st_uid, .gid = st->st_gid };
 	struct fs_new w = { .mode = st->st_mode, .rdev = st->st_rdev };
@@ -430,8 +430,8 @@ static int make_object(struct plain_reader *r, uint64_t dir, int dirfd,
 		w.target = target;
 		w.target_len = (size_t)n;
 	}
-	err = fs_make(r->to, &cred, dir, name, strlen(name), &w, &attr, NULL);
-	if (!err)
+	err = fs_make(r->to, &cred, dir, as, strlen(as), &w, &attr, NULL);
+	if (!err && !r->untracked)
 		err = plain_put_name(r->look.fs, dir, name, strlen(name),
 				     attr.ino, attr.mode);
 	if (!err)
@@ -446,6 +446,23 @@ static int note(struct plain_reader *r, uint64_t ino, const struct stat *st,
 
 	p.flags = flags;
 	return plain_put(r->look.fs, ino, &p);
+}
+
+int plain_reader_contents(struct plain_reader *r, int fd, uint64_t ino,
+			  struct stat *st)
+{
+	return read_contents(r, fd, ino, st, false);
+}
+
+int plain_reader_attr(struct plain_reader *r, int fd, uint64_t ino,
+		      const struct stat *st)
+{
+	/* A directory's default ACL may have given it some. */
+	int err = drop_xattrs(r, fd, ino);
+
+	if (!err)
+		err = copy_xattrs(r, fd, ino);
+	return err ? err : set_attr(r, ino, st, NULL);
 }
 
 int plain_reader_fill(struct plain_reader *r, int fd, uint64_t ino,
@@ -511,7 +528,7 @@ static int read_mount_point(struct plain_reader *r, uint64_t dir, int dirfd,
 	r->p.mounts++;
 	if (!S_ISDIR(as.st_mode))
 		as.st_mode = S_IFREG | (as.st_mode & 07777);
-	err = make_object(r, dir, dirfd, name, &as, &ino);
+	err = plain_reader_make(r, dir, dirfd, name, name, &as, &ino);
 	return err ? err : note(r, ino, &as, 0);
 }
 
@@ -542,7 +559,7 @@ static int read_name(struct plain_reader *r, uint64_t dir, int dirfd,
 		err = -errno;
 		goto out;
 	}
-	err = make_object(r, dir, dirfd, name, &st, &ino);
+	err = plain_reader_make(r, dir, dirfd, name, name, &st, &ino);
 	if (!err)
 		err = plain_reader_fill(r, fd, ino, &st);
 	if (!err && !S_ISDIR(st.st_mode) && st.st_nlink > 1)
@@ -565,7 +582,7 @@ int plain_reader_add(struct plain_reader *r, uint64_t dir, int dirfd,
 		err = plain_reader_failed(r, err, "cannot read into the store");
 	path_pop(&r->path, mark);
 	r->p.objects++;
-	return err ? err : tell(r);
+	return err ? err : plain_reader_tell(r);
 }
 
 static int read_dir(struct plain_reader *r, int fd, uint64_t dir)

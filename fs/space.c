@@ -60,7 +60,8 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 	struct gc_params p = { .mark_item = mark_item,
 			       .freeze = freeze,
 			       .arg = fs,
-			       .hurry = hurry };
+			       .hurry = hurry,
+			       .whole = fs->whole_sweeps };
 	struct gc_stats st = { 0 };
 	/* What comes while it runs is the next one's. */
 	uint64_t start = appended(fs);

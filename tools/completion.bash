@@ -23,7 +23,7 @@ _txn() {
 	'') words="init mount umount status diff commit abort log snapshot
 			snapshots tag delete restore rollback undo ls cat verify
 			export rescue gc set sync eject -C --help --version" ;;
-	init) words='--store --relink --force --quiet --help' ;;
+	init) words='--store --relink --force --move --quiet --help' ;;
 	verify) words='--repair --help' ;;
 	mount) words='-o --force --at --help' ;;
 	status | diff | snapshots) words='--json --help' ;;

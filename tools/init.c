@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* init.c - txn init: read a directory into a new store. */
+/* init.c - txn init: read a directory into a new store, or move it there. */
 #include "tools/tool.h"
 
 #include "fs/adopt.h"
 #include "fs/busy.h"
 #include "fs/home.h"
+#include "fs/move.h"
 
 #include <fcntl.h>
 #include <getopt.h>
@@ -25,6 +26,7 @@ struct progress {
 	struct env env;
 	int64_t last_ns;
 	bool shown, quiet, tty;
+	unsigned int notes;
 };
 
 static int show_progress(void *arg, const struct adopt_progress *p)
@@ -115,6 +117,94 @@ static void log_quiet(struct env *env, enum env_level level, const char *msg)
 		fprintf(stderr, "txn: %s\n", msg);
 }
 
+static void begin(struct progress *s, bool quiet)
+{
+	*s = (struct progress){ .quiet = quiet, .tty = isatty(2) };
+	env_init_host(&s->env);
+	s->env.log = log_quiet;
+	s->last_ns = s->env.now_ns(&s->env);
+	raise_limits();
+}
+
+static void end(struct progress *s)
+{
+	if (s->shown && s->tty)
+		fputc('\n', stderr);
+	s->shown = false;
+}
+
+static void tell_odd(const struct adopt_progress *got)
+{
+	if (got->reread)
+		tool_fail(0,
+			  "%" PRIu64 " file(s) changed while they were read "
+			  "and were read again",
+			  got->reread);
+	if (got->mounts)
+		tool_fail(0, "%" PRIu64 " other mount(s) inside are left out",
+			  got->mounts);
+}
+
+static void tell_note(void *arg, const char *path, const char *why)
+{
+	struct progress *s = arg;
+	char shown[512];
+
+	end(s);
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	if (s->notes++ < NAMED_MAX)
+		tool_fail(0, "%s: %s", shown, why);
+}
+
+int tool_move_in(const char *dir, bool quiet, bool *resumed_out)
+{
+	struct progress s;
+	struct move_params p = { .dir = dir,
+				 .env = &s.env,
+				 .progress = show_progress,
+				 .note = tell_note,
+				 .arg = &s };
+	struct move_result got;
+	struct store_error text;
+	int err;
+
+	begin(&s, quiet);
+	err = move_in(&p, &got, &text);
+	end(&s);
+	if (s.notes > NAMED_MAX)
+		tool_fail(0, "and %u more", s.notes - NAMED_MAX);
+	*resumed_out = got.resumed;
+	if (err)
+		return tool_fail(tool_status(err), "%s: %s%s", dir, text.text,
+				 err == -EEXIST || err == -EBUSY
+					 ? ""
+					 : "; every file is in the directory "
+					   "or in the store: run txn init "
+					   "--move again");
+	tell_odd(&got.p);
+	printf("%s: commit @1 holds its files; %" PRIu64 " of them (%" PRIu64
+	       " bytes) as they were\n",
+	       dir, got.moved, got.moved_bytes);
+	if (got.left)
+		tool_fail(0,
+			  "%" PRIu64 " name(s) are still in %s and hidden by "
+			  "a mount",
+			  got.left, dir);
+	return 0;
+}
+
+static int run_move(const char *dir, bool force, bool quiet)
+{
+	bool resumed;
+	int status = refuse(dir, force);
+
+	if (!status)
+		status = tool_move_in(dir, quiet, &resumed);
+	if (!status)
+		printf("mount it with: txn mount %s\n", dir);
+	return status;
+}
+
 /* The same folder by an absolute path without symlinks; it may be new. */
 static char *new_path(const char *path)
 {
@@ -169,7 +259,7 @@ static int relink(const char *dir, const char *store)
 
 static int run_init(const char *dir, const char *store, bool force, bool quiet)
 {
-	struct progress s = { .quiet = quiet, .tty = isatty(2) };
+	struct progress s;
 	struct adopt_params p = { .dir = dir,
 				  .store = store,
 				  .env = &s.env,
@@ -182,13 +272,9 @@ static int run_init(const char *dir, const char *store, bool force, bool quiet)
 	status = refuse(dir, force);
 	if (status)
 		return status;
-	env_init_host(&s.env);
-	s.env.log = log_quiet;
-	s.last_ns = s.env.now_ns(&s.env);
-	raise_limits();
+	begin(&s, quiet);
 	err = adopt(&p, &got, &text);
-	if (s.shown && s.tty)
-		fputc('\n', stderr);
+	end(&s);
 	if (err < 0)
 		return tool_fail(tool_status(err), "%s: %s", dir, text.text);
 	if (err == 1) {
@@ -197,14 +283,7 @@ static int run_init(const char *dir, const char *store, bool force, bool quiet)
 		       dir, store, dir);
 		return 0;
 	}
-	if (got.reread)
-		tool_fail(0,
-			  "%" PRIu64 " file(s) changed while they were read "
-			  "and were read again",
-			  got.reread);
-	if (got.mounts)
-		tool_fail(0, "%" PRIu64 " other mount(s) inside are left out",
-			  got.mounts);
+	tell_odd(&got);
 	printf("%s: commit @1 holds %" PRIu64 " files and directories, %" PRIu64
 	       " bytes\nmount it with: txn mount %s\n",
 	       dir, got.objects, got.bytes, dir);
@@ -215,12 +294,13 @@ int cmd_init(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "force", no_argument, NULL, 'f' },
+		{ "move", no_argument, NULL, 'm' },
 		{ "quiet", no_argument, NULL, 'q' },
 		{ "store", required_argument, NULL, 'S' },
 		{ "relink", no_argument, NULL, 'R' },
 		{ 0 }
 	};
-	bool force = false, quiet = false, again = false;
+	bool force = false, quiet = false, again = false, move = false;
 	char *dir, *store = NULL;
 	const char *path = NULL;
 	int opt, status;
@@ -234,10 +314,13 @@ int cmd_init(int argc, char **argv)
 			path = optarg;
 		else if (opt == 'R')
 			again = true;
+		else if (opt == 'm')
+			move = true;
 		else
 			return tool_usage(argv[0]);
 	}
-	if (argc - optind > 1)
+	/* What is moved keeps its place on the host: that is DIR's. */
+	if (argc - optind > 1 || (move && (path || again)))
 		return tool_usage(argv[0]);
 	dir = tool_realpath(optind < argc ? argv[optind] : tool_start_dir);
 	if (!dir)
@@ -248,8 +331,9 @@ int cmd_init(int argc, char **argv)
 		status = tool_fail(EXIT_FAILURE, "%s: %s", path,
 				   strerror(errno));
 	else
-		status = again ? relink(dir, store)
-			       : run_init(dir, store, force, quiet);
+		status = again	? relink(dir, store)
+			 : move ? run_move(dir, force, quiet)
+				: run_init(dir, store, force, quiet);
 	free(store);
 	free(dir);
 	return status;

@@ -14,6 +14,7 @@ const struct tool_command tool_commands[] = {
 	  "  --store PATH  the store lies there; DIR/.txn is a link to it\n"
 	  "  --relink    a store elsewhere belongs to this DIR from now on\n"
 	  "  --force     although programs have files of DIR open for writing\n"
+	  "  --move      move the files, so that nothing is held twice\n"
 	  "  --quiet     no progress\n",
 	  cmd_init },
 	{ "mount", "DIR [MOUNTPOINT]", "mount it, over DIR itself by default",

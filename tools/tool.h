@@ -111,6 +111,10 @@ int reader_open(const struct place *p, struct reader *r);
 int reader_open_repairing(const struct place *p, struct reader *r);
 void reader_close(struct reader *r);
 
+/* Move a directory's files into a store, or go on with that (init.c). 0, or a
+ * status (told). */
+int tool_move_in(const char *dir, bool quiet, bool *resumed_out);
+
 /* --- DIR's own files (sync.c) --- */
 
 /* Let them follow the last commit. 0, or a status (told). */

@@ -187,6 +187,7 @@ enum {
 	PLAIN_KIND_STAT = 1, /* obj: the inode, off 0 */
 	PLAIN_KIND_ENTRY = 2, /* as ITEM_KIND_ENTRY */
 	PLAIN_KIND_STATE = 3, /* obj PLAIN_OBJ_STATES, off PLAIN_STATE_* */
+	PLAIN_KIND_MARK = 4, /* obj PLAIN_OBJ_STATES, off 0 */
 	PLAIN_OBJ_STATES = 0,
 
 	PLAIN_OFF_HOST_INO = 0, /* u64 */
@@ -202,6 +203,7 @@ enum {
 	PLAIN_UNLIKE = 1, /* owner or attributes could not be given */
 	PLAIN_ABSENT = 2, /* it could not be made */
 	PLAIN_LEFT = 4, /* it could not be removed */
+	PLAIN_MOVED = 8, /* its file has a name in log/, too */
 
 	PLAIN_STATE_SHOWN = 0, /* what the files are */
 	PLAIN_STATE_TARGET = 1, /* what they are being made, if anything */
@@ -211,7 +213,12 @@ enum {
 	PLAIN_STATE_OFF_PTR_LEN = 16, /* u32 */
 	PLAIN_STATE_OFF_PHASE = 20, /* u32, of a target */
 	PLAIN_STATE_OFF_NUMBER = 24, /* u64, the commit; 0: it is none */
-	PLAIN_STATE_BYTES = 32
+	PLAIN_STATE_BYTES = 32,
+
+	/* u32: what is being done with all of the directory */
+	PLAIN_MARK_BYTES = 4,
+	PLAIN_MARK_MOVE = 1, /* its files are moved into the store */
+	PLAIN_MARK_EJECT = 2 /* and out of it */
 };
 
 #endif

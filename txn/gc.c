@@ -20,6 +20,7 @@ enum { NODE_CELL = 32, PAGE = LOG_PAGE_BYTES, NODES_BETWEEN_RESTS = 512 };
 
 struct gcseg {
 	uint64_t number, bytes;
+	uint64_t limit; /* nothing at or above is touched */
 	uint64_t *live; /* bit for each page */
 	uint64_t *met; /* small: bit for each cell */
 	uint64_t *bad; /* bit for each page; NULL: none yet */
@@ -29,7 +30,7 @@ struct gc {
 	struct store *store;
 	const struct gc_params *p; /* of a sweep */
 	const struct scan_params *scan; /* of a scan; one of the two */
-	uint64_t limit[LOG_HEADS]; /* nothing at or above is touched */
+	uint64_t limit[LOG_HEADS]; /* of segments of their own */
 	struct gcseg *segs; /* ascending by number */
 	size_t nsegs;
 	uint64_t nodes; /* read, for resting */
@@ -332,9 +333,8 @@ static int mark_all(struct gc *g, const struct record *rec,
 
 static int sweep_seg(struct gc *g, const struct gcseg *s)
 {
-	enum log_head head = s->number & 1 ? LOG_BULK : LOG_SMALL;
 	uint64_t start = s->number << LOG_SEG_SHIFT;
-	uint64_t end = min_u64(s->bytes, g->limit[head] - start);
+	uint64_t end = min_u64(s->bytes, s->limit - start);
 	uint64_t pages = end / PAGE, live = 0;
 	int err = 0;
 
@@ -349,6 +349,8 @@ static int sweep_seg(struct gc *g, const struct gcseg *s)
 			return err == -EBUSY ? 0 : err;
 		err = 0; /* a piece of a file of which others live */
 	}
+	if (g->p->whole)
+		return 0;
 	for (uint64_t p = 0; p < pages && !err;) {
 		uint64_t n = 0;
 
@@ -360,6 +362,13 @@ static int sweep_seg(struct gc *g, const struct gcseg *s)
 		p += n + 1;
 	}
 	return err;
+}
+
+/* Moved files lie beside what is appended. While they are moved, by the one
+ * thread that sweeps, what nothing reaches is known wherever it lies. */
+static uint64_t limit_of(const struct gc *g, const struct log_segment *s)
+{
+	return s->moved && g->p && g->p->whole ? UINT64_MAX : g->limit[s->head];
 }
 
 /* Segments that lie below the limit at least in part. */
@@ -378,7 +387,8 @@ static int list_segs(struct gc *g)
 	for (size_t i = 0; i < n && !err; i++) {
 		struct gcseg *s = &g->segs[g->nsegs];
 
-		if (v[i].number << LOG_SEG_SHIFT >= g->limit[v[i].head])
+		s->limit = limit_of(g, &v[i]);
+		if (v[i].number << LOG_SEG_SHIFT >= s->limit)
 			continue;
 		s->number = v[i].number;
 		s->bytes = v[i].bytes;
@@ -414,6 +424,7 @@ static int run(struct gc *g)
 		err = mark_all(g, &rec, &working);
 	root_put(&s->tree, &working);
 	record_release(&rec);
+	log_begin_dropping(s->log);
 	for (size_t i = 0; i < g->nsegs && !err; i++) {
 		if (store_failed(s, NULL))
 			err = -EIO;

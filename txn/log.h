@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * log.h - the append-only log: segment files log/NNNNNNNNNNNNNNNN.s and .b
- * behind two append heads, and moved files beside them. Positions are logical, grow for ever and name a
- * byte: position = segment number << LOG_SEG_SHIFT | offset in the file.
- * Even segment numbers are small segments, odd ones bulk, so a position
- * tells its head. Position 0 is never used (segment numbers start at 2).
+ * behind two append heads, and moved files beside them. Positions are logical,
+ * grow for ever and name a byte: position = segment number << LOG_SEG_SHIFT |
+ * offset in the file. Even segment numbers are small segments, odd ones bulk,
+ * so a position tells its head. Position 0 is never used (segment numbers start
+ * at 2).
  *
  * Appending assigns a position and takes the bytes into memory; it never
  * touches the device and fails only with -ENOMEM. The bytes can be read back
@@ -184,6 +185,7 @@ struct log_segment {
 	enum log_head head;
 	uint64_t bytes;
 	bool writable; /* made by this log_start(): may still be appended to */
+	bool moved; /* a piece of a moved file */
 };
 int log_list_segments(struct log *log, struct log_segment **segs_out,
 		      size_t *n_out); /* free() *segs_out */
@@ -226,8 +228,9 @@ int log_get_moved(struct log *log, uint64_t pos, uint64_t *number_out,
  * raised by what was not given back before. One thread at a time. */
 int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed);
 /* Remove a segment that nobody reads and nothing is appended to. -EBUSY:
- * somebody does. 1: it is a piece of a moved file of which others live; it goes
- * with the last of them. */
+ * somebody does. 1: it is a piece of a moved file; that goes when all of them
+ * were to be removed since log_begin_dropping(). */
+void log_begin_dropping(struct log *log);
 int log_drop_segment(struct log *log, uint64_t number);
 
 /*

@@ -30,8 +30,7 @@ static size_t parse_hex(const char *s, size_t max, uint64_t *out)
 
 	*out = 0;
 	while (n < max && s[n] && strchr(digits, s[n])) {
-		*out = *out << 4 |
-		       (uint64_t)(strchr(digits, s[n]) - digits);
+		*out = *out << 4 | (uint64_t)(strchr(digits, s[n]) - digits);
 		n++;
 	}
 	return n;
@@ -140,8 +139,8 @@ static uint64_t take_numbers(struct log *log, uint64_t n)
 static void forget(struct log *log, uint64_t first, uint64_t n)
 {
 	while (n--) {
-		struct seg *s = log_find_seg(log, (first + 2 * n)
-							  << LOG_SEG_SHIFT);
+		struct seg *s =
+			log_find_seg(log, (first + 2 * n) << LOG_SEG_SHIFT);
 
 		if (s)
 			log_remove_seg(log, s);
@@ -222,14 +221,28 @@ static bool is_pinned(struct log *log, const struct moved *m)
 	bool pinned = false;
 
 	for (uint64_t i = 0; i < count_pieces(m->bytes) && !pinned; i++) {
-		struct seg *s = log_find_seg(log, (m->first + 2 * i)
-							  << LOG_SEG_SHIFT);
+		struct seg *s =
+			log_find_seg(log, (m->first + 2 * i) << LOG_SEG_SHIFT);
 
 		pthread_mutex_lock(&log->seg_lock);
 		pinned = s && s->pins;
 		pthread_mutex_unlock(&log->seg_lock);
 	}
 	return pinned;
+}
+
+/* A piece that nothing reached may be reached now: its file was on its way. */
+void log_begin_dropping(struct log *log)
+{
+	pthread_mutex_lock(&log->seg_lock);
+	for (size_t i = 0; i < log->nsegs; i++) {
+		struct seg *s = log->segs[i];
+
+		s->dead = false;
+		if (s->moved)
+			s->moved->ndead = 0;
+	}
+	pthread_mutex_unlock(&log->seg_lock);
 }
 
 int moved_drop(struct log *log, struct seg *s)

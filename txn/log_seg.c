@@ -400,6 +400,7 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
 				.head = log->segs[i]->head,
 				.bytes = log->segs[i]->bytes,
 				.writable = !log->segs[i]->old,
+				.moved = log->segs[i]->moved,
 			};
 		*segs_out = v;
 	}
@@ -413,8 +414,8 @@ uint64_t log_segment_end(struct log *log, uint64_t pos, uint64_t *made_end_out)
 
 	if (!s)
 		return 0;
-	*made_end_out = seg_start(s) + (s->moved ? s->bytes
-						 : log_seg_size(log, s->head));
+	*made_end_out = seg_start(s) +
+			(s->moved ? s->bytes : log_seg_size(log, s->head));
 	return seg_start(s) + s->bytes;
 }
 

@@ -288,6 +288,9 @@ struct gc_params {
 	int (*freeze)(void *arg, struct root *root_out);
 	void *arg;
 	bool hurry; /* somebody waits: do not rest */
+	/* Remove segments, punch nothing: moved files may have names that are
+	 * not the log's, whose bytes are somebody's. */
+	bool whole;
 };
 
 struct gc_stats {
