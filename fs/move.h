@@ -18,6 +18,10 @@ enum {
 	MOVE_MIN_BYTES = 128 << 10
 };
 
+/* What a store says of itself: not to be mounted before that is finished. */
+enum { MOVE_MARK_NONE, MOVE_MARK_IN, MOVE_MARK_OUT };
+int move_mark(struct fs *fs, uint32_t *mark_out);
+
 struct move_params {
 	const char *dir; /* an absolute path without symlinks */
 	struct env *env;
@@ -49,5 +53,15 @@ int move_in(const struct move_params *params, struct move_result *out,
  * an interrupted call. */
 int move_into(const struct move_params *params, struct dev *dev, bool resume,
 	      struct move_result *out, struct store_error *err_out);
+
+/*
+ * Make DIR plain again where only its store is: the last commit comes out of
+ * it. Files that are in the store as they were moved, unchanged, get their
+ * names back and are not copied; the sums of each are looked at before (damage:
+ * -EFSBADCRC with the path, and nothing was given). 0: DIR has everything,
+ * durably, and the store, which is to be removed, is good for nothing else.
+ * -EBUSY: somebody has it, or something is staged.
+ */
+int move_out(const struct move_params *params, struct store_error *err_out);
 
 #endif

@@ -104,16 +104,33 @@ static bool lease(const struct move_item *it)
 	return !fcntl(it->fd, F_SETLEASE, F_RDLCK);
 }
 
-/* Let whoever waits go on; true: somebody writes, or is about to. */
-static bool is_written(const struct move_item *it)
+static void set_owner(const struct move_item *it, uid_t uid, gid_t gid,
+		      mode_t mode)
 {
+	if (it->st.st_uid != geteuid() || it->st.st_gid != getegid())
+		(void)!fchown(it->fd, uid, gid);
+	(void)fchmod(it->fd, mode & 07777);
+}
+
+/*
+ * Its names are gone. Let whoever waits go on; true: nobody did, and nobody
+ * else opens it from here on. Else it is as it was.
+ */
+static bool take_over(const struct move_item *it)
+{
+	bool ours;
+
 	if (!lease_holds(it))
-		return true;
+		return false;
 	(void)fcntl(it->fd, F_SETLEASE, F_UNLCK);
 	if (!lease(it))
-		return true;
+		return false;
+	set_owner(it, geteuid(), getegid(), 0600);
+	ours = lease_holds(it);
+	if (!ours)
+		set_owner(it, it->st.st_uid, it->st.st_gid, it->st.st_mode);
 	(void)fcntl(it->fd, F_SETLEASE, F_UNLCK);
-	return false;
+	return ours;
 }
 
 static bool is_verity(int fd)
@@ -555,12 +572,6 @@ static int remove_names(struct move *m, struct move_item *it)
 		return err;
 	for (size_t i = 0; i < it->nnames; i++)
 		remove_name(m, it, &it->names[i]);
-	/* Nobody else opens it from here on; the tree has its attributes. */
-	if (it->moved && !it->late) {
-		if (it->st.st_uid != geteuid() || it->st.st_gid != getegid())
-			(void)!fchown(it->fd, geteuid(), getegid());
-		(void)fchmod(it->fd, 0600);
-	}
 	return 0;
 }
 
@@ -611,7 +622,7 @@ static int copy_late(struct move *m)
 
 		if (it->stays || !S_ISREG(it->st.st_mode))
 			continue;
-		if (it->moved ? it->late || is_written(it) : !is_as_read(it)) {
+		if (it->moved ? it->late || !take_over(it) : !is_as_read(it)) {
 			err = copy_anew(m, it);
 			any = true;
 		} else if (it->moved) {

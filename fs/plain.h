@@ -83,6 +83,9 @@ int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 struct plain_out_params {
 	int dirfd; /* DIR's own, beneath a mount over it */
 	int storefd; /* the store's folder */
+	/* What lies in the log as it was moved there gets its name again, and
+	 * is not copied: only when the store is not to be used after it. */
+	bool give;
 	/* Something is not as the state says, or was kept: what, and why. */
 	void (*note)(void *arg, const char *path, const char *why);
 	void *arg;

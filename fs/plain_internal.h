@@ -12,6 +12,7 @@
  *	plain_place.c	where directories are while names move
  *	plain_retry.c	what could not be done is tried again
  *	plain_space.c	what the store takes of the host
+ *	plain_give.c	moved files as plain ones
  *	plain_out.c	the directory is made to show another state
  */
 #ifndef FS_PLAIN_INTERNAL_H
@@ -272,6 +273,16 @@ int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 /* Is it a matter of rights or of the host, and not worth stopping for? */
 bool out_is_refused(int err);
 
+/* plain_give.c: is a file of the target a moved file as it lies, and to be
+ * given? 0: it is, 1: not. */
+int out_can_give(struct plain_out *o, const struct fs_attr *a);
+/* The file itself into the folder, after its sums were looked at. 1: it has to
+ * be copied. */
+int out_give(struct plain_out *o, const struct fs_attr *a, const char *tmp);
+/* Is an object of DIR the moved file that a file of the target has? Whatever
+ * was written into it since. */
+int out_is_given(struct plain_out *o, uint64_t ino, const struct stat *st,
+		 bool *is);
 /* Make an object of the target in the folder. 1: the caller may not. */
 int out_build(struct plain_out *o, uint64_t ino);
 /* Write what differs over a file that is open for writing. Not flushed. */

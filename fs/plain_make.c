@@ -374,6 +374,9 @@ static int make_file(struct plain_out *o, const struct fs_attr *a,
 	struct fs_file *f = NULL;
 	int err, fd;
 
+	err = out_give(o, a, tmp);
+	if (err <= 0)
+		return err;
 	fd = openat(o->tmpfd, tmp,
 		    O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)

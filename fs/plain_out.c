@@ -264,7 +264,8 @@ static int build_all(struct plain_out *o)
 			continue;
 		n++;
 		err = fs_getattr(o->hv, o->d->inodes[i].ino, &a);
-		bytes += a.blocks * 512;
+		if (!err && out_can_give(o, &a))
+			bytes += a.blocks * 512;
 	}
 	if (!err && n)
 		err = check_space(o, bytes);
@@ -604,6 +605,9 @@ static int make_way(struct plain_out *o, const struct fs_delta_name *e,
 		if (*done)
 			return 0;
 	} else if (o->again) {
+		err = out_is_given(o, e->b_ino, &st, done);
+		if (err || *done)
+			return err;
 		/* It was put there before the interruption, and perhaps is half
 		 * written over. */
 		(void)out_find(o, e->b_ino, &x);
@@ -643,12 +647,18 @@ static int have_object(struct plain_out *o, uint64_t ino, const char *tmp)
 static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
 		       int dirfd, const char *name, const char *tmp)
 {
-	struct stat st;
+	struct stat st, own;
 	int err;
 
 	err = look_at(dirfd, name, &st);
-	if (!err && S_ISDIR(st.st_mode) && look_at(o->tmpfd, tmp, &st) == 1)
+	if (!err && S_ISDIR(st.st_mode) && look_at(o->tmpfd, tmp, &own) == 1)
 		return 0; /* before the interruption */
+	/* It could not be removed when its files were moved. */
+	if (!err && S_ISDIR(st.st_mode) && o->p->give &&
+	    !unlinkat(o->tmpfd, tmp, AT_REMOVEDIR)) {
+		forget_dir(o);
+		return 0;
+	}
 	if (!err)
 		err = out_keep_aside(o, e->dir, dirfd, name);
 	if (err == 1)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * eject.c - txn eject: DIR is a plain directory again. Its files are brought
- * to the last commit, then the store gets another name, which is the moment at
- * which DIR is plain, and is removed. An interrupted removal is gone on with
- * by another eject.
+ * to the last commit (where there are none they come out of the store), then
+ * the store gets another name, which is the moment at which DIR is plain, and
+ * is removed. An interrupted eject is gone on with by another.
  */
 #include "tools/tool.h"
 
 #include "fs/home.h"
+#include "fs/move.h"
 #include "fs/plain.h"
 
 #include <errno.h>
@@ -29,13 +30,46 @@ static int count_commit(void *arg, const struct commit_info *info)
 	return 0;
 }
 
+/* What is to be done about the plain files first. */
+struct need {
+	bool off; /* there are none: they come out of the store */
+	bool move_in; /* they were being moved into it */
+	bool going; /* this was interrupted */
+	bool sync; /* they follow the last commit */
+};
+
+static int find_need(const struct place *p, struct need *out)
+{
+	bool behind = false, half;
+	uint64_t number;
+	uint32_t mark;
+	struct reader r;
+	int status, err;
+
+	*out = (struct need){ 0 };
+	status = reader_open(p, &r);
+	if (status)
+		return status;
+	err = move_mark(r.fs, &mark);
+	if (!err)
+		err = plain_is_behind(r.fs, &behind, &number, &half);
+	out->move_in = mark == MOVE_MARK_IN;
+	out->going = mark == MOVE_MARK_OUT;
+	out->off = mark || !store_get_setting(r.store, STORE_PLAIN);
+	out->sync = !mark && (behind || !out->off);
+	reader_close(&r);
+	return err ? tool_fail(tool_status(err), "%s: %s", p->dir,
+			       strerror(-err))
+		   : 0;
+}
+
 /* What would be lost is told; nothing staged may be. */
-static int look(const struct place *p, bool yes)
+static int look(const struct place *p, bool yes, bool off)
 {
 	uint64_t commits = 0, names = 0;
 	struct fs_staged st;
 	struct reader r;
-	bool behind = true, half, on;
+	bool behind = true, half;
 	uint64_t number;
 	int status, err;
 
@@ -48,13 +82,7 @@ static int look(const struct place *p, bool yes)
 		err = store_each_name(r.store, count_name, &names);
 	if (!err)
 		err = plain_is_behind(r.fs, &behind, &number, &half);
-	on = store_get_setting(r.store, STORE_PLAIN);
 	reader_close(&r);
-	if (!err && !on)
-		return tool_fail(EXIT_REFUSED,
-				 "%s has no plain files; mount it, txn set "
-				 "plain on, and unmount it first",
-				 p->dir);
 	if (err)
 		return tool_fail(tool_status(err), "%s: %s", p->dir,
 				 strerror(-err));
@@ -63,7 +91,7 @@ static int look(const struct place *p, bool yes)
 				 "%s has staged changes; commit or abort them "
 				 "first",
 				 p->dir);
-	if (behind)
+	if (behind && !off)
 		return tool_fail(EXIT_REFUSED,
 				 "the plain files of %s do not show the last "
 				 "commit; the system log tells why",
@@ -121,16 +149,57 @@ static bool was_interrupted(const char *dir)
 	return yes;
 }
 
+static void name_note(void *arg, const char *path, const char *why)
+{
+	char shown[512];
+
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	tool_fail(0, "%s: %s", shown, why);
+}
+
+static void log_quiet(struct env *env, enum env_level level, const char *msg)
+{
+	if (level <= ENV_WARNING)
+		fprintf(stderr, "txn: %s\n", msg);
+}
+
+static int bring_out(const struct place *p)
+{
+	struct env env;
+	struct move_params mp = { .dir = p->dir,
+				  .env = &env,
+				  .note = name_note };
+	struct store_error text;
+	int err;
+
+	env_init_host(&env);
+	env.log = log_quiet;
+	err = move_out(&mp, &text);
+	return err ? tool_fail(tool_status(err),
+			       "%s: %s; nothing is lost: run txn eject again",
+			       p->dir, text.text)
+		   : 0;
+}
+
 static int eject(const struct place *p, bool yes)
 {
+	struct need need;
+	bool resumed;
 	int status;
 
 	if (p->mount)
 		return tool_fail(EXIT_REFUSED,
 				 "%s is mounted; unmount it first", p->mount);
-	status = tool_sync(p);
-	if (!status)
-		status = look(p, yes);
+	status = find_need(p, &need);
+	if (!status && need.sync)
+		status = tool_sync(p);
+	/* What it was asked the first time need not be asked again. */
+	if (!status && !need.move_in && !need.going)
+		status = look(p, yes, need.off);
+	if (!status && need.move_in)
+		status = tool_move_in(p->dir, true, &resumed);
+	if (!status && need.off)
+		status = bring_out(p);
 	return status ? status : remove_store(p->dir);
 }
 
