@@ -632,9 +632,9 @@ static int open_again(struct move *m, struct holder **holder, int *storefd)
 	struct holder_info info;
 	int err;
 
-	*storefd = openat(m->dirfd, ".txn", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (*storefd < 0)
-		return plain_reader_failed(&m->r, -errno, "cannot open .txn");
+	err = home_open(m->dirfd, m->p->dir, storefd, m->err);
+	if (err)
+		return plain_reader_failed(&m->r, err, "cannot open .txn");
 	err = holder_take(*storefd, false, "", 0, holder, &info);
 	if (err)
 		return plain_reader_failed(

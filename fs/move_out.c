@@ -7,7 +7,7 @@
  */
 #include "fs/move.h"
 
-#include "fs/holder.h"
+#include "fs/home.h"
 #include "fs/plain_internal.h"
 
 #include <fcntl.h>
@@ -132,11 +132,9 @@ int move_out(const struct move_params *params, struct store_error *err_out)
 
 	err_out->text[0] = '\0';
 	o.dirfd = open(params->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (o.dirfd >= 0)
-		o.storefd = openat(o.dirfd, ".txn",
-				   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (o.storefd < 0)
-		err = -errno;
+	err = o.dirfd < 0 ? -errno
+			  : home_open(o.dirfd, params->dir, &o.storefd,
+				      err_out);
 	if (!err)
 		err = holder_take(o.storefd, false, "", 0, &holder, &info);
 	(void)say(&o, err,
