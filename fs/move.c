@@ -459,7 +459,7 @@ static int remove_dirs(struct move *m, int fd, uint64_t dir)
 
 static int forget_notes(struct move *m)
 {
-	struct plain_stat p;
+	struct plain_stat p = { 0 };
 	uint64_t ino = 0;
 	int err = 0;
 

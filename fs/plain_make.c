@@ -421,10 +421,13 @@ static int make(struct plain_out *o, const struct fs_attr *a, const char *tmp)
 	}
 }
 
+/* While names are given (flush_each) what has its own name in the folder is
+ * taken for whole: it gets that name when it is. */
 int out_build(struct plain_out *o, uint64_t ino)
 {
 	struct out_inode *x;
 	struct fs_attr a;
+	const char *as;
 	char tmp[32];
 	bool is_dir;
 	int err, fd;
@@ -435,9 +438,10 @@ int out_build(struct plain_out *o, uint64_t ino)
 		return err;
 	is_dir = S_ISDIR(a.mode);
 	out_tmp_name(tmp, ino, is_dir);
-	if (unlinkat(o->tmpfd, tmp, 0) && errno != ENOENT && !is_dir)
+	as = o->flush_each && !is_dir ? "build" : tmp;
+	if (unlinkat(o->tmpfd, as, 0) && errno != ENOENT && !is_dir)
 		return -errno;
-	err = make(o, &a, tmp);
+	err = make(o, &a, as);
 	if (err == -EEXIST && is_dir)
 		err = 0;
 	if (out_is_refused(err)) {
@@ -446,7 +450,7 @@ int out_build(struct plain_out *o, uint64_t ino)
 	}
 	if (err)
 		return err;
-	fd = plain_open(o->tmpfd, tmp,
+	fd = plain_open(o->tmpfd, as,
 			S_ISREG(a.mode) && o->flush_each ? O_RDONLY : O_PATH);
 	if (fd < 0)
 		return fd;
@@ -456,5 +460,7 @@ int out_build(struct plain_out *o, uint64_t ino)
 	if (!err && S_ISREG(a.mode) && o->flush_each && fsync(fd))
 		err = -errno;
 	close(fd);
+	if (!err && as != tmp && renameat(o->tmpfd, as, o->tmpfd, tmp))
+		err = -errno;
 	return err;
 }

@@ -743,6 +743,36 @@ static void test_dir_made_anew(void **state)
 	assert_true(kept > 0);
 }
 
+/* A file that was to be moved and is not there any more is made anew; what an
+ * interruption left of that is not taken for it. */
+static void test_taken_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino = make(f, FS_ROOT_INO, "a", S_IFREG | 0640);
+	char from[8] = "a", to[8] = "b";
+	struct plain_out_result r;
+	uint64_t limit = 0;
+	bool died;
+
+	for (uint64_t i = 0; i < BIG_BLOCKS; i++)
+		put_block(f, ino, 2 * i, 'a');
+	sync_all(f);
+	do {
+		rename_in_root(f, from, to, 0);
+		commit(f);
+		assert_int_equal(unlinkat(f->dirfd, from, 0), 0);
+		died = sync_files(f, ++limit, &r) < 0;
+		dead = false;
+		if (died)
+			lose_power(f);
+		assert_true(sync_files(f, 0, &r) >= 0);
+		is_shown(f, fs_working(f->fs), false);
+		from[0] ^= 'a' ^ 'b';
+		to[0] ^= 'a' ^ 'b';
+	} while (died);
+	assert_in_range(limit, 8, 1000);
+}
+
 /* A file of which somebody has a copy by a link is made anew, not written over,
  * whatever has its new name now. */
 static void test_link_elsewhere(void **state)
@@ -957,6 +987,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_out_store_fails, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_dir_made_anew, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_taken_is_gone, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_link_elsewhere, setup,
 						teardown),
