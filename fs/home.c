@@ -314,7 +314,7 @@ static int look_into(int fd, enum found *found)
 	closedir(d);
 	*found = !any		  ? FOUND_NOTHING
 		 : format	  ? FOUND_WHOLE
-		 : begun & !other ? FOUND_HALF
+		 : begun && !other ? FOUND_HALF
 				  : FOUND_OTHER;
 	return copy;
 }
