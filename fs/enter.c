@@ -219,11 +219,19 @@ void fv_entered_all(struct fs_view *fv)
 		file_entered(fv->dirty_first);
 }
 
-static int append_one(struct fs_file *f, enum log_head head)
+/* *small_left: what may still go to the small head. It has to have room for all
+ * of the file as it is now: writers go on between two files. */
+static int append_one(struct fs_file *f, uint64_t *small_left)
 {
 	struct fs_view *fv = file_lock(f);
+	uint64_t bytes = f->ndirty * FS_BLOCK_BYTES;
+	enum log_head head = LOG_BULK;
 	int err = 0;
 
+	if (bytes <= *small_left)
+		head = choose_head(fv->fs, bytes);
+	if (head == LOG_SMALL)
+		*small_left -= bytes;
 	if (f->dirty && !f->gone && !wants_inline(f))
 		err = file_append(f, head, false);
 	file_unlock(f, fv);
@@ -234,7 +242,8 @@ static int append_one(struct fs_file *f, enum log_head head)
  * than a writer may wait for. */
 static int append_all(struct fs_view *fv, size_t *nfiles_out)
 {
-	enum log_head head = choose_head_of_all(fv);
+	uint64_t small_left =
+		choose_head_of_all(fv) == LOG_SMALL ? SMALL_MAX_BYTES : 0;
 	size_t n = fv_count_dirty(fv);
 	struct fs_file *f = NULL;
 	int err = 0;
@@ -244,7 +253,7 @@ static int append_all(struct fs_view *fv, size_t *nfiles_out)
 		f = fv_next_dirty(fv, f);
 		if (!f)
 			break;
-		err = append_one(f, head);
+		err = append_one(f, &small_left);
 	}
 	fs_file_put(f);
 	return err;
@@ -261,6 +270,9 @@ static int enter_first(struct fs_view *fv, size_t n)
 		if (!f)
 			break;
 		err = file_enter(f);
+		/* A switch took it meanwhile: it is not dirty any more. */
+		if (err == -ESTALE)
+			err = 0;
 		fs_file_put(f);
 	}
 	return err;
@@ -292,7 +304,7 @@ static int enter_oldest(struct fs_view *fv)
 {
 	struct fs *fs = fv->fs;
 	struct fs_file *f = NULL;
-	uint64_t start = log_tail(fs->log, LOG_BULK), flushed;
+	uint64_t start = log_tail(fs->log, LOG_BULK), flushed, small_left = 0;
 	size_t n = 0;
 	int err = 0;
 
@@ -300,7 +312,7 @@ static int enter_oldest(struct fs_view *fv)
 		f = fv_next_dirty(fv, f);
 		if (!f)
 			break;
-		err = append_one(f, LOG_BULK);
+		err = append_one(f, &small_left);
 		n++;
 	} while (!err && n < fv_count_dirty(fv) &&
 		 log_tail(fs->log, LOG_BULK) - start < ENTER_BYTES);

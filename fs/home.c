@@ -633,7 +633,7 @@ int home_relink(int dirfd, const char *dir, const char *path,
 
 /* --- removing --- */
 
-/* All but what says whose it is, and the lock; then these. */
+/* All but what says whose it is; then that. */
 static int remove_all(int fd)
 {
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

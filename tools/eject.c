@@ -42,7 +42,7 @@ static int find_need(const struct place *p, struct need *out)
 {
 	bool behind = false, half;
 	uint64_t number;
-	uint32_t mark;
+	uint32_t mark = 0;
 	struct reader r;
 	int status, err;
 
