@@ -34,6 +34,23 @@ fail() {
 [ -c /dev/fuse ] || skip "no /dev/fuse"
 [ -x "$build/txnfs" ] || fail "$build/txnfs is not built"
 
+# MOUNT_OPTIONS=LIST: every mount of the tests gets these options too, in front
+# of its own (which win). Whoever runs txn or txnfs meets what stands in for it.
+if [ -n "${MOUNT_OPTIONS-}" ]; then
+	mkdir "$work/bin"
+	cat >"$work/bin/txn" <<-EOF
+		#!/bin/sh
+		[ "\$1" != mount ] || { shift; set -- mount -o '$MOUNT_OPTIONS' "\$@"; }
+		exec '$build/txn' "\$@"
+	EOF
+	cat >"$work/bin/txnfs" <<-EOF
+		#!/bin/sh
+		exec '$build/txnfs' -o '$MOUNT_OPTIONS' "\$@"
+	EOF
+	chmod 755 "$work/bin" "$work/bin/"*
+	export PATH=$work/bin:$PATH
+fi
+
 mounts=()
 loops=()
 cleanup() {
@@ -47,7 +64,7 @@ cleanup() {
 		done
 	done
 	# daemons of ours that are still busy
-	for p in $(pgrep -f "txnfs $work" 2>/dev/null); do
+	for p in $(pgrep -f "txnfs (.* )?$work" 2>/dev/null); do
 		wait_gone "$p" || kill -9 "$p"
 	done
 	for m in "${loops[@]}"; do
