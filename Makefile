@@ -158,6 +158,8 @@ deps: ## install what building and testing needs, or name it
 test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory check all bench-programs
 	$(Q)$(MAKE) --no-print-directory test-mount
+	$(Q)MOUNT_OPTIONS=open=fast $(MAKE) --no-print-directory test-mount \
+		T="basic calls handles matrix snapshots"
 
 .PHONY: test-long
 test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (45 minutes)
@@ -174,6 +176,7 @@ test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitize
 	$(Q)ROUNDS=20000 $(MAKE) --no-print-directory test-mount T="hostile"
 	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
+	$(Q)MOUNT_OPTIONS=open=fast $(MAKE) --no-print-directory test-mount
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
 		T="stress switch handles history matrix acl direct apps slow hostile"
 	$(Q)$(MAKE) --no-print-directory SAN=thread check

@@ -507,7 +507,7 @@ static bool is_long(const struct ctl_job *job)
 static void *long_main(void *arg)
 {
 	struct ctl_job *job = arg;
-	struct mount *m = fuse_req_userdata(job->req);
+	struct mount *m = req_mount(job->req);
 
 	run_job(m, job);
 	pthread_mutex_lock(&m->ctl_lock);

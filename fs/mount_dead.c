@@ -132,7 +132,7 @@ static int mount_nowhere(struct mount *m)
 
 	if (!mkdtemp(place))
 		return -1;
-	if (!fuse_session_mount(m->se, place)) {
+	if (!fuse_session_mount(m->work.se, place)) {
 		fd = open_tree(AT_FDCWD, place,
 			       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 		(void)umount2(place, MNT_DETACH);
@@ -179,7 +179,7 @@ static void say_nothing(enum fuse_log_level level, const char *fmt, va_list ap)
 
 void dead_unmount(struct mount *m)
 {
-	struct pollfd fd = { .fd = fuse_session_fd(m->se) };
+	struct pollfd fd = { .fd = fuse_session_fd(m->work.se) };
 
 	if (m->moved) {
 		/* Unless the kernel has let go of us already. */
@@ -188,5 +188,5 @@ void dead_unmount(struct mount *m)
 		/* It believes in another place. */
 		fuse_set_log_func(say_nothing);
 	}
-	fuse_session_unmount(m->se);
+	fuse_session_unmount(m->work.se);
 }

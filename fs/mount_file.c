@@ -83,14 +83,16 @@ static bool may_keep_bits(const struct fuse_file_info *fi)
 #endif
 }
 
-static int change_contents(struct mount *m, struct handle *h, bool keep)
+static int change_contents(struct mount *m, struct knode *n, struct fs_file *f,
+			   bool keep)
 {
-	return m->has_killpriv ? handle_drop_priv(m, h, keep) : 0;
+	return m->has_killpriv ? node_drop_priv(m, n, f, keep) : 0;
 }
 
-int handle_drop_priv(struct mount *m, struct handle *h, bool keep)
+int node_drop_priv(struct mount *m, struct knode *n, struct fs_file *f,
+		   bool keep)
 {
-	int err = fs_drop_priv(h->f, keep);
+	int err = fs_drop_priv(f, keep);
 
 	if (err != 1)
 		return err;
@@ -100,7 +102,7 @@ int handle_drop_priv(struct mount *m, struct handle *h, bool keep)
 	 * the rest. Attributes alone (an offset below 0) are invalidated
 	 * without a lock, so a handler may.
 	 */
-	(void)fuse_lowlevel_notify_inval_inode(m->se, knode_id(m, h->node), -1,
+	(void)fuse_lowlevel_notify_inval_inode(m->work.se, knode_id(m, n), -1,
 					       0);
 	return 0;
 }
@@ -128,9 +130,8 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	/* Without killpriv the kernel leaves an O_TRUNC to us, and does not say
 	 * who may keep the bits: root stands for CAP_FSETID. */
 	if (flags & O_TRUNC)
-		err = handle_drop_priv(m, h, m->has_killpriv
-						     ? may_keep_bits(fi)
-						     : !uid);
+		err = node_drop_priv(
+			m, n, h->f, m->has_killpriv ? may_keep_bits(fi) : !uid);
 	if (!err && flags & O_TRUNC)
 		err = fs_truncate(h->f, 0);
 	if (!err && (flags & O_ACCMODE) == O_RDWR) {
@@ -142,11 +143,17 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *n = knode_of(m, ino);
-	struct handle *h = handle_new(m, n);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
+	struct handle *h;
 	int err = 0;
 
+	/* Never asked again after this answer, nor told of the end. */
+	if (m->opt.fast && n->kind == NODE_OBJECT && !n->snap) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	h = handle_new(m, n);
 	if (!h)
 		err = -ENOMEM;
 	else if (n->kind != NODE_OBJECT)
@@ -175,8 +182,14 @@ static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
 
 	if (!n)
 		return -ENOMEM;
-	handle_set_node(m, h, n);
-	if ((fi->flags & O_ACCMODE) == O_RDWR) {
+	if (m->opt.fast) {
+		/* The end of this handle would not be told either. */
+		node_set_file(m, n, h->f, !attr->nlink);
+		h->f = NULL;
+	} else {
+		handle_set_node(m, h, n);
+	}
+	if (!m->opt.fast && (fi->flags & O_ACCMODE) == O_RDWR) {
 		knode_add_writer(m, n);
 		h->counted = true;
 	}
@@ -185,10 +198,13 @@ static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
 	e.attr_timeout = t->seconds;
 	e.entry_timeout = t->seconds;
 	attr_to_stat(m, n, attr, &e.attr);
-	fi->fh = (uintptr_t)h;
+	fi->fh = m->opt.fast ? 0 : (uintptr_t)h;
 	fi->keep_cache = 1;
-	if (fuse_reply_create(req, &e, fi)) {
+	if (m->opt.fast)
 		handle_free(m, h);
+	if (fuse_reply_create(req, &e, fi)) {
+		if (!m->opt.fast)
+			handle_free(m, h);
 		knode_forget(m, n, 1);
 	}
 	return 0;
@@ -198,8 +214,8 @@ static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
 static void create(fuse_req_t req, fuse_ino_t parent, const char *name,
 		   mode_t mode, struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *dir = knode_of(m, parent);
+	struct mount *m = req_mount(req);
+	struct knode *dir = knode_of(req, parent);
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fs_cred cred = { .uid = ctx->uid, .gid = ctx->gid };
 	struct fs_new w = { .mode = S_IFREG | (mode & 07777),
@@ -247,7 +263,7 @@ static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
 static void op_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
-	handle_free(fuse_req_userdata(req), handle_of(fi));
+	handle_free(req_mount(req), handle_of(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -262,18 +278,25 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		    struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	struct handle *h = handle_of(fi);
+	struct fs_file *f = NULL;
+	void *buf = NULL;
 	size_t got = 0;
-	void *buf;
 	int err;
 
-	if (!h->f) {
+	if (n->kind != NODE_OBJECT) {
 		virtual_read(m, req, h, (uint64_t)off, size);
 		return;
 	}
-	buf = malloc(size);
-	err = buf ? fs_read(h->f, (uint64_t)off, buf, size, &got) : -ENOMEM;
+	err = get_file(m, n, h, &f);
+	if (!err)
+		buf = malloc(size);
+	if (!err)
+		err = buf ? fs_read(f, (uint64_t)off, buf, size, &got)
+			  : -ENOMEM;
+	put_file(h, f);
 	if (err)
 		reply_err(req, err);
 	else
@@ -284,23 +307,24 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		     size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	struct handle *h = handle_of(fi);
+	struct fs_file *f = NULL;
 	int err;
 
-	if (h->node->kind == NODE_CTL) {
+	if (n->kind == NODE_CTL) {
 		ctl_write(m, req, h, buf, size, (uint64_t)off);
 		return;
 	}
-	if (!h->f) {
-		reply_err(req, -EPERM);
-		return;
-	}
-	err = change_contents(m, h, may_keep_bits(fi));
+	err = n->kind == NODE_OBJECT ? get_file(m, n, h, &f) : -EPERM;
 	if (!err)
-		err = fs_write(h->f, NULL, (uint64_t)off, buf, size, false);
+		err = change_contents(m, n, f, may_keep_bits(fi));
+	if (!err)
+		err = fs_write(f, NULL, (uint64_t)off, buf, size, false);
+	put_file(h, f);
 	if (err)
-		reply_err(req, err);
+		reply_err(req, knode_error(n, err));
 	else
 		fuse_reply_write(req, size);
 }
@@ -308,8 +332,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 		     struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *n = knode_of(m, ino);
+	const struct knode *n = knode_of(req, ino);
 
 	if (n->kind != NODE_OBJECT)
 		reply_err(req, 0);
@@ -320,32 +343,40 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 			 off_t len, struct fuse_file_info *fi)
 {
-	struct handle *h = handle_of(fi);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
+	const struct handle *h = handle_of(fi);
+	struct fs_file *f = NULL;
 	int err;
 
-	if (!h->f) {
-		reply_err(req, -EOPNOTSUPP);
-		return;
-	}
-	err = change_contents(fuse_req_userdata(req), h, true);
+	err = n->kind == NODE_OBJECT ? get_file(m, n, h, &f) : -EOPNOTSUPP;
 	if (!err)
-		err = fs_fallocate(h->f, mode, (uint64_t)off, (uint64_t)len);
-	reply_err(req, err);
+		err = change_contents(m, n, f, true);
+	if (!err)
+		err = fs_fallocate(f, mode, (uint64_t)off, (uint64_t)len);
+	put_file(h, f);
+	reply_err(req, knode_error(n, err));
 }
 
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		     struct fuse_file_info *fi)
 {
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	const struct handle *h = handle_of(fi);
+	struct fs_file *f = NULL;
 	uint64_t found = 0;
 	int err;
 
-	if (!h->f)
+	if (n->kind != NODE_OBJECT)
 		err = -EINVAL;
 	else if (off < 0)
 		err = -ENXIO;
 	else
-		err = fs_seek(h->f, (uint64_t)off, whence, &found);
+		err = get_file(m, n, h, &f);
+	if (!err)
+		err = fs_seek(f, (uint64_t)off, whence, &found);
+	put_file(h, f);
 	if (err)
 		reply_err(req, err);
 	else
@@ -357,20 +388,30 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			       off_t off_out, struct fuse_file_info *fi_out,
 			       size_t len, int flags)
 {
-	struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
+	struct mount *m = req_mount(req);
+	struct knode *from = knode_of(req, ino_in),
+		     *to = knode_of(req, ino_out);
+	const struct handle *in = handle_of(fi_in), *out = handle_of(fi_out);
+	struct fs_file *a = NULL, *b = NULL;
 	size_t done = 0;
-	int err;
+	int err = 0;
 
 	/* EXDEV: the kernel copies by reading and writing. */
-	if (!in->f || !out->f)
+	if (from->kind != NODE_OBJECT || to->kind != NODE_OBJECT)
 		err = -EXDEV;
-	else
-		err = change_contents(fuse_req_userdata(req), out, true);
 	if (!err)
-		err = fs_copy_range(in->f, (uint64_t)off_in, out->f,
-				    (uint64_t)off_out, len, &done);
+		err = get_file(m, from, in, &a);
+	if (!err)
+		err = get_file(m, to, out, &b);
+	if (!err)
+		err = change_contents(m, to, b, true);
+	if (!err)
+		err = fs_copy_range(a, (uint64_t)off_in, b, (uint64_t)off_out,
+				    len, &done);
+	put_file(in, a);
+	put_file(out, b);
 	if (err)
-		reply_err(req, err);
+		reply_err(req, knode_error(to, err));
 	else
 		fuse_reply_write(req, done);
 }
@@ -380,8 +421,8 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *n = knode_of(m, ino);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	struct handle *h;
 
 	if (knode_is_stale(n)) {
@@ -501,7 +542,7 @@ static bool list_dots(struct listing *l, uint64_t cookie)
 		return false;
 	if (cookie < 3 && l->m->opt.ctldir_visible &&
 	    is_txn_name(l->dir, ".txn")) {
-		virtual_stat(l->m, &l->m->virt[NODE_TXN], &st);
+		virtual_stat(l->m, txn_node(l->m), &st);
 		return list_put_stat(l, ".txn", 3, &st);
 	}
 	return true;
@@ -510,10 +551,10 @@ static bool list_dots(struct listing *l, uint64_t cookie)
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		 bool plus)
 {
-	struct mount *m = fuse_req_userdata(req);
+	struct mount *m = req_mount(req);
 	struct listing l = { .m = m,
 			     .req = req,
-			     .dir = knode_of(m, ino),
+			     .dir = knode_of(req, ino),
 			     .plus = plus,
 			     .size = size };
 	uint64_t cookie = (uint64_t)off;

@@ -14,6 +14,7 @@
  *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
  *	mount_push.c	what was stored through mappings comes in
+ *	mount_fast.c	open=fast: no messages for opening, .txn on its own
  *	mount_plain.c	DIR's own files: edits come in, commits go out
  */
 #ifndef FS_MOUNT_INTERNAL_H
@@ -53,6 +54,7 @@ enum {
 /* Kinds of nodes; all but NODE_OBJECT are virtual. */
 enum knode_kind {
 	NODE_OBJECT,
+	NODE_LINK, /* .txn where it is on a connection of its own */
 	NODE_TXN, /* .txn */
 	NODE_CTL,
 	NODE_STATUS,
@@ -104,6 +106,11 @@ struct knode {
 	bool hashed;
 	unsigned int nopen; /* handles */
 	unsigned int nwriters; /* open files that may be mapped shared */
+	/* With open=fast, where the kernel does not tell who has it open: */
+	struct fs_file *file; /* in use since the first request; mount_fast.c */
+	bool file_used; /* since it was last looked at to be let go */
+	bool file_kept; /* until the kernel forgets the node */
+	struct knode *file_prev, *file_next;
 	struct knode *hash_next;
 	struct knode *writer_prev, *writer_next;
 	struct knode *all_prev, *all_next;
@@ -114,6 +121,7 @@ struct mount_options {
 	int staged_discard, ctldir_visible, force, checksum;
 	char *offline; /* stage, refuse, ignore */
 	bool read_only;
+	bool fast; /* open=fast */
 	uint64_t at_commit; /* 0: the newest state */
 	bool has_ctl_owner;
 	uid_t ctl_uid;
@@ -131,8 +139,23 @@ struct mount_error {
 
 struct ctl_job;
 
-struct mount {
+struct mount;
+
+/* A connection to the kernel; what libfuse hands to the handlers. */
+struct conn {
+	struct mount *m;
 	struct fuse_session *se;
+	struct knode *root; /* what it calls the root */
+};
+
+struct mount {
+	struct conn work; /* of the mount point */
+	/* .txn with open=fast; se NULL: it is on the first one. */
+	struct conn side;
+	char *side_place; /* where that is mounted; .txn is a link to it */
+	pthread_t side_thread;
+	bool has_side_thread;
+	bool side_stop; /* atomic: it is ended on purpose */
 	struct store *store;
 	struct fs *fs;
 	struct env env;
@@ -151,13 +174,15 @@ struct mount {
 
 	struct knode root;
 	struct knode virt[NODE_KINDS];
-	pthread_mutex_t nodes_lock; /* guards the next eleven */
+	pthread_mutex_t nodes_lock; /* guards the next fourteen */
 	struct knode *all; /* made by knode_get() */
 	struct knode **buckets;
 	size_t nbuckets, nnodes;
 	uint64_t next_generation;
 	struct snap *snaps;
 	struct knode *writers;
+	struct knode *files, *files_end; /* nodes with a file, and how many */
+	size_t nfiles;
 	struct handle *handles;
 	struct renumber **renumbered; /* by hash */
 	size_t renumber_buckets, nrenumbered;
@@ -231,6 +256,8 @@ enum {
 int complain(int status, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 int status_of(int err);
+/* libfuse's loop with the threads that we want; what that returns. */
+int mount_loop(struct conn *c);
 
 /* --- mount_place.c: exit statuses, complaints made --- */
 
@@ -253,7 +280,7 @@ int dead_detach(const char *path);
 /* m->ndead, and with open_dir m->dirfd, which is DIR beneath them; as it was
  * when we may not. */
 void dead_look_beneath(struct mount *m, bool open_dir);
-/* m->se is mounted, the dead mounts are gone: at once, for who looks. */
+/* m->work.se is mounted, the dead mounts are gone: at once, for who looks. */
 int dead_replace(struct mount *m);
 /* At the end: the session is not mounted any more, wherever it was. */
 void dead_unmount(struct mount *m);
@@ -262,7 +289,18 @@ void dead_unmount(struct mount *m);
 
 int knodes_init(struct mount *m);
 void knodes_release(struct mount *m);
-struct knode *knode_of(struct mount *m, fuse_ino_t id);
+static inline struct mount *req_mount(fuse_req_t req)
+{
+	return ((struct conn *)fuse_req_userdata(req))->m;
+}
+
+static inline struct knode *knode_of(fuse_req_t req, fuse_ino_t id)
+{
+	return id == FUSE_ROOT_ID
+		       ? ((struct conn *)fuse_req_userdata(req))->root
+		       : (struct knode *)(uintptr_t)id;
+}
+
 fuse_ino_t knode_id(struct mount *m, struct knode *n);
 /* The node for an object, with one more lookup. NULL: no memory. */
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
@@ -276,6 +314,8 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
  */
 struct knode *knode_new_ctl(struct mount *m);
 void knode_forget(struct mount *m, struct knode *n, uint64_t count);
+/* The node of a working object that the kernel knows, with one more lookup. */
+struct knode *knode_hold(struct mount *m, uint64_t ino);
 /* The kernel's number of a working object that it knows; 0: it does not. */
 fuse_ino_t knode_known(struct mount *m, uint64_t ino);
 /* The object goes: a later one of that number is another node. */
@@ -340,7 +380,13 @@ int errno_out(int err);
 void reply_err(fuse_req_t req, int err);
 /* fs_drop_priv(), and the kernel hears of it; keep: the caller may keep set-id
  * bits. */
-int handle_drop_priv(struct mount *m, struct handle *h, bool keep);
+int node_drop_priv(struct mount *m, struct knode *n, struct fs_file *f,
+		   bool keep);
+/* The node that .txn is in the working root. */
+static inline struct knode *txn_node(struct mount *m)
+{
+	return &m->virt[m->opt.fast ? NODE_LINK : NODE_TXN];
+}
 bool is_txn_name(const struct knode *dir, const char *name);
 /* That, or another one that the plain directory needs. */
 bool is_reserved_name(const struct knode *dir, const char *name);
@@ -428,6 +474,37 @@ int switch_to(struct mount *m, const struct switch_target *target,
 void probe_barrier(struct mount *m);
 /* The lookup that the probe makes: kept waiting. False: it is another name. */
 bool probe_lookup(struct mount *m, fuse_req_t req, const char *name);
+
+/* --- mount_fast.c --- */
+
+/* Mount .txn: an exit status, complaints made; what daemons that were killed
+ * left is taken away. args: what is passed to libfuse. */
+int side_mount(struct mount *m, const struct fuse_args *args);
+/* Serve it; no more requests come; it is unmounted. Commands that are under way
+ * are answered between the last two. */
+int side_start(struct mount *m);
+void side_stop(struct mount *m);
+void side_release(struct mount *m);
+/*
+ * The file of a node, in use until it is put; h: the handle, which has it when
+ * the kernel told us of the opening. Without one it is opened here, and stays
+ * so for a while: put_file() with the same h.
+ */
+int get_file(struct mount *m, struct knode *n, const struct handle *h,
+	     struct fs_file **out);
+void put_file(const struct handle *h, struct fs_file *f);
+/* The same when there is one already; NULL. */
+struct fs_file *peek_file(struct mount *m, struct knode *n,
+			  const struct handle *h);
+/* The node takes over a file that was just made; keep: until the kernel forgets
+ * the node, since it has no name. */
+void node_set_file(struct mount *m, struct knode *n, struct fs_file *f,
+		   bool keep);
+/* Before a name goes, what it means is kept so: somebody may have it open. */
+void node_keep_named(struct mount *m, const struct knode *dir,
+		     const char *name);
+/* With nodes_lock: what the caller has to put; NULL: nothing. */
+struct fs_file *node_take_file(struct mount *m, struct knode *n);
 
 /* --- mount_push.c --- */
 

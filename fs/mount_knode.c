@@ -74,14 +74,11 @@ static void unhash(struct mount *m, struct knode *n)
 	m->nnodes--;
 }
 
-struct knode *knode_of(struct mount *m, fuse_ino_t id)
-{
-	return id == FUSE_ROOT_ID ? &m->root : (struct knode *)(uintptr_t)id;
-}
-
 fuse_ino_t knode_id(struct mount *m, struct knode *n)
 {
-	return n == &m->root ? FUSE_ROOT_ID : (fuse_ino_t)(uintptr_t)n;
+	return n == &m->root || (m->opt.fast && n == m->side.root)
+		       ? FUSE_ROOT_ID
+		       : (fuse_ino_t)(uintptr_t)n;
 }
 
 static void list(struct mount *m, struct knode *n)
@@ -168,10 +165,10 @@ struct knode *knode_new_ctl(struct mount *m)
 void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 {
 	struct fs_view *fv = NULL;
+	struct fs_file *f = NULL;
 	bool last;
 
-	if (n == &m->root ||
-	    (n->kind != NODE_OBJECT && n == &m->virt[n->kind]))
+	if (n == &m->root || (n->kind != NODE_OBJECT && n == &m->virt[n->kind]))
 		return;
 	pthread_mutex_lock(&m->nodes_lock);
 	n->nlookup -= min_u64(count, n->nlookup);
@@ -180,15 +177,29 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 		unhash(m, n);
 		unlist(m, n);
 		fv = n->fv;
+		f = node_take_file(m, n);
 		if (n->snap)
 			put_snap_locked(m, n->snap);
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
 	if (last) {
+		fs_file_put(f);
 		fs_view_put(fv);
 		free(n->gone);
 		free(n);
 	}
+}
+
+struct knode *knode_hold(struct mount *m, uint64_t ino)
+{
+	struct knode *n;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	n = find(m, m->root.fv, ino);
+	if (n)
+		n->nlookup++;
+	pthread_mutex_unlock(&m->nodes_lock);
+	return n;
 }
 
 fuse_ino_t knode_known(struct mount *m, uint64_t ino)
@@ -370,7 +381,8 @@ void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
 	if (n) {
 		unhash(m, n);
 		n->stale_shown = shown_locked(m, ino);
-		if (n->nopen)
+		/* open=fast: perhaps it is */
+		if (n->nopen || m->opt.fast)
 			renumber(m, ino);
 		__atomic_store_n(&n->fv, fs_view_get(old), __ATOMIC_RELEASE);
 		__atomic_store_n(&n->stale, true, __ATOMIC_RELEASE);

@@ -51,6 +51,9 @@ static const char help_text[] =
 	"                      default), refuse, ignore\n"
 	"  checksum            look for such edits in every byte, not by "
 	"times\n"
+	"  open=fast           the kernel opens files without a message; .txn "
+	"is a link\n"
+	"                      to a mount of its own\n"
 	"  and those of FUSE\n"
 	"\n"
 	"exit status: 0 mounted or, with -f, unmounted; 1 failed, 2 usage, "
@@ -116,7 +119,7 @@ struct arguments {
 	struct fuse_args fuse; /* what is passed on */
 	bool foreground, debug, help, version;
 	struct mount_options opt;
-	char *ctl, *at;
+	char *ctl, *at, *open;
 };
 
 enum { KEY_FOREGROUND = 1, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_CTL };
@@ -135,6 +138,7 @@ static const struct fuse_opt option_spec[] = {
 	{ "offline=%s", offsetof(struct arguments, opt.offline), 0 },
 	{ "checksum", offsetof(struct arguments, opt.checksum), 1 },
 	{ "at=%s", offsetof(struct arguments, at), 0 },
+	{ "open=%s", offsetof(struct arguments, open), 0 },
 	FUSE_OPT_KEY("ro", FUSE_OPT_KEY_KEEP),
 	FUSE_OPT_END
 };
@@ -227,6 +231,18 @@ static int parse_at(struct arguments *a)
 	if (errno || *end || *s < '1' || *s > '9')
 		return complain(EXIT_USAGE, "at=%s: at=@NUMBER is wanted",
 				a->at);
+	return 0;
+}
+
+static int parse_open(struct arguments *a)
+{
+	if (a->open && strcmp(a->open, "fast") != 0 &&
+	    strcmp(a->open, "ask") != 0)
+		return complain(EXIT_USAGE,
+				"open=%s: open=ask (the default) or open=fast "
+				"is wanted",
+				a->open);
+	a->opt.fast = a->open && !strcmp(a->open, "fast");
 	return 0;
 }
 
@@ -391,14 +407,16 @@ static int make_session(struct mount *m, struct arguments *a)
 	mount_file_ops(&ops);
 	if (add_options(m, &a->fuse))
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
-	m->se = fuse_session_new(&a->fuse, &ops, sizeof(ops), m);
-	if (!m->se)
+	if (m->opt.fast && side_mount(m, &a->fuse))
+		return EXIT_FAILURE;
+	m->work.se = fuse_session_new(&a->fuse, &ops, sizeof(ops), &m->work);
+	if (!m->work.se)
 		return complain(EXIT_USAGE, "an option is not understood");
-	if (fuse_set_signal_handlers(m->se))
+	if (fuse_set_signal_handlers(m->work.se))
 		return complain(EXIT_FAILURE, "signal handlers: %s",
 				strerror(errno));
 	if (m->ndead ? dead_replace(m)
-		     : fuse_session_mount(m->se, m->mountpoint))
+		     : fuse_session_mount(m->work.se, m->mountpoint))
 		return complain(EXIT_FAILURE, "cannot mount at %s",
 				m->mountpoint);
 	return 0;
@@ -428,19 +446,24 @@ static int why_ended(struct mount *m, int err)
 	return EXIT_LOST;
 }
 
-static int serve(struct mount *m)
+int mount_loop(struct conn *c)
 {
 	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
 	int err;
 
 	if (!cfg)
-		return EXIT_FAILURE;
+		return -ENOMEM;
 	/* A thread may wait for the device; others go on. */
 	fuse_loop_cfg_set_max_threads(cfg, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(cfg, IDLE_THREADS);
-	err = fuse_session_loop_mt(m->se, cfg);
+	err = fuse_session_loop_mt(c->se, cfg);
 	fuse_loop_cfg_destroy(cfg);
-	return why_ended(m, err);
+	return err;
+}
+
+static int serve(struct mount *m)
+{
+	return why_ended(m, mount_loop(&m->work));
 }
 
 /* --- start and end --- */
@@ -487,12 +510,14 @@ static int mount_close(struct mount *m)
 	const char *why = NULL;
 	int err = 0;
 
-	if (m->se) {
+	if (m->work.se) {
 		dead_unmount(m);
-		fuse_remove_signal_handlers(m->se);
+		fuse_remove_signal_handlers(m->work.se);
 		ignore_signals();
 	}
+	side_stop(m);
 	ctl_stop(m);
+	side_release(m);
 	plain_stop(m);
 	if (m->buckets) {
 		handles_release(m);
@@ -516,8 +541,8 @@ static int mount_close(struct mount *m)
 	if (m->dev)
 		m->dev->ops->release(m->dev);
 	holder_release(m->holder);
-	if (m->se)
-		fuse_session_destroy(m->se);
+	if (m->work.se)
+		fuse_session_destroy(m->work.se);
 	if (m->dirfd >= 0)
 		close(m->dirfd);
 	if (m->beneath_fd >= 0)
@@ -531,6 +556,8 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	m->mountpoint = a->mountpoint;
 	m->opt = a->opt;
 	m->dirfd = m->beneath_fd = -1;
+	m->work = (struct conn){ .m = m, .root = &m->root };
+	m->side = (struct conn){ .m = m };
 	env_init_host(&m->env);
 	m->env.log = log_to_stderr;
 	m->start_ns = m->env.now_ns(&m->env);
@@ -570,7 +597,7 @@ static int run(struct arguments *a, int tell)
 		m->env.log = log_to_syslog;
 		fuse_set_log_func(libfuse_to_syslog);
 	}
-	if (!status && (plain_start(m) || ctl_start(m, tell)))
+	if (!status && (side_start(m) || plain_start(m) || ctl_start(m, tell)))
 		status = EXIT_FAILURE;
 	served = !status;
 	if (served)
@@ -661,6 +688,8 @@ int main(int argc, char **argv)
 	status = parse_ctl(&a);
 	if (!status)
 		status = parse_at(&a);
+	if (!status)
+		status = parse_open(&a);
 	if (!status && (place_resolve(&a.dir) || place_resolve(&a.mountpoint)))
 		status = EXIT_FAILURE;
 	/* Our own working directory must not keep DIR busy. */
@@ -676,5 +705,6 @@ int main(int argc, char **argv)
 	free(a.mountpoint);
 	free(a.ctl);
 	free(a.at);
+	free(a.open);
 	return status;
 }

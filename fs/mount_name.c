@@ -179,8 +179,8 @@ static void lookup_virtual(struct mount *m, fuse_req_t req,
 
 static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *dir = knode_of(m, parent);
+	struct mount *m = req_mount(req);
+	struct knode *dir = knode_of(req, parent);
 	struct fuse_entry_param none = { 0 };
 	struct fs_attr attr;
 	struct telling t;
@@ -191,7 +191,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	if (is_txn_name(dir, name)) {
-		reply_virtual(m, req, &m->virt[NODE_TXN]);
+		reply_virtual(m, req, txn_node(m));
 		return;
 	}
 	tell_begin(m, dir, &t);
@@ -209,19 +209,19 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t nlookup)
 {
-	struct mount *m = fuse_req_userdata(req);
+	struct mount *m = req_mount(req);
 
-	knode_forget(m, knode_of(m, ino), nlookup);
+	knode_forget(m, knode_of(req, ino), nlookup);
 	fuse_reply_none(req);
 }
 
 static void op_forget_multi(fuse_req_t req, size_t count,
 			    struct fuse_forget_data *forgets)
 {
-	struct mount *m = fuse_req_userdata(req);
+	struct mount *m = req_mount(req);
 
 	for (size_t i = 0; i < count; i++)
-		knode_forget(m, knode_of(m, forgets[i].ino),
+		knode_forget(m, knode_of(req, forgets[i].ino),
 			     forgets[i].nlookup);
 	fuse_reply_none(req);
 }
@@ -233,20 +233,25 @@ static int get_attr(struct mount *m, struct knode *n,
 		    const struct fuse_file_info *fi, struct fs_attr *attr)
 {
 	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+	struct fs_file *f;
+	int err;
 
 	if (knode_is_gone(n)) {
 		knode_gone_attr(m, n, 0, NULL, attr);
 		return 0;
 	}
-	return h && h->f ? fs_file_getattr(h->f, attr)
-			 : fs_getattr(knode_view(n), n->ino, attr);
+	f = peek_file(m, n, h);
+	err = f ? fs_file_getattr(f, attr)
+		: fs_getattr(knode_view(n), n->ino, attr);
+	put_file(h, f);
+	return err;
 }
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *n = knode_of(m, ino);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	struct fs_attr attr;
 	struct telling t;
 	struct stat st;
@@ -297,8 +302,8 @@ static void stat_to_statx(const struct stat *st, struct statx *sx)
 static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 		     struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *n = knode_of(m, ino);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	struct timespec birth;
 	struct fs_attr attr;
 	struct telling t;
@@ -392,32 +397,34 @@ static int set_attr(struct mount *m, struct knode *n, unsigned int set,
 	return 0;
 }
 
-static int set_open_file(struct mount *m, struct knode *n, struct handle *h,
+static int set_open_file(struct mount *m, struct knode *n, struct fs_file *f,
 			 unsigned int set, const struct fs_attr *a,
 			 struct fs_attr *out)
 {
 	int err = 0;
 
-	/* The handle's own file: it may be another one than the name's now. */
+	/* The file in use: it may be another one than the name's now. */
 	if (set & FS_SET_SIZE) {
 		if (m->has_killpriv)
-			err = handle_drop_priv(m, h, !(set & FS_SET_KILL_PRIV));
+			err = node_drop_priv(m, n, f,
+					     !(set & FS_SET_KILL_PRIV));
 		if (!err)
-			err = fs_truncate(h->f, a->size);
+			err = fs_truncate(f, a->size);
 		set &= ~(unsigned int)(FS_SET_SIZE | FS_SET_KILL_PRIV |
 				       FS_SET_KILL_CAPS);
 	}
 	if (!err && set)
 		err = fs_setattr(knode_view(n), n->ino, set, a, out);
-	return err ? err : fs_file_getattr(h->f, out);
+	return err ? err : fs_file_getattr(f, out);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		       int to_set, struct fuse_file_info *fi)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *n = knode_of(m, ino);
+	struct mount *m = req_mount(req);
+	struct knode *n = knode_of(req, ino);
 	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+	struct fs_file *f;
 	struct fs_attr a, out;
 	struct telling t;
 	unsigned int set;
@@ -435,8 +442,10 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	}
 	set = setattr_mask(m, to_set, st, &a) | kill_mask(m, req, to_set);
 	tell_begin(m, n, &t);
-	err = h && h->f ? set_open_file(m, n, h, set, &a, &out)
-			: set_attr(m, n, set, &a, &out);
+	f = peek_file(m, n, h);
+	err = f ? set_open_file(m, n, f, set, &a, &out)
+		: set_attr(m, n, set, &a, &out);
+	put_file(h, f);
 	if (err) {
 		reply_err(req, knode_error(n, err));
 	} else {
@@ -448,12 +457,16 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *n = knode_of(m, ino);
+	struct mount *m = req_mount(req);
+	const struct knode *n = knode_of(req, ino);
 	char *target, head[64];
 	size_t len;
 	int err;
 
+	if (n->kind == NODE_LINK) {
+		fuse_reply_readlink(req, m->side_place);
+		return;
+	}
 	if (n->kind == NODE_HEAD) {
 		err = virtual_readlink(m, head, sizeof(head));
 		if (err)
@@ -504,8 +517,8 @@ static struct fs_cred cred_of(fuse_req_t req)
 static void make(fuse_req_t req, fuse_ino_t parent, const char *name,
 		 struct fs_new *w)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *dir = knode_of(m, parent);
+	struct mount *m = req_mount(req);
+	struct knode *dir = knode_of(req, parent);
 	struct fs_cred cred = cred_of(req);
 	struct fs_attr attr;
 	struct telling t;
@@ -556,9 +569,9 @@ static void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent,
 static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 		    const char *name)
 {
-	struct mount *m = fuse_req_userdata(req);
-	struct knode *dir = knode_of(m, parent);
-	const struct knode *n = knode_of(m, ino);
+	struct mount *m = req_mount(req);
+	struct knode *dir = knode_of(req, parent);
+	const struct knode *n = knode_of(req, ino);
 	struct fs_attr attr;
 	struct telling t;
 	int err;
@@ -583,11 +596,13 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *dir = knode_of(m, parent);
+	struct mount *m = req_mount(req);
+	const struct knode *dir = knode_of(req, parent);
 	int err;
 
 	err = dir_error(dir, name, -EPERM);
+	if (!err && m->opt.fast)
+		node_keep_named(m, dir, name);
 	if (!err)
 		err = knode_error(dir, fs_unlink(knode_view(dir), dir->ino,
 						 name, strlen(name), NULL));
@@ -596,8 +611,7 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *dir = knode_of(m, parent);
+	const struct knode *dir = knode_of(req, parent);
 	int err;
 
 	err = dir_error(dir, name, -EPERM);
@@ -611,9 +625,9 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		      fuse_ino_t newparent, const char *newname,
 		      unsigned int flags)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *from = knode_of(m, parent);
-	const struct knode *to = knode_of(m, newparent);
+	struct mount *m = req_mount(req);
+	const struct knode *from = knode_of(req, parent);
+	const struct knode *to = knode_of(req, newparent);
 	struct fs_cred cred = cred_of(req);
 	int err;
 
@@ -622,6 +636,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		err = new_name_error(to, newname, -EPERM);
 	if (!err && knode_view(from) != knode_view(to))
 		err = -EXDEV;
+	if (!err && m->opt.fast)
+		node_keep_named(m, to, newname);
 	if (!err)
 		err = knode_error(
 			from, fs_rename(knode_view(from), &cred, from->ino,
@@ -662,8 +678,7 @@ static void reply_bytes(fuse_req_t req, int err, size_t size, const void *buf,
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			size_t size)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *n = knode_of(m, ino);
+	const struct knode *n = knode_of(req, ino);
 	char small[512], *buf = small;
 	size_t len = 0;
 	int err = 0;
@@ -687,8 +702,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *n = knode_of(m, ino);
+	const struct knode *n = knode_of(req, ino);
 	char *buf = NULL;
 	size_t len = 0;
 	int err = 0;
@@ -734,8 +748,7 @@ static int acl_flags(fuse_req_t req, const struct knode *n, const char *name)
 static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			const char *value, size_t size, int flags)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *n = knode_of(m, ino);
+	const struct knode *n = knode_of(req, ino);
 	int err = -EOPNOTSUPP;
 
 	if (n->kind == NODE_OBJECT && xattr_is_known(name)) {
@@ -748,8 +761,7 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	struct mount *m = fuse_req_userdata(req);
-	const struct knode *n = knode_of(m, ino);
+	const struct knode *n = knode_of(req, ino);
 
 	if (n->kind != NODE_OBJECT)
 		reply_err(req, -ENODATA);
@@ -762,7 +774,7 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-	struct mount *m = fuse_req_userdata(req);
+	struct mount *m = req_mount(req);
 	struct statvfs sv;
 
 	if (fstatvfs(m->dirfd, &sv)) {
@@ -781,19 +793,31 @@ static void want(struct fuse_conn_info *conn, unsigned int cap, bool on)
 		conn->want &= ~cap;
 }
 
+static void note_agreed(struct mount *m, const struct fuse_conn_info *conn)
+{
+#if HAVE_KILLPRIV
+	m->has_killpriv = conn->want & FUSE_CAP_HANDLE_KILLPRIV_V2;
+#endif
+	m->has_acl = conn->want & FUSE_CAP_POSIX_ACL;
+	m->has_readdirplus = conn->want & FUSE_CAP_READDIRPLUS;
+	m->has_tmpfile = HAVE_FUSE_3_18 && conn->proto_minor >= PROTO_TMPFILE;
+	m->has_birth = HAVE_FUSE_3_18 && conn->proto_minor >= PROTO_STATX;
+}
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
-	struct mount *m = userdata;
+	struct conn *c = userdata;
+	struct mount *m = c->m;
 
 	want(conn,
 	     FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
-		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ATOMIC_O_TRUNC |
-		     FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ |
-		     FUSE_CAP_EXPLICIT_INVAL_DATA,
+		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
+		     FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPLICIT_INVAL_DATA,
 	     true);
+	/* Who is not told of an opening is not told of its O_TRUNC either. */
+	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !m->opt.fast || c == &m->side);
 #if HAVE_KILLPRIV
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, true);
-	m->has_killpriv = conn->want & FUSE_CAP_HANDLE_KILLPRIV_V2;
 #endif
 	/* Only a switch changes files behind the kernel's back, and tells.
 	 * Without killpriv v2 clearing set-id bits is the kernel's: it knows
@@ -805,10 +829,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		     FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_WRITEBACK_CACHE |
 		     FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS,
 	     false);
-	m->has_acl = conn->want & FUSE_CAP_POSIX_ACL;
-	m->has_readdirplus = conn->want & FUSE_CAP_READDIRPLUS;
-	m->has_tmpfile = HAVE_FUSE_3_18 && conn->proto_minor >= PROTO_TMPFILE;
-	m->has_birth = HAVE_FUSE_3_18 && conn->proto_minor >= PROTO_STATX;
+	if (c == &m->work)
+		note_agreed(m, conn);
 	conn->max_write = 1 << 20;
 	conn->max_readahead = 1 << 20;
 	conn->max_background = 64;

@@ -2,7 +2,7 @@
 /*
  * mount_plain.c - DIR's own files, beneath the mount: what was edited while
  * unmounted becomes staged changes, and a thread lets the files follow the last
- * commit. fs/DESIGN.md 6.
+ * commit. fs/DESIGN.md 8.
  */
 #include "fs/mount_internal.h"
 

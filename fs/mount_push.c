@@ -175,7 +175,7 @@ static int push_file(struct mount *m, uint64_t ino)
 		fuse_ino_t id = knode_known(m, ino);
 
 		if (id)
-			fuse_lowlevel_notify_inval_inode(m->se, id, 0, 0);
+			fuse_lowlevel_notify_inval_inode(m->work.se, id, 0, 0);
 		return 0;
 	}
 	err = send_path(m, ino, rel);

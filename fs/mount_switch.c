@@ -45,7 +45,8 @@ static void recall_inodes(struct sw *s)
 		 * contents stay: its node does, for those who have it open. An
 		 * error says that the kernel does not know it. */
 		if (id && !(d->flags & FS_DELTA_NEW))
-			fuse_lowlevel_notify_inval_inode(s->m->se, id, -1, 0);
+			fuse_lowlevel_notify_inval_inode(s->m->work.se, id, -1,
+							 0);
 	}
 }
 
@@ -63,7 +64,7 @@ static void recall_names(struct sw *s)
 			continue;
 		memcpy(name, d->names + e->name_off, e->name_len);
 		name[e->name_len] = '\0';
-		fuse_lowlevel_notify_inval_entry(s->m->se, dir, name,
+		fuse_lowlevel_notify_inval_entry(s->m->work.se, dir, name,
 						 e->name_len);
 	}
 }
@@ -408,7 +409,8 @@ static void *probe_inval(void *arg)
 {
 	struct mount *m = arg;
 
-	fuse_lowlevel_notify_inval_entry(m->se, knode_id(m, &m->virt[NODE_TXN]),
+	fuse_lowlevel_notify_inval_entry(m->side.se ? m->side.se : m->work.se,
+					 knode_id(m, &m->virt[NODE_TXN]),
 					 PROBE_NAME, strlen(PROBE_NAME));
 	pthread_mutex_lock(&m->probe_lock);
 	m->probe_done = true;

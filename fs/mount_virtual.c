@@ -17,6 +17,7 @@ static const struct {
 	const char *name;
 	mode_t mode;
 } virts[NODE_KINDS] = {
+	[NODE_LINK] = { ".txn", S_IFLNK | 0777 },
 	[NODE_TXN] = { ".txn", S_IFDIR | 0755 },
 	[NODE_CTL] = { "ctl", S_IFREG | 0600 },
 	[NODE_STATUS] = { "status", S_IFREG | 0444 },
@@ -29,7 +30,7 @@ static const struct {
 
 void virtual_init(struct mount *m)
 {
-	for (int k = NODE_TXN; k < NODE_KINDS; k++)
+	for (int k = NODE_LINK; k < NODE_KINDS; k++)
 		m->virt[k] = (struct knode){ .kind = (enum knode_kind)k,
 					     .ino = UINT64_MAX - NODE_KINDS +
 						    (uint64_t)k };
@@ -317,6 +318,8 @@ static int make_status(struct mount *m, char **out)
 	if (!j)
 		return -ENOMEM;
 	json_object_set_new(j, "last", json_string(last));
+	json_object_set_new(j, "open",
+			    json_string(m->opt.fast ? "fast" : "ask"));
 	json_object_set_new(
 		j, "verify",
 		json_pack("{s:I s:I}", "bytes",

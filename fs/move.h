@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * move.h - a plain directory becomes a store without being held twice, and a
- * store without plain files becomes a plain directory again. fs/DESIGN.md 7.
+ * store without plain files becomes a plain directory again. fs/DESIGN.md 9.
  *
  * Both ways are long, and may end anywhere: each byte is then in DIR or in what
  * is durable of the store, a mark in the store keeps it from being mounted, and

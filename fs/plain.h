@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * plain.h - DIR's own files, beneath the mount: they follow commits, and edits
- * made to them while unmounted become staged changes. fs/DESIGN.md 6.
+ * made to them while unmounted become staged changes. fs/DESIGN.md 8.
  *
  * The store's tree store_plain() notes what stat showed of each object when it
  * was last in step, and which state that was (the state *shown*). While the

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * plain_in.c - edits of the plain files become staged changes. fs/DESIGN.md 6.
+ * plain_in.c - edits of the plain files become staged changes. fs/DESIGN.md 8.
  *
  * The edits are made to a copy of the state that the files showed: that is
  * what they show now. When nothing was staged and no commit is missing from

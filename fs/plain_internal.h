@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * plain_internal.h - what the files about the plain directory share. Read
- * fs/DESIGN.md 6 first.
+ * fs/DESIGN.md 8 first.
  *
  *	plain_item.c	the table: what stat showed, which state that was
  *	plain_look.c	is a plain object what a state says?

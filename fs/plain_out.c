@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * plain_out.c - the plain directory is made to show another state. fs/DESIGN.md
- * 6.
+ * 8.
  *
  *	prepare	what is new, or has other contents, is made in the folder for
  *		objects on their way and flushed; then the target is noted in

@@ -150,7 +150,11 @@ static int place_at(const char *dir, struct place *out)
 
 	if (!ctl)
 		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
-	else if (!lstat(txn, &st) && S_ISLNK(st.st_mode)) {
+	else if (!stat(ctl, &st) && S_ISREG(st.st_mode)) {
+		out->dir = strdup(dir);
+		out->mount = strdup(dir);
+		status = 0;
+	} else if (!lstat(txn, &st) && S_ISLNK(st.st_mode)) {
 		out->dir = strdup(dir);
 		status = look_at_holder(out, dir);
 	} else if (stat(ctl, &st))
@@ -160,12 +164,7 @@ static int place_at(const char *dir, struct place *out)
 					     strerror(errno));
 	else {
 		out->dir = strdup(dir);
-		if (S_ISDIR(st.st_mode)) {
-			status = look_at_holder(out, dir);
-		} else {
-			out->mount = strdup(dir);
-			status = 0;
-		}
+		status = look_at_holder(out, dir);
 	}
 	free(ctl);
 	free(txn);

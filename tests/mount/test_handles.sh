@@ -55,7 +55,7 @@ done
 for fd in $(seq $((fd - 2)) "$fd"); do exec {fd}<&-; done
 echo changed >"$D/f"
 abort
-same "nobody has it open: the number stays" "$(ino "$D/f")" "$now"
+[ -L "$D/.txn" ] || same "nobody has it open: the number stays" "$(ino "$D/f")" "$now"
 
 # unlinked while open, then brought back
 exec 3<"$D/f" 4>>"$D/f"
@@ -162,6 +162,19 @@ answer() { # command, lines so far
 wait_for test -s "$work/answers" || fail "map did not start"
 same "mapped" "$(answer get 2)" A
 same "set" "$(answer 'set B' 3)" ok
+# Nobody knows of mappings where the kernel opens files by itself.
+hows=(abort "rollback head" "restore head mapped")
+if [ -L "$D/.txn" ]; then
+	hows=()
+	echo "skipped: stores that were not synced (open=fast)"
+	same "sync" "$(answer sync 4)" ok
+	: >"$work/answers"
+	exec 3>&-
+	exec 3> >("$map" "$D/mapped" >"$work/answers")
+	wait_for test -s "$work/answers" || fail "map did not start"
+	same "mapped" "$(answer get 2)" B
+	same "set" "$(answer 'set B' 3)" ok
+fi
 commit
 same "a commit takes what is mapped" "$(head -c 1 "$D/.txn/head/mapped")" B
 ctl set push-maps off || fail "set push-maps"
@@ -180,7 +193,7 @@ exec 3>&-
 
 # What was stored through a mapping and never synced is dropped as well: it
 # neither stays nor comes back when the mapping is synced or goes away.
-for how in abort "rollback head" "restore head mapped"; do
+for how in "${hows[@]}"; do
 	: >"$work/answers"
 	exec 3> >(exec "$map" "$D/mapped" >"$work/answers")
 	pid=$!

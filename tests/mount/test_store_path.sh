@@ -46,7 +46,8 @@ txn -C "$D/dir" status >"$work/out" || fail "status"
 grep -q "head:    @1" "$work/out" || fail "status: $(cat "$work/out")"
 mount_it
 same "nothing is staged" "$(cat "$D/.txn/changes")" ""
-same "beneath it is hidden" "$(stat -c %F "$D/.txn")" directory
+same "beneath it is hidden" "$(stat -L -c %F "$D/.txn/ctl") $(readlink "$D/.txn" | grep -c "^$work/stores")" \
+	"regular empty file 0"
 same "listed" "$(ls -A "$D" | grep -c '^\.txn')" 0
 refused "lock" "is mounted already" txn mount "$D" "$work/stores/used"
 flock -n "$S/lock" true && fail "the lock is not held"

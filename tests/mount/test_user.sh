@@ -27,6 +27,9 @@ as test -x "$build/txn" || skip "nobody may not run what was built"
 
 chmod 755 "$work"
 mkdir "$D"
+mkdir -m 711 "$work/run"
+chown nobody:nogroup "$work/run"
+export XDG_RUNTIME_DIR=$work/run # where .txn goes with open=fast
 echo one >"$D/a"
 mkdir -m 700 "$D/private"
 echo hidden >"$D/private/f"
