@@ -30,16 +30,22 @@ def reference(kind, target):
     return "null-" + target.split("-", 1)[1].split(",")[0]
 
 
-def goal_text(row):
+def goals_text(row, goals):
     return ", ".join("<= %.3g x %s" % g if len(g) > 1 else
-                     "<= " + fmt(g[0], row.unit) for g in row.goals)
+                     "<= " + fmt(g[0], row.unit) for g in goals)
+
+
+def goal_text(row):
+    text = goals_text(row, row.goals)
+    return text if not row.fast else \
+        "%s (open=fast: %s)" % (text, goals_text(row, row.fast))
 
 
 def judge(out, work, row, size, target, median):
     """A goal each: its ratio and whether it was met; None: cannot be told. A
     ratio is the median of the rounds' ratios: what disturbs a round disturbs
     both."""
-    for limit, *kind in row.goals:
+    for limit, *kind in row.goals_of(target):
         if not kind:
             yield {"ratio": None, "met": median <= limit}
             continue
@@ -146,6 +152,39 @@ def plot(work, row, lines, folder):
     print("plot: " + name)
 
 
+def verdict_text(line):
+    words = {True: "met", False: "not met", None: "?"}
+    return ", ".join(words[g["met"]] if g["ratio"] is None else
+                     "%.2g x, %s" % (g["ratio"], words[g["met"]])
+                     for g in line["goals"])
+
+
+def markdown(lines):
+    """The medians for a document: a line for each row and size, a column for
+    each target, and how ours stand to the goals."""
+    targets = list(dict.fromkeys(x["target"] for x in lines))
+    ours = list(dict.fromkeys(x["target"] for x in lines
+                              if x["kind"] == "txnfs"))
+    head = ["work"] + targets + ["goal"] + (
+        ["reached"] if len(ours) == 1 else ["reached: " + t for t in ours])
+    rows = [head, ["---"] * len(head)]
+    cells = {}
+    for x in lines:
+        cells.setdefault((x["work"], x["row"], x["size"]), {})[x["target"]] = x
+    for mine in cells.values():
+        any_line = next(iter(mine.values()))
+        title = any_line["title"]
+        if any_line["size"] is not None:
+            title += " (%d files)" % any_line["size"]
+        rows.append(
+            [title] +
+            [fmt(mine[t]["median"], any_line["unit"]) if t in mine else ""
+             for t in targets] +
+            [any_line["goal"]] +
+            [verdict_text(mine[t]) if t in mine else "" for t in ours])
+    return "".join("| %s |\n" % " | ".join(r) for r in rows)
+
+
 def finish(works, out, about, folder):
     os.makedirs(folder, exist_ok=True)
     lines = []
@@ -160,6 +199,8 @@ def finish(works, out, about, folder):
     with open(path, "w", encoding="utf-8") as f:
         json.dump({"machine": about, "rows": lines, "rounds": out}, f,
                   indent=1)
+    with open(os.path.join(folder, "table.md"), "w", encoding="utf-8") as f:
+        f.write(markdown(lines))
     judged = [g["met"] for x in lines for g in x["goals"]
               if g["met"] is not None]
     print("%s; %d of %d goals met" % (path, sum(judged), len(judged)))
