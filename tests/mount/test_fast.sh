@@ -87,9 +87,6 @@ same "the others" "$(cat "$D/many/2")" other
 rm -r "$D/many"
 commit
 txn -C "$D" verify >"$work/out" || fail "verify: $(cat "$work/out")"
-drop() { echo 2 >/proc/sys/vm/drop_caches; }
-drop # what nobody has open is forgotten
-wait_for eval "[ \"\$(txn -C '$D' verify | grep -c orphan)\" = 0 ]" || fail "orphans are left"
 
 # --- a switch: what was open before reads on, and cannot be written ---
 echo staged >"$D/f"
@@ -103,7 +100,6 @@ exec 3<&- 4>&-
 echo staged >"$D/unread"
 exec 3<"$D/unread"
 abort
-drop
 same "never read before" "$(cat <&3)" staged
 exec 3<&-
 
