@@ -20,13 +20,13 @@ appended() { jq '.log.small_bytes + .log.bulk_bytes' "$D/.txn/status"; }
 mkdir -p "$D"
 openssl enc -aes-128-ctr -K 00 -iv 00 </dev/zero 2>/dev/null |
 	head -c 1G >"$D/huge" || head -c 1G /dev/urandom >"$D/huge"
-sum=$(sha256sum <"$D/huge")
+sum=$($digest <"$D/huge")
 make_store
 data_kib=$(du -sk --exclude=.txn "$D" | cut -f1)
 store_kib=$(du -sk "$D/.txn" | cut -f1)
 echo "figure: store of 1 GiB: $((store_kib * 100 / data_kib))% of the data"
 mount_it
-same "huge" "$(sha256sum <"$D/huge")" "$sum"
+same "huge" "$($digest <"$D/huge")" "$sum"
 before=$(appended)
 printf X | dd of="$D/huge" bs=1 seek=500000001 conv=notrunc 2>/dev/null
 commit
@@ -38,7 +38,7 @@ printf Y | dd of="$D/huge" bs=1 seek=5 conv=notrunc 2>/dev/null
 abort
 printf '%s' "$(dd if="$D/.txn/snapshots/@1/huge" bs=1 skip=500000001 count=1 \
 	2>/dev/null)" | dd of="$D/huge" bs=1 seek=500000001 conv=notrunc 2>/dev/null
-same "put back" "$(sha256sum <"$D/huge")" "$sum"
+same "put back" "$($digest <"$D/huge")" "$sum"
 umount_it
 rm -rf "$D"
 

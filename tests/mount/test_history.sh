@@ -197,8 +197,8 @@ expect 0 "" txn_ ls "@$before"
 	txn_ gc || fail gc
 	[ ! -e "$S/one" ] || fail "the name is still there"
 	same "the open view goes on" "$(cat staged)" staged
-	sum=$(cat inline-past deep/a/b/c/* | sha256sum)
-	same "all of it" "$sum" "$(cd "$S/base" && cat inline-past deep/a/b/c/* | sha256sum)"
+	sum=$(cat inline-past deep/a/b/c/* | $digest)
+	same "all of it" "$sum" "$(cd "$S/base" && cat inline-past deep/a/b/c/* | $digest)"
 ) || exit 1
 txn_ gc || fail gc
 expect 0 "0 damaged" txn_ verify

@@ -64,13 +64,13 @@ sqlite3 "$D/db" "pragma journal_mode=wal; create table t(x);
 	insert into t values(1),(2),(3);" >/dev/null
 commit
 n=$(jq -r .head.number "$D/.txn/status")
-sum=$(sha256sum <"$S/@$n/db")
+sum=$($digest <"$S/@$n/db")
 sqlite3 "$D/db" "insert into t values(4);"
 sqlite3 "file:$S/@$n/db?mode=ro&immutable=1" "select count(*) from t" >"$work/rows" ||
 	fail "cannot read it"
 must_fail sqlite3 "$S/@$n/db" "insert into t values(9)"
 same "rows" "$(cat "$work/rows")" 3
-same "unchanged" "$(sha256sum <"$S/@$n/db")" "$sum"
+same "unchanged" "$($digest <"$S/@$n/db")" "$sum"
 same "working" "$(sqlite3 "$D/db" 'select count(*) from t')" 4
 same "no companions" "$(ls "$S/@$n/" | grep -c '^db-')" 0
 abort
