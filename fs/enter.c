@@ -239,8 +239,10 @@ static int append_one(struct fs_file *f, uint64_t *small_left)
 }
 
 /* Hand what is dirty now to the log, file by file: summing all of it is more
- * than a writer may wait for. */
-static int append_all(struct fs_view *fv, size_t *nfiles_out)
+ * than a writer may wait for. Unless it is to stay in memory, what that makes
+ * goes to the host at once: it would be left to the writers. */
+static int append_all(struct fs_view *fv, enum enter_how how,
+		      size_t *nfiles_out)
 {
 	uint64_t small_left =
 		choose_head_of_all(fv) == LOG_SMALL ? SMALL_MAX_BYTES : 0;
@@ -254,6 +256,10 @@ static int append_all(struct fs_view *fv, size_t *nfiles_out)
 		if (!f)
 			break;
 		err = append_one(f, &small_left);
+		if (!err && how != ENTER_IN_MEMORY &&
+		    log_unwritten_bytes(fv->fs->log, LOG_BULK) >=
+			    WRITE_OUT_BYTES)
+			err = log_write_some(fv->fs->log, LOG_BULK);
 	}
 	fs_file_put(f);
 	return err;
@@ -285,7 +291,7 @@ int fv_enter_all(struct fs_view *fv, enum enter_how how)
 	size_t nfiles;
 	int err;
 
-	err = append_all(fv, &nfiles);
+	err = append_all(fv, how, &nfiles);
 	if (err || !nfiles)
 		return err;
 	if (how == ENTER_FLUSHED)
@@ -331,13 +337,22 @@ static bool is_over(struct fs *fs)
 		       PENDING_MAX_BYTES;
 }
 
+/* Hand some of what was appended to the host. Not all of it: most may be
+ * somebody else's, who is writing it out just now. */
+static int write_out_some(struct fs *fs)
+{
+	uint64_t bytes = log_unwritten_bytes(fs->log, LOG_BULK);
+
+	if (bytes >= UNWRITTEN_MAX_BYTES)
+		return log_write_out(fs->log, LOG_BULK);
+	return bytes >= WRITE_OUT_BYTES ? log_write_some(fs->log, LOG_BULK) : 0;
+}
+
 int fs_balance(struct fs_view *fv)
 {
 	struct fs *fs = fv->fs;
-	int err = 0;
+	int err = write_out_some(fs);
 
-	if (log_unwritten_bytes(fs->log, LOG_BULK) >= WRITE_OUT_BYTES)
-		err = log_write_out(fs->log, LOG_BULK);
 	while (!err && is_over(fs) && fv->dirty_first)
 		err = enter_oldest(fv);
 	if (__atomic_load_n(&fs->since_checkpoint, __ATOMIC_RELAXED) >=

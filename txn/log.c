@@ -432,24 +432,33 @@ static int batch_write(struct log *log, struct head *h,
 	return err ? log_fail(log, err, "writing", s) : 0;
 }
 
-int log_write_below(struct log *log, struct head *h, uint64_t limit)
+/* 1: nothing is left below limit. Under write_lock. */
+static int write_batch(struct log *log, struct head *h, uint64_t limit)
 {
 	struct batch_out *b = &h->out;
 	int err;
 
-	for (;;) {
-		if (log_error(log, NULL))
-			return -EIO;
-		pthread_mutex_lock(&h->lock);
-		batch_collect(h, limit, b);
-		pthread_mutex_unlock(&h->lock);
-		if (!b->nchunks)
-			return 0;
-		err = batch_write(log, h, b);
-		if (err)
-			return err;
+	if (log_error(log, NULL))
+		return -EIO;
+	pthread_mutex_lock(&h->lock);
+	batch_collect(h, limit, b);
+	pthread_mutex_unlock(&h->lock);
+	if (!b->nchunks)
+		return 1;
+	err = batch_write(log, h, b);
+	if (!err)
 		batch_drop(h, b);
-	}
+	return err;
+}
+
+int log_write_below(struct log *log, struct head *h, uint64_t limit)
+{
+	int err;
+
+	do {
+		err = write_batch(log, h, limit);
+	} while (!err);
+	return err == 1 ? 0 : err;
 }
 
 /* Everything below limit. */
@@ -466,6 +475,18 @@ static int write_out(struct log *log, struct head *h, uint64_t limit)
 int log_write_out(struct log *log, enum log_head head)
 {
 	return write_out(log, &log->heads[head], log_tail(log, head));
+}
+
+int log_write_some(struct log *log, enum log_head head)
+{
+	struct head *h = &log->heads[head];
+	int err;
+
+	if (pthread_mutex_trylock(&h->write_lock))
+		return 0;
+	err = write_batch(log, h, UINT64_MAX);
+	pthread_mutex_unlock(&h->write_lock);
+	return err == 1 ? 0 : err;
 }
 
 /* --- flushing --- */

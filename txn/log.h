@@ -136,6 +136,8 @@ uint64_t log_tail(struct log *log, enum log_head head);
 /* Write queued bytes of a head to the host, in this thread; waits for other
  * writers of it. */
 int log_write_out(struct log *log, enum log_head head);
+/* A few MiB of them at most, and nothing when somebody else is writing. */
+int log_write_some(struct log *log, enum log_head head);
 
 /* Bytes appended and not yet written out. */
 uint64_t log_unwritten_bytes(struct log *log, enum log_head head);

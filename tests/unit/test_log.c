@@ -136,6 +136,54 @@ static void test_a_failed_flush_stops_the_log(void **state)
 	assert_bytes(f->log, pos, 100, 1);
 }
 
+/* --- writing out a part --- */
+
+static uint64_t append_bulk(struct log *log, int byte)
+{
+	struct lbuf *b = lbuf_new(LOG_PAGE_BYTES);
+	uint64_t pos = 0;
+
+	assert_non_null(b);
+	memset(b->data, byte, LOG_PAGE_BYTES);
+	assert_int_equal(log_append(log, LOG_BULK, LOG_PAGE_BYTES, &b, 1, &pos),
+			 0);
+	return pos;
+}
+
+/* While somebody else writes. */
+static void write_some_beside(void *arg)
+{
+	struct fixture *f = arg;
+	uint64_t before = log_unwritten_bytes(f->log, LOG_BULK);
+
+	assert_int_equal(log_write_some(f->log, LOG_BULK), 0);
+	assert_int_equal(log_unwritten_bytes(f->log, LOG_BULK), before);
+}
+
+static void test_a_part_is_written_and_nobody_waited_for(void **state)
+{
+	enum { PAGES = 2000 };
+	const uint64_t bytes = (uint64_t)PAGES * LOG_PAGE_BYTES;
+	struct fixture *f = *state;
+	uint64_t pos[PAGES], left = bytes, now;
+	int n = 0;
+
+	assert_int_equal(log_room(f->log, 0, bytes, false), 0);
+	for (int i = 0; i < PAGES; i++)
+		pos[i] = append_bulk(f->log, i & 0x7f);
+	simdev_interrupt(f->sim, SIM_WRITE, 1, write_some_beside, f);
+	for (; left; left = now, n++) {
+		assert_int_equal(log_write_some(f->log, LOG_BULK), 0);
+		now = log_unwritten_bytes(f->log, LOG_BULK);
+		assert_true(now < left);
+		assert_true(left - now <= 4 << 20);
+	}
+	assert_true(n > 1);
+	assert_int_equal(log_write_some(f->log, LOG_BULK), 0);
+	for (int i = 0; i < PAGES; i++)
+		assert_bytes(f->log, pos[i], LOG_PAGE_BYTES, i & 0x7f);
+}
+
 /* --- moved files --- */
 
 enum { PIECE = 64 << 20 };
@@ -166,18 +214,6 @@ static uint8_t byte_at(struct log *log, uint64_t number, uint64_t off)
 
 	assert_int_equal(log_read(log, log_moved_pos(number, off), &b, 1), 0);
 	return b;
-}
-
-static uint64_t append_bulk(struct log *log, int byte)
-{
-	struct lbuf *b = lbuf_new(LOG_PAGE_BYTES);
-	uint64_t pos = 0;
-
-	assert_non_null(b);
-	memset(b->data, byte, LOG_PAGE_BYTES);
-	assert_int_equal(log_append(log, LOG_BULK, LOG_PAGE_BYTES, &b, 1, &pos),
-			 0);
-	return pos;
 }
 
 static uint64_t adopt(struct fixture *f, uint64_t bytes)
@@ -361,6 +397,9 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_part_is_written_and_nobody_waited_for, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(test_a_moved_file_is_bulk_data,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
