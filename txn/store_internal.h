@@ -33,6 +33,7 @@ struct view {
 	struct store *store;
 	uint64_t id;
 	bool read_only;
+	pthread_mutex_t turn; /* to ask for the next one exclusive */
 	pthread_rwlock_t lock; /* guards the fields below */
 	struct root root;
 	uint64_t gen; /* nodes of this generation may be changed in place */

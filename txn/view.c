@@ -42,6 +42,7 @@ int view_new(struct store *store, uint64_t id, const struct root *root,
 		free(v);
 		return -err;
 	}
+	pthread_mutex_init(&v->turn, NULL);
 	v->store = store;
 	v->id = id;
 	v->read_only = read_only;
@@ -75,6 +76,7 @@ void view_free(struct view *v)
 		pthread_mutex_unlock(&v->store->views_lock);
 	}
 	root_put(&v->store->tree, &v->root);
+	pthread_mutex_destroy(&v->turn);
 	pthread_rwlock_destroy(&v->lock);
 	free(v);
 }
@@ -96,18 +98,31 @@ static void lock_shared(struct view *v)
 	ASSERT(!err);
 }
 
+/* Only one at a time asks for the lock, the others for their turn to. So when
+ * one gives it up nobody else waits for it exclusive, and it goes to those who
+ * wait for it shared: with a queue of updates they would never get it. */
 static void lock_exclusive(struct view *v)
 {
-	int err = pthread_rwlock_wrlock(&v->lock);
+	int err;
 
+	pthread_mutex_lock(&v->turn);
+	err = pthread_rwlock_wrlock(&v->lock);
 	ASSERT(!err);
 }
 
-static void unlock(struct view *v)
+static void unlock_shared(struct view *v)
 {
 	int err = pthread_rwlock_unlock(&v->lock);
 
 	ASSERT(!err);
+}
+
+static void unlock_exclusive(struct view *v)
+{
+	int err = pthread_rwlock_unlock(&v->lock);
+
+	ASSERT(!err);
+	pthread_mutex_unlock(&v->turn);
 }
 
 uint64_t view_version(struct view *v)
@@ -116,7 +131,7 @@ uint64_t view_version(struct view *v)
 
 	lock_shared(v);
 	version = v->version;
-	unlock(v);
+	unlock_shared(v);
 	return version;
 }
 
@@ -127,7 +142,7 @@ void view_lock_shared(struct view *v)
 
 void view_unlock_shared(struct view *v)
 {
-	unlock(v);
+	unlock_shared(v);
 }
 
 void view_lock_exclusive(struct view *v)
@@ -137,7 +152,7 @@ void view_lock_exclusive(struct view *v)
 
 void view_unlock_exclusive(struct view *v)
 {
-	unlock(v);
+	unlock_exclusive(v);
 }
 
 void view_adopt(struct view *v, const struct root *root)
@@ -200,7 +215,7 @@ int view_read(struct view *v, view_fn fn, void *arg)
 		lock_shared(v);
 		cursor_reset(&tx.cursor, &v->root);
 		err = fn(&tx, arg);
-		unlock(v);
+		unlock_shared(v);
 		if (!is_miss(&tx, err))
 			break;
 		err = tree_load(&tx.cursor);
@@ -269,7 +284,7 @@ static int update_run(struct view *v, const struct update *u)
 	for (;;) {
 		lock_exclusive(v);
 		err = update_try(v, &tx, u);
-		unlock(v);
+		unlock_exclusive(v);
 		if (!is_miss(&tx, err))
 			break;
 		err = tree_load(&tx.cursor);
@@ -322,7 +337,7 @@ void view_freeze(struct view *v, struct root *out)
 	lock_exclusive(v);
 	*out = root_get(&v->root);
 	v->gen = __atomic_add_fetch(&v->store->next_gen, 1, __ATOMIC_RELAXED);
-	unlock(v);
+	unlock_exclusive(v);
 }
 
 int view_update_freeze(struct view *v, view_fn fn, view_done_fn done, void *arg,
@@ -357,7 +372,7 @@ void view_settle(struct view *v, const struct root *written)
 		old = v->root;
 		v->root = (struct root){ .ptr = written->ptr };
 	}
-	unlock(v);
+	unlock_exclusive(v);
 	root_put(&v->store->tree, &old);
 }
 

@@ -16,7 +16,8 @@
  * lock, exactly once: the place to change what lives in memory beside the
  * tree. It cannot fail.
  *
- * Lock: view->lock, shared for view_read, exclusive for view_update.
+ * Lock: view->lock, shared for view_read, exclusive for view_update. Those who
+ * wait for it shared wait for one update, not for all that are in line.
  */
 #ifndef TXN_VIEW_H
 #define TXN_VIEW_H

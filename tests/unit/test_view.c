@@ -4,7 +4,12 @@
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
 
-enum { KEYS = 64, VALUE = 400 };
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { KEYS = 64, VALUE = 400, UPDATES = 3, DEADLINE = 60 };
 
 struct fixture {
 	struct simdev *sim;
@@ -220,6 +225,120 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 	assert_in_range(looks, 5, 1000);
 }
 
+/* --- who gets the lock next --- */
+
+struct line {
+	struct view *v;
+	/* atomic: */
+	long tid[UPDATES + 1]; /* of those who wait; 0: not yet */
+	unsigned int n; /* who had it so far */
+	unsigned int place[UPDATES + 1];
+	unsigned int at; /* of tid[] */
+};
+
+/* Asleep: in the call that it was about to make. */
+static bool is_waiting(const long *tid)
+{
+	char path[64], text[256] = "", state;
+	const char *at;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/stat",
+		       __atomic_load_n(tid, __ATOMIC_SEQ_CST));
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	(void)fclose(file);
+	at = strrchr(text, ')');
+	return at && sscanf(at, ") %c", &state) == 1 && state == 'S';
+}
+
+static void take_place(struct line *l, unsigned int me)
+{
+	unsigned int n = __atomic_fetch_add(&l->n, 1, __ATOMIC_SEQ_CST);
+
+	__atomic_store_n(&l->place[me], n, __ATOMIC_SEQ_CST);
+}
+
+static unsigned int join_line(struct line *l)
+{
+	unsigned int me = __atomic_fetch_add(&l->at, 1, __ATOMIC_SEQ_CST);
+
+	__atomic_store_n(&l->tid[me], syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+	return me;
+}
+
+static void *update_thread(void *arg)
+{
+	struct line *l = arg;
+	unsigned int me = join_line(l);
+
+	view_lock_exclusive(l->v);
+	take_place(l, me);
+	view_unlock_exclusive(l->v);
+	return NULL;
+}
+
+static void *read_thread(void *arg)
+{
+	struct line *l = arg;
+	unsigned int me = join_line(l);
+
+	view_lock_shared(l->v);
+	take_place(l, me);
+	view_unlock_shared(l->v);
+	return NULL;
+}
+
+static void start_and_wait(struct line *l, pthread_t *t, void *(*fn)(void *))
+{
+	time_t end = time(NULL) + DEADLINE;
+	unsigned int i = __atomic_load_n(&l->at, __ATOMIC_SEQ_CST);
+
+	assert_int_equal(pthread_create(t, NULL, fn, l), 0);
+	while (!is_waiting(&l->tid[i])) {
+		assert_true(time(NULL) < end);
+		sched_yield();
+	}
+}
+
+/* However many updates were in line before it. */
+static void test_a_reader_waits_for_one_update(void **state)
+{
+	struct fixture *f = *state;
+	struct line l = { .v = f->v };
+	pthread_t t[UPDATES + 1];
+
+	view_lock_exclusive(f->v);
+	for (int i = 0; i < UPDATES; i++)
+		start_and_wait(&l, &t[i], update_thread);
+	start_and_wait(&l, &t[UPDATES], read_thread);
+	view_unlock_exclusive(f->v);
+	for (int i = 0; i <= UPDATES; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	assert_int_equal(l.n, UPDATES + 1);
+	assert_int_equal(l.place[UPDATES], 0);
+}
+
+/* And an update for the readers that have it, not for those that come. */
+static void test_an_update_waits_for_the_readers_there(void **state)
+{
+	struct fixture *f = *state;
+	struct line l = { .v = f->v };
+	pthread_t t[2];
+
+	view_lock_shared(f->v);
+	start_and_wait(&l, &t[0], update_thread);
+	start_and_wait(&l, &t[1], read_thread);
+	view_unlock_shared(f->v);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	assert_int_equal(l.place[0], 0);
+	assert_int_equal(l.place[1], 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +351,11 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_commit_is_listed_when_it_is_durable, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_reader_waits_for_one_update, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_an_update_waits_for_the_readers_there, setup,
 			teardown)
 	};
 
