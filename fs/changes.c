@@ -22,6 +22,7 @@ struct changes {
 	struct fs_view *a, *b;
 	struct fs_delta *d;
 	struct moved_list gone, came; /* ascending by inode */
+	struct fs_change_totals *totals; /* these alone are asked for */
 	struct fs_change *v;
 	size_t n, cap;
 	/* the directory whose path was asked for last, on each side */
@@ -31,7 +32,7 @@ struct changes {
 	} last[2];
 };
 
-/* --- paths --- */
+/* --- paths; NULL when nobody asks for them --- */
 
 static int dir_path(struct changes *c, bool in_b, uint64_t dir,
 		    const char **out)
@@ -60,6 +61,9 @@ static int full_path(struct changes *c, bool in_b, uint64_t dir,
 	int err;
 	char *p;
 
+	*out = NULL;
+	if (c->totals)
+		return 0;
 	err = dir_path(c, in_b, dir, &d);
 	if (err)
 		return err;
@@ -104,6 +108,28 @@ static int get_side(struct fs_view *fv, uint64_t ino, uint32_t *mode,
 	return 0;
 }
 
+static void count_change(struct fs_change_totals *t, const struct fs_change *ch)
+{
+	switch (ch->op) {
+	case 'A':
+		t->added++;
+		break;
+	case 'D':
+		t->deleted++;
+		return;
+	case 'R':
+		t->renamed++;
+		return;
+	case 'T':
+		t->retyped++;
+		break;
+	default:
+		t->modified++;
+		break;
+	}
+	t->bytes += ch->new_size;
+}
+
 /* Takes over path and from. */
 static int add_change(struct changes *c, char op, char *path, char *from,
 		      uint64_t a_ino, uint64_t b_ino)
@@ -116,6 +142,12 @@ static int add_change(struct changes *c, char op, char *path, char *from,
 		err = get_side(c->b, b_ino, &ch.new_mode, &ch.new_size);
 	if (op == 'M' && (ch.old_mode & S_IFMT) != (ch.new_mode & S_IFMT))
 		ch.op = 'T';
+	if (!err && c->totals) {
+		count_change(c->totals, &ch);
+		free(path);
+		free(from);
+		return 0;
+	}
 	if (!err && c->n == c->cap) {
 		size_t cap = c->cap ? c->cap * 2 : 64;
 		struct fs_change *v = realloc(c->v, cap * sizeof(*v));
@@ -272,6 +304,24 @@ static int add_modified_name(void *arg, uint64_t dir, const char *name,
 	return add_change(c, 'M', path, NULL, m->in->ino, m->in->ino);
 }
 
+static bool is_in_both(const struct fs_delta_inode *in)
+{
+	return !(in->flags & (FS_DELTA_NEW | FS_DELTA_GONE | FS_DELTA_ORPHAN));
+}
+
+static bool owner_or_data(const struct fs_delta_inode *in, uint32_t mode)
+{
+	return in->flags & FS_DELTA_OWNER ||
+	       (in->flags & FS_DELTA_DATA && !S_ISDIR(mode));
+}
+
+/* Is it told that the object itself changed? */
+static bool is_modified(const struct fs_delta_inode *in, uint32_t mode)
+{
+	return owner_or_data(in, mode) ||
+	       (!S_ISDIR(mode) && in->flags & FS_DELTA_MTIME);
+}
+
 static int add_modified(struct changes *c, const struct fs_delta_inode *in)
 {
 	struct modified m = { .c = c, .in = in };
@@ -279,22 +329,69 @@ static int add_modified(struct changes *c, const struct fs_delta_inode *in)
 	char *path;
 	int err;
 
-	if (in->flags & (FS_DELTA_NEW | FS_DELTA_GONE | FS_DELTA_ORPHAN))
+	if (!is_in_both(in))
 		return 0;
 	err = fs_getattr(c->b, in->ino, &attr);
-	if (err)
+	if (err || !is_modified(in, attr.mode))
 		return err;
-	m.owner_or_data = in->flags & FS_DELTA_OWNER ||
-			  (in->flags & FS_DELTA_DATA && !S_ISDIR(attr.mode));
-	if (!m.owner_or_data &&
-	    (S_ISDIR(attr.mode) || !(in->flags & FS_DELTA_MTIME)))
-		return 0;
+	m.owner_or_data = owner_or_data(in, attr.mode);
 	if (in->ino == FS_ROOT_INO) {
 		path = strdup(".");
 		return path ? add_change(c, 'M', path, NULL, in->ino, in->ino)
 			    : -ENOMEM;
 	}
 	return fv_each_name(c->b, in->ino, add_modified_name, &m);
+}
+
+/* --- counting them --- */
+
+static bool has_come(const struct changes *c, uint64_t ino)
+{
+	size_t i = first_moved(&c->came, ino);
+
+	return i < c->came.n && c->came.v[i].ino == ino;
+}
+
+struct count_op {
+	struct fs_op op;
+	struct changes *c;
+	size_t i; /* of the inode that is next */
+};
+
+static int count_fn(struct vtx *tx, void *arg)
+{
+	struct count_op *o = arg;
+	struct changes *c = o->c;
+	struct item_attr a;
+	int err;
+
+	for (; o->i < c->d->ninodes; o->i++) {
+		const struct fs_delta_inode *in = &c->d->inodes[o->i];
+		uint64_t names;
+
+		if (!is_in_both(in) || has_come(c, in->ino))
+			continue;
+		o->op.ino = in->ino;
+		err = tx_get_attr(tx, in->ino, &a);
+		if (err)
+			return err;
+		if (!is_modified(in, a.mode))
+			continue;
+		names = S_ISDIR(a.mode) ? 1 : a.nlink;
+		c->totals->modified += names;
+		if (S_ISREG(a.mode) || S_ISLNK(a.mode))
+			c->totals->bytes += names * a.size;
+	}
+	return 0;
+}
+
+/* Objects without a new name: none of their names matters, only how many. In
+ * one reading: a commit waits for it. */
+static int count_unmoved(struct changes *c)
+{
+	struct count_op o = { .op = { .fn = count_fn }, .c = c };
+
+	return fv_read(c->b, &o.op);
 }
 
 /* --- order --- */
@@ -317,7 +414,7 @@ static int changes_collect(struct changes *c, const struct root *a,
 {
 	int err;
 
-	err = fs_delta_new(c->fs, a, b, &c->d);
+	err = delta_new(c->fs, a, b, false, &c->d);
 	if (!err)
 		err = fs_view_new(c->fs, a, &c->a);
 	if (!err)
@@ -328,11 +425,30 @@ static int changes_collect(struct changes *c, const struct root *a,
 		err = add_gone(c, &c->gone.v[i]);
 	for (size_t i = 0; i < c->came.n && !err; i++)
 		err = add_came(c, &c->came.v[i]);
+	if (!err && c->totals)
+		err = count_unmoved(c);
 	for (size_t i = 0; !err && i < c->d->ninodes; i++)
-		err = add_modified(c, &c->d->inodes[i]);
+		if (!c->totals || has_come(c, c->d->inodes[i].ino))
+			err = add_modified(c, &c->d->inodes[i]);
 	if (!err && c->n)
 		qsort(c->v, c->n, sizeof(*c->v), change_cmp);
 	return err;
+}
+
+static void changes_release(struct changes *c)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		free((char *)(uintptr_t)c->v[i].path);
+		free((char *)(uintptr_t)c->v[i].from);
+	}
+	free(c->v);
+	free(c->gone.v);
+	free(c->came.v);
+	free(c->last[0].path);
+	free(c->last[1].path);
+	fs_view_put(c->a);
+	fs_view_put(c->b);
+	fs_delta_free(c->d);
 }
 
 int fs_changes(struct fs *fs, const struct root *a, const struct root *b,
@@ -344,49 +460,18 @@ int fs_changes(struct fs *fs, const struct root *a, const struct root *b,
 	err = changes_collect(&c, a, b);
 	for (size_t i = 0; i < c.n && !err; i++)
 		err = fn(arg, &c.v[i]);
-	for (size_t i = 0; i < c.n; i++) {
-		free((char *)(uintptr_t)c.v[i].path);
-		free((char *)(uintptr_t)c.v[i].from);
-	}
-	free(c.v);
-	free(c.gone.v);
-	free(c.came.v);
-	free(c.last[0].path);
-	free(c.last[1].path);
-	fs_view_put(c.a);
-	fs_view_put(c.b);
-	fs_delta_free(c.d);
+	changes_release(&c);
 	return err;
-}
-
-static int count_change(void *arg, const struct fs_change *ch)
-{
-	struct fs_change_totals *t = arg;
-
-	switch (ch->op) {
-	case 'A':
-		t->added++;
-		break;
-	case 'D':
-		t->deleted++;
-		return 0;
-	case 'R':
-		t->renamed++;
-		return 0;
-	case 'T':
-		t->retyped++;
-		break;
-	default:
-		t->modified++;
-		break;
-	}
-	t->bytes += ch->new_size;
-	return 0;
 }
 
 int fs_change_totals(struct fs *fs, const struct root *a, const struct root *b,
 		     struct fs_change_totals *out)
 {
+	struct changes c = { .fs = fs, .totals = out };
+	int err;
+
 	*out = (struct fs_change_totals){ 0 };
-	return fs_changes(fs, a, b, count_change, out);
+	err = changes_collect(&c, a, b);
+	changes_release(&c);
+	return err;
 }

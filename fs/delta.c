@@ -257,23 +257,17 @@ static int add_other_name(void *arg, uint64_t dir, const char *name, size_t len)
 	return add_entry(o->w, dir, name, len, o->ino, o->ino);
 }
 
-int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
-		 struct fs_delta **out)
+static int add_other_names(struct delta_walk *w, const struct root *a)
 {
-	struct delta_walk w = { .fs = fs };
-	struct fs_view *av = NULL;
-	struct other_names o = { .w = &w };
+	struct other_names o = { .w = w, .ndiffer = w->d->nentries };
+	struct fs_view *av;
 	int err;
 
-	w.d = calloc(1, sizeof(*w.d));
-	if (!w.d)
-		return -ENOMEM;
-	err = tree_diff(store_tree(fs->store), a, b, walk_item, &w);
-	if (!err)
-		err = fs_view_new(fs, a, &av);
-	o.ndiffer = w.d->nentries;
-	for (size_t i = 0; i < w.d->ninodes && !err; i++) {
-		const struct fs_delta_inode *in = &w.d->inodes[i];
+	err = fs_view_new(w->fs, a, &av);
+	if (err)
+		return err;
+	for (size_t i = 0; i < w->d->ninodes && !err; i++) {
+		const struct fs_delta_inode *in = &w->d->inodes[i];
 
 		if (in->flags & FS_DELTA_DATA && !(in->flags & FS_DELTA_NEW) &&
 		    !(in->flags & FS_DELTA_GONE)) {
@@ -282,11 +276,32 @@ int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
 		}
 	}
 	fs_view_put(av);
+	return err;
+}
+
+int delta_new(struct fs *fs, const struct root *a, const struct root *b,
+	      bool other_names, struct fs_delta **out)
+{
+	struct delta_walk w = { .fs = fs };
+	int err;
+
+	w.d = calloc(1, sizeof(*w.d));
+	if (!w.d)
+		return -ENOMEM;
+	err = tree_diff(store_tree(fs->store), a, b, walk_item, &w);
+	if (!err && other_names)
+		err = add_other_names(&w, a);
 	if (err)
 		fs_delta_free(w.d);
 	else
 		*out = w.d;
 	return err;
+}
+
+int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
+		 struct fs_delta **out)
+{
+	return delta_new(fs, a, b, true, out);
 }
 
 /* In its place, ascending. */

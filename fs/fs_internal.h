@@ -353,6 +353,9 @@ int tx_path(struct vtx *tx, uint64_t ino, char **buf, size_t *cap,
 
 /* --- delta.c --- */
 
+/* fs_delta_new(); with the names that do not differ, or without. */
+int delta_new(struct fs *fs, const struct root *a, const struct root *b,
+	      bool other_names, struct fs_delta **out);
 /* Every name of an inode in a frozen view. */
 typedef int (*fv_name_fn)(void *arg, uint64_t dir, const char *name,
 			  size_t len);

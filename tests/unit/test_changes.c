@@ -97,6 +97,18 @@ static void chmod_of(struct fixture *f, const char *path, uint32_t mode)
 			 0);
 }
 
+static void rewrite(struct fixture *f, const char *path, const char *data)
+{
+	struct fs_attr attr;
+	struct fs_file *file;
+
+	assert_int_equal(fs_walk(fs_working(f->fs), path, &attr), 0);
+	assert_int_equal(fs_file_open(fs_working(f->fs), attr.ino, &file), 0);
+	assert_int_equal(fs_write(file, &cred, 0, data, strlen(data), false),
+			 0);
+	fs_file_put(file);
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -149,6 +161,29 @@ static int print(void *arg, const struct fs_change *c)
 	return 0;
 }
 
+/* The totals are of the same lines, though nobody makes their paths. */
+static void expect_totals(struct fixture *f, const struct root *a,
+			  const struct root *b)
+{
+	struct fs_change_totals t;
+	uint64_t n[256] = { 0 }, bytes = 0;
+	const char *end;
+
+	for (const char *l = f->text; *l; l = end + 1) {
+		end = strchr(l, '\n');
+		n[(uint8_t)*l]++;
+		if (strchr("AMT", *l))
+			bytes += strtoull(strchr(l, '>') + 1, NULL, 10);
+	}
+	assert_int_equal(fs_change_totals(f->fs, a, b, &t), 0);
+	assert_int_equal(t.added, n['A']);
+	assert_int_equal(t.modified, n['M']);
+	assert_int_equal(t.deleted, n['D']);
+	assert_int_equal(t.renamed, n['R']);
+	assert_int_equal(t.retyped, n['T']);
+	assert_int_equal(t.bytes, bytes);
+}
+
 static void expect(struct fixture *f, const char *want)
 {
 	struct root head, now;
@@ -160,9 +195,10 @@ static void expect(struct fixture *f, const char *want)
 	assert_int_equal(fs_freeze(f->fs, &now), 0);
 	assert_int_equal(fs_changes(f->fs, &head, &now, print, f), 0);
 	fclose(f->out);
+	assert_string_equal(f->text, want);
+	expect_totals(f, &head, &now);
 	root_put(store_tree(f->store), &head);
 	root_put(store_tree(f->store), &now);
-	assert_string_equal(f->text, want);
 }
 
 static void test_nothing(void **state)
@@ -240,6 +276,35 @@ static void test_exchanged_and_linked(void **state)
 		  "R x y 4>4\n");
 }
 
+/* Contents that several names show, old and new ones, and one that moved. */
+static void test_changed_under_several_names(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_attr attr;
+	uint64_t number;
+
+	assert_int_equal(fs_walk(fs_working(f->fs), "dir/a", &attr), 0);
+	assert_int_equal(fs_link(fs_working(f->fs), attr.ino, FS_ROOT_INO,
+				 "hard", 4, NULL),
+			 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	rewrite(f, "hard", "12345");
+	expect(f, "M dir/a 3>5\n"
+		  "M hard 3>5\n");
+	assert_int_equal(fs_link(fs_working(f->fs), attr.ino, FS_ROOT_INO,
+				 "third", 5, NULL),
+			 0);
+	rewrite(f, "x", "123456");
+	move(f, "x", "z", 0);
+	chmod_of(f, "", 0700);
+	expect(f, "M . 0>0\n"
+		  "M dir/a 3>5\n"
+		  "M hard 3>5\n"
+		  "A third 0>5\n"
+		  "R x z 4>6\n"
+		  "M z 4>6\n");
+}
+
 static void test_totals(void **state)
 {
 	struct fixture *f = *state;
@@ -296,6 +361,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exchanged_and_linked,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_changed_under_several_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_totals, setup, teardown),
 		cmocka_unit_test(test_names_that_may_be_shown)
 	};
