@@ -18,19 +18,19 @@ struct fs_view *file_lock(struct fs_file *f)
 	for (;;) {
 		struct fs_view *fv = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE);
 
-		view_lock_shared(fv->view);
+		view_lock_data(fv->view);
 		if (__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE) == fv) {
 			pthread_mutex_lock(&f->lock);
 			return fv;
 		}
-		view_unlock_shared(fv->view);
+		view_unlock_data(fv->view);
 	}
 }
 
 void file_unlock(struct fs_file *f, struct fs_view *fv)
 {
 	pthread_mutex_unlock(&f->lock);
-	view_unlock_shared(fv->view);
+	view_unlock_data(fv->view);
 }
 
 int file_lock_to_change(struct fs_file *f, struct fs_view **fv_out)
@@ -163,13 +163,13 @@ struct fs_file *file_find(struct fs_view *fv, uint64_t ino)
 {
 	struct fs_file *f;
 
-	view_lock_shared(fv->view);
+	view_lock_data(fv->view);
 	pthread_mutex_lock(&fv->files_lock);
 	f = table_find(fv, ino);
 	if (f)
 		f->users++;
 	pthread_mutex_unlock(&fv->files_lock);
-	view_unlock_shared(fv->view);
+	view_unlock_data(fv->view);
 	return f;
 }
 
@@ -183,6 +183,20 @@ bool file_is_used(struct fs_view *fv, uint64_t ino)
 	used = f && f->users;
 	pthread_mutex_unlock(&fv->files_lock);
 	return used;
+}
+
+bool file_lacks_caps(struct fs_view *fv, uint64_t ino)
+{
+	const struct fs_file *f;
+	bool lacks;
+
+	view_lock_data(fv->view);
+	pthread_mutex_lock(&fv->files_lock);
+	f = table_find(fv, ino);
+	lacks = f && !f->gone && __atomic_load_n(&f->no_caps, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&fv->files_lock);
+	view_unlock_data(fv->view);
+	return lacks;
 }
 
 struct fs_file *file_new(uint64_t ino)
@@ -269,14 +283,14 @@ struct fs_file *fv_next_dirty(struct fs_view *fv, struct fs_file *after)
 {
 	struct fs_file *f;
 
-	view_lock_shared(fv->view);
+	view_lock_data(fv->view);
 	pthread_mutex_lock(&fv->files_lock);
 	f = after && after->listed && after->fv == fv ? after->dirty_next
 						      : fv->dirty_first;
 	if (f)
 		f->users++;
 	pthread_mutex_unlock(&fv->files_lock);
-	view_unlock_shared(fv->view);
+	view_unlock_data(fv->view);
 	fs_file_put(after);
 	return f;
 }

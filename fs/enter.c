@@ -144,7 +144,7 @@ void file_entered(struct fs_file *f)
 	file_discard(f);
 }
 
-/* --- one file --- */
+/* --- one file: others' are written meanwhile --- */
 
 struct enter_file_op {
 	struct fs_op op;
@@ -184,7 +184,8 @@ int file_enter(struct fs_file *f)
 		.op = { .fn = enter_file_fn,
 			.done = enter_file_done,
 			.ino = f->ino,
-			.enters = true },
+			.enters = true,
+			.beside = &f->lock },
 		.f = f,
 	};
 
@@ -207,7 +208,7 @@ int tx_enter_all(struct vtx *tx, struct fs_op *op)
 	enum log_head head = choose_head_of_all(fv);
 	int err = 0;
 
-	/* Listing a file needs the view's lock shared: nobody does now. */
+	/* Listing a file needs the data_lock shared: nobody does now. */
 	for (struct fs_file *f = fv->dirty_first; f && !err; f = f->dirty_next)
 		err = tx_enter(tx, op, f, head);
 	return err;

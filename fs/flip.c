@@ -156,6 +156,7 @@ static void flip_file(void *arg, struct fs_file *file)
 	if (d && d->flags & FS_DELTA_ATTR) {
 		file->orphan = d->flags & FS_DELTA_ORPHAN;
 		file->priv_clean = false;
+		file->no_caps = false;
 	}
 }
 

@@ -108,10 +108,12 @@ int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op)
 	int err;
 
 	op_start(fv, op);
-	err = view_update(fv->view, flags, op_run, op_finish, op);
+	err = view_update_beside(fv->view, flags, op->beside, op_run, op_finish,
+				 op);
 	if (err == -ENOSPC && fv->is_working && !(flags & VIEW_PRIVILEGED) &&
 	    fs_find_space(fv->fs))
-		err = view_update(fv->view, flags, op_run, op_finish, op);
+		err = view_update_beside(fv->view, flags, op->beside, op_run,
+					 op_finish, op);
 	if (is_damage(err))
 		fs_tell_damage(fv, op->ino, 0, err, "metadata");
 	return err;

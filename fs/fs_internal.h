@@ -28,10 +28,13 @@
  *	0. fs->copy_lock	shared by copies and grafts
  *	1. file->write_lock	one writer of contents at a time; held over
  *				reads of the device. Of one file at a time.
- *	2. view->lock		of one view (txn/view.h). Never asked for
- *				with any of the locks below held.
- *	3. file->lock		buffers of one file, with the view's lock
- *				shared; under the exclusive one not needed
+ *	2. view->lock		of one view (txn/view.h), its tree. Never asked
+ *				for with any of the locks below held.
+ *	   view->data_lock	the same view's files in use: who are there,
+ *				buffers, file->fv. Updates hold both, except
+ *				that entering one file takes its lock instead.
+ *	3. file->lock		buffers of one file, with one of these shared;
+ *				under the data_lock exclusive not needed
  *	4. fv->files_lock	the table of files in use
  *	   fs->track_lock	what was written since fs_version()
  *	   fs->told_lock	damage that was told
@@ -157,11 +160,10 @@ struct fs_window {
 
 struct fs_file {
 	uint64_t ino;
-	struct fs_view *fv; /* atomic; changes under its exclusive lock */
+	struct fs_view *fv; /* atomic; changes under its exclusive locks */
 	pthread_mutex_t write_lock;
 
-	pthread_mutex_t
-		lock; /* and the view's lock shared, or that exclusive */
+	pthread_mutex_t lock; /* see "Lock order" */
 	uint64_t size; /* always current */
 	uint64_t cut; /* the tree's blocks from here on are void */
 	uint64_t seq; /* changes with the contents and with entering */
@@ -173,6 +175,7 @@ struct fs_file {
 	bool orphan; /* no name; removed with the last put */
 	bool stale; /* a switch moved it to the state before */
 	bool priv_clean; /* no set-id bits, no security.capability */
+	bool no_caps; /* no security.capability */
 	struct fs_window **win; /* ascending by idx */
 	size_t nwin, win_cap;
 	uint64_t ndirty; /* blocks buffered, not appended */
@@ -198,6 +201,9 @@ struct fs_op {
 	uint64_t ino; /* for messages about damage */
 	int64_t now_ns;
 	bool enters; /* only brings buffers into the tree */
+	/* Of what is beside the tree only the file with this lock is touched;
+	 * NULL: anything may be. */
+	pthread_mutex_t *beside;
 	unsigned int ntouched;
 	uint64_t touched[OP_TOUCHED_MAX];
 	uint64_t gone_ino; /* removed, one at most; 0: none */
@@ -402,7 +408,7 @@ static inline unsigned int bits_count(uint64_t mask)
 
 /* --- buffer.c: files in use and what is written to them --- */
 
-/* The view that f is in, with its lock held shared and f->lock. */
+/* The view that f is in, with its data_lock held shared and f->lock. */
 struct fs_view *file_lock(struct fs_file *f);
 void file_unlock(struct fs_file *f, struct fs_view *fv);
 /* The same, refusing files that cannot change: -ESTALE, -EROFS, -ENOENT. */
@@ -416,13 +422,15 @@ static inline bool file_is_in(struct fs_file *f, const struct fs_op *op)
 	return __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE) == op->fv;
 }
 
-/* Find in the table; adds a user. No lock held: users go from 0 to 1 under the
- * view's lock and from 1 to 0 under the exclusive one, so that in an update
- * file_is_used() stays true or false. */
+/* Find in the table; adds a user. No lock held: users go from 0 to 1 under one
+ * of the view's locks and from 1 to 0 under both exclusive, so that in an
+ * update that does so file_is_used() stays true or false. */
 struct fs_file *file_find(struct fs_view *fv, uint64_t ino);
 /* Under the view's lock: look without adding a user. */
 struct fs_file *file_peek(struct fs_view *fv, uint64_t ino);
 bool file_is_used(struct fs_view *fv, uint64_t ino);
+/* Is it in use, and known to have no security.capability? No lock held. */
+bool file_lacks_caps(struct fs_view *fv, uint64_t ino);
 struct fs_file *file_new(uint64_t ino);
 void file_free(struct fs_file *f); /* never shown to anybody; NULL is fine */
 /* Under the view's lock: nf (with one user), or the one that was there, with

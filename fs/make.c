@@ -116,6 +116,7 @@ static void make_done(void *arg)
 		file_set_from_attr(m->file, &m->attr);
 		/* What is new has no security.capability. */
 		m->file->priv_clean = !(m->attr.mode & (S_ISUID | S_ISGID));
+		m->file->no_caps = true;
 		m->file = file_insert(m->op.fv, m->file);
 		m->file->orphan = !m->name;
 	}

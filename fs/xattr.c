@@ -155,6 +155,20 @@ struct xattr_op {
 	bool del;
 };
 
+static bool is_caps(const char *name)
+{
+	return !strcmp(name, XATTR_CAPABILITY);
+}
+
+/* Whoever gives it some needs the view's locks exclusive. */
+static void note_no_caps(const struct xattr_op *x)
+{
+	struct fs_file *f = file_peek(x->op.fv, x->op.ino);
+
+	if (f)
+		__atomic_store_n(&f->no_caps, true, __ATOMIC_RELAXED);
+}
+
 static int get_fn(struct vtx *tx, void *arg)
 {
 	struct xattr_op *x = arg;
@@ -166,7 +180,11 @@ static int get_fn(struct vtx *tx, void *arg)
 	if (err != 1)
 		return err;
 	err = tx_get_attr(tx, x->op.ino, &a);
-	return err ? err : -ENODATA;
+	if (err)
+		return err;
+	if (is_caps(x->name))
+		note_no_caps(x);
+	return -ENODATA;
 }
 
 int fs_getxattr(struct fs_view *fv, uint64_t ino, const char *name, void *value,
@@ -178,6 +196,9 @@ int fs_getxattr(struct fs_view *fv, uint64_t ino, const char *name, void *value,
 			      .size = size };
 	int err;
 
+	/* Without killpriv v2 the kernel asks before each write. */
+	if (is_caps(name) && file_lacks_caps(fv, ino))
+		return -ENODATA;
 	err = fv_read(fv, &x.op);
 	if (!err)
 		*len_out = x.len;
@@ -293,6 +314,7 @@ static void set_done(void *arg)
 		return;
 	f->ctime_ns = x->op.now_ns;
 	f->priv_clean = false;
+	f->no_caps = false;
 }
 
 int fs_setxattr(struct fs_view *fv, uint64_t ino, const char *name,

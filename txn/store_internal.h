@@ -35,6 +35,7 @@ struct view {
 	bool read_only;
 	pthread_mutex_t turn; /* to ask for the next one exclusive */
 	pthread_rwlock_t lock; /* guards the fields below */
+	pthread_rwlock_t data_lock; /* guards what others keep: view.h */
 	struct root root;
 	uint64_t gen; /* nodes of this generation may be changed in place */
 	uint64_t version;

@@ -18,31 +18,51 @@ struct vtx {
 	bool update;
 };
 
+/* A freeze must not wait for ever behind readers. */
+static int lock_init(pthread_rwlock_t *lock)
+{
+	pthread_rwlockattr_t attr;
+	int err;
+
+	err = pthread_rwlockattr_init(&attr);
+	if (err)
+		return -err;
+	(void)pthread_rwlockattr_setkind_np(
+		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	err = pthread_rwlock_init(lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	return -err;
+}
+
+static int locks_init(struct view *v)
+{
+	int err;
+
+	err = lock_init(&v->lock);
+	if (err)
+		return err;
+	err = lock_init(&v->data_lock);
+	if (err)
+		pthread_rwlock_destroy(&v->lock);
+	else
+		pthread_mutex_init(&v->turn, NULL);
+	return err;
+}
+
 int view_new(struct store *store, uint64_t id, const struct root *root,
 	     bool read_only, struct view **view_out)
 {
-	pthread_rwlockattr_t attr;
 	struct view *v;
 	int err;
 
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
-	err = pthread_rwlockattr_init(&attr);
+	err = locks_init(v);
 	if (err) {
 		free(v);
-		return -err;
+		return err;
 	}
-	/* A freeze must not wait for ever behind readers. */
-	(void)pthread_rwlockattr_setkind_np(
-		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	err = pthread_rwlock_init(&v->lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
-	if (err) {
-		free(v);
-		return -err;
-	}
-	pthread_mutex_init(&v->turn, NULL);
 	v->store = store;
 	v->id = id;
 	v->read_only = read_only;
@@ -77,6 +97,7 @@ void view_free(struct view *v)
 	}
 	root_put(&v->store->tree, &v->root);
 	pthread_mutex_destroy(&v->turn);
+	pthread_rwlock_destroy(&v->data_lock);
 	pthread_rwlock_destroy(&v->lock);
 	free(v);
 }
@@ -91,9 +112,23 @@ bool view_is_read_only(const struct view *v)
 	return v->read_only;
 }
 
-static void lock_shared(struct view *v)
+static void lock_read(pthread_rwlock_t *lock)
 {
-	int err = pthread_rwlock_rdlock(&v->lock);
+	int err = pthread_rwlock_rdlock(lock);
+
+	ASSERT(!err);
+}
+
+static void lock_write(pthread_rwlock_t *lock)
+{
+	int err = pthread_rwlock_wrlock(lock);
+
+	ASSERT(!err);
+}
+
+static void unlock(pthread_rwlock_t *lock)
+{
+	int err = pthread_rwlock_unlock(lock);
 
 	ASSERT(!err);
 }
@@ -101,58 +136,65 @@ static void lock_shared(struct view *v)
 /* Only one at a time asks for the lock, the others for their turn to. So when
  * one gives it up nobody else waits for it exclusive, and it goes to those who
  * wait for it shared: with a queue of updates they would never get it. */
-static void lock_exclusive(struct view *v)
+static void lock_tree(struct view *v)
 {
-	int err;
-
 	pthread_mutex_lock(&v->turn);
-	err = pthread_rwlock_wrlock(&v->lock);
-	ASSERT(!err);
+	lock_write(&v->lock);
 }
 
-static void unlock_shared(struct view *v)
+static void unlock_tree(struct view *v)
 {
-	int err = pthread_rwlock_unlock(&v->lock);
-
-	ASSERT(!err);
-}
-
-static void unlock_exclusive(struct view *v)
-{
-	int err = pthread_rwlock_unlock(&v->lock);
-
-	ASSERT(!err);
+	unlock(&v->lock);
 	pthread_mutex_unlock(&v->turn);
+}
+
+/* beside: instead of all that is beside the tree, what this guards. */
+static void lock_exclusive(struct view *v, pthread_mutex_t *beside)
+{
+	lock_tree(v);
+	if (beside)
+		pthread_mutex_lock(beside);
+	else
+		lock_write(&v->data_lock);
+}
+
+static void unlock_exclusive(struct view *v, pthread_mutex_t *beside)
+{
+	if (beside)
+		pthread_mutex_unlock(beside);
+	else
+		unlock(&v->data_lock);
+	unlock_tree(v);
 }
 
 uint64_t view_version(struct view *v)
 {
 	uint64_t version;
 
-	lock_shared(v);
+	lock_read(&v->lock);
 	version = v->version;
-	unlock_shared(v);
+	unlock(&v->lock);
 	return version;
 }
 
-void view_lock_shared(struct view *v)
+void view_lock_data(struct view *v)
 {
-	lock_shared(v);
+	lock_read(&v->data_lock);
 }
 
-void view_unlock_shared(struct view *v)
+void view_unlock_data(struct view *v)
 {
-	unlock_shared(v);
+	unlock(&v->data_lock);
 }
 
 void view_lock_exclusive(struct view *v)
 {
-	lock_exclusive(v);
+	lock_exclusive(v, NULL);
 }
 
 void view_unlock_exclusive(struct view *v)
 {
-	unlock_exclusive(v);
+	unlock_exclusive(v, NULL);
 }
 
 void view_adopt(struct view *v, const struct root *root)
@@ -212,10 +254,10 @@ int view_read(struct view *v, view_fn fn, void *arg)
 
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
 	for (;;) {
-		lock_shared(v);
+		lock_read(&v->lock);
 		cursor_reset(&tx.cursor, &v->root);
 		err = fn(&tx, arg);
-		unlock_shared(v);
+		unlock(&v->lock);
 		if (!is_miss(&tx, err))
 			break;
 		err = tree_load(&tx.cursor);
@@ -232,6 +274,7 @@ struct update {
 	view_fn fn;
 	view_done_fn done;
 	void *arg;
+	pthread_mutex_t *beside; /* may be NULL: see lock_exclusive() */
 	struct root *freeze_out; /* may be NULL: the state with the changes */
 	const struct root *flip_to; /* may be NULL: then the view shows this */
 };
@@ -282,9 +325,9 @@ static int update_run(struct view *v, const struct update *u)
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
 	batch_init(&tx.batch);
 	for (;;) {
-		lock_exclusive(v);
+		lock_exclusive(v, u->beside);
 		err = update_try(v, &tx, u);
-		unlock_exclusive(v);
+		unlock_exclusive(v, u->beside);
 		if (!is_miss(&tx, err))
 			break;
 		err = tree_load(&tx.cursor);
@@ -323,7 +366,16 @@ static int update_admit(struct view *v, unsigned int flags)
 int view_update(struct view *v, unsigned int flags, view_fn fn,
 		view_done_fn done, void *arg)
 {
-	struct update u = { .fn = fn, .done = done, .arg = arg };
+	return view_update_beside(v, flags, NULL, fn, done, arg);
+}
+
+int view_update_beside(struct view *v, unsigned int flags,
+		       pthread_mutex_t *beside, view_fn fn, view_done_fn done,
+		       void *arg)
+{
+	struct update u = {
+		.fn = fn, .done = done, .arg = arg, .beside = beside
+	};
 	int err;
 
 	err = update_admit(v, flags);
@@ -334,10 +386,10 @@ int view_update(struct view *v, unsigned int flags, view_fn fn,
 
 void view_freeze(struct view *v, struct root *out)
 {
-	lock_exclusive(v);
+	lock_tree(v);
 	*out = root_get(&v->root);
 	v->gen = __atomic_add_fetch(&v->store->next_gen, 1, __ATOMIC_RELAXED);
-	unlock_exclusive(v);
+	unlock_tree(v);
 }
 
 int view_update_freeze(struct view *v, view_fn fn, view_done_fn done, void *arg,
@@ -366,13 +418,13 @@ void view_settle(struct view *v, const struct root *written)
 {
 	struct root old = ROOT_EMPTY;
 
-	lock_exclusive(v);
+	lock_tree(v);
 	if (v->root.node && v->root.node == written->node) {
 		/* Nothing changed since: the clean form is in the cache. */
 		old = v->root;
 		v->root = (struct root){ .ptr = written->ptr };
 	}
-	unlock_exclusive(v);
+	unlock_tree(v);
 	root_put(&v->store->tree, &old);
 }
 

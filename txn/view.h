@@ -16,11 +16,16 @@
  * lock, exactly once: the place to change what lives in memory beside the
  * tree. It cannot fail.
  *
- * Lock: view->lock, shared for view_read, exclusive for view_update. Those who
- * wait for it shared wait for one update, not for all that are in line.
+ * Locks: view->lock, shared for view_read, exclusive for view_update. Then
+ * view->data_lock for what is kept beside the tree: exclusive for updates too,
+ * shared for those who change only that, each part under a mutex of its own.
+ * Whoever waits for one of them shared waits for one update, not for all that
+ * are in line.
  */
 #ifndef TXN_VIEW_H
 #define TXN_VIEW_H
+
+#include <pthread.h>
 
 #include "txn/tree.h"
 
@@ -54,14 +59,20 @@ enum {
 int view_update(struct view *v, unsigned int flags, view_fn fn,
 		view_done_fn done, void *arg);
 
+/* Of what is beside the tree it touches only what this mutex guards: those who
+ * change other parts go on meanwhile. */
+int view_update_beside(struct view *v, unsigned int flags,
+		       pthread_mutex_t *beside, view_fn fn, view_done_fn done,
+		       void *arg);
+
 /*
- * The view's lock, shared, without tree access: for data that the lock also
- * guards (file buffers: a write that holds it shared is on one side of every
- * freeze).
+ * view->data_lock shared, without tree access: for file buffers. A write that
+ * holds it is on one side of every update that enters what others wrote too,
+ * and of every flip.
  */
-void view_lock_shared(struct view *v);
-void view_unlock_shared(struct view *v);
-/* The same, exclusive: no operation of the view runs meanwhile. */
+void view_lock_data(struct view *v);
+void view_unlock_data(struct view *v);
+/* Both locks exclusive: no operation of the view runs meanwhile. */
 void view_lock_exclusive(struct view *v);
 void view_unlock_exclusive(struct view *v);
 

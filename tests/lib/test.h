@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * test.h - what every test program includes: cmocka with its prerequisites,
- * and a random generator whose seed is printed and can be given in SEED.
+ * a random generator whose seed is printed and can be given in SEED, and a look
+ * at other threads.
  */
 #ifndef TESTS_LIB_TEST_H
 #define TESTS_LIB_TEST_H
@@ -9,6 +10,7 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -52,6 +54,25 @@ static inline uint64_t test_param(const char *name, uint64_t fallback)
 	const char *s = getenv(name);
 
 	return s ? strtoull(s, NULL, 0) : fallback;
+}
+
+/* A thread that was about to make a call which may wait: does it? 0: it has
+ * not told its number yet. */
+static inline bool thread_is_asleep(long tid)
+{
+	char path[64], text[256] = "", state = '?';
+	const char *at;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", tid);
+	file = tid ? fopen(path, "re") : NULL;
+	if (!file)
+		return false;
+	if (!fgets(text, sizeof(text), file))
+		text[0] = '\0';
+	(void)fclose(file);
+	at = strrchr(text, ')');
+	return at && sscanf(at, ") %c", &state) == 1 && state == 'S';
 }
 
 #endif

@@ -5,6 +5,10 @@
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
 
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FILES = 40, FILE_BLOCKS = WINDOW_BLOCKS - 1, DEADLINE = 60 };
@@ -120,12 +124,110 @@ static void test_a_writer_does_not_write_out_a_commit(void **state)
 		    WRITE_OUT_BYTES + 2 * FILE_BLOCKS * FS_BLOCK_BYTES);
 }
 
+/* --- beside one file that is entered --- */
+
+#define CAPS "security.capability"
+
+static int get_caps(struct fixture *f, uint64_t ino)
+{
+	char value[16];
+	size_t len;
+
+	return fs_getxattr(fs_working(f->fs), ino, CAPS, value, sizeof(value),
+			   &len);
+}
+
+struct entering {
+	struct fs_file *file;
+	long tid; /* atomic */
+	bool done; /* atomic */
+};
+
+static void *enter_it(void *arg)
+{
+	struct entering *e = arg;
+
+	__atomic_store_n(&e->tid, syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+	assert_int_equal(file_enter(e->file), 0);
+	__atomic_store_n(&e->done, true, __ATOMIC_SEQ_CST);
+	return NULL;
+}
+
+/* With what the kernel asks for before. */
+static void *write_other(void *arg)
+{
+	struct fixture *f = arg;
+
+	assert_int_equal(get_caps(f, fs_file_ino(f->other)), -ENODATA);
+	assert_int_equal(fs_write(f->other, NULL, 0, "x", 1, false), 0);
+	return NULL;
+}
+
+static void test_a_writer_does_not_wait_for_another_file(void **state)
+{
+	struct fixture *f = *state;
+	struct entering e = { .file = make(f, "entered") };
+	time_t end = time(NULL) + DEADLINE;
+	pthread_t t, other;
+
+	/* The first time it is looked up. */
+	assert_int_equal(get_caps(f, fs_file_ino(f->other)), -ENODATA);
+	assert_int_equal(fs_write(e.file, &cred, 0, "x", 1, false), 0);
+	/* It has the view's lock exclusive, and waits for the file's. */
+	pthread_mutex_lock(&e.file->lock);
+	assert_int_equal(pthread_create(&t, NULL, enter_it, &e), 0);
+	while (!thread_is_asleep(__atomic_load_n(&e.tid, __ATOMIC_SEQ_CST))) {
+		assert_false(__atomic_load_n(&e.done, __ATOMIC_SEQ_CST));
+		assert_true(time(NULL) < end);
+		sched_yield();
+	}
+	(void)alarm(DEADLINE);
+	assert_int_equal(pthread_create(&other, NULL, write_other, f), 0);
+	assert_int_equal(pthread_join(other, NULL), 0);
+	(void)alarm(0);
+	assert_false(__atomic_load_n(&e.done, __ATOMIC_SEQ_CST));
+	pthread_mutex_unlock(&e.file->lock);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_false(e.file->dirty);
+	fs_file_put(e.file);
+}
+
+/* An answer that is remembered is not given when it is not true any more. */
+static void test_capabilities_that_come_and_go(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino = fs_file_ino(f->other), number;
+	struct fs_view *fv = fs_working(f->fs);
+
+	assert_int_equal(get_caps(f, ino), -ENODATA);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(fs_setxattr(fv, ino, CAPS, "c", 1, 0), 0);
+		assert_int_equal(get_caps(f, ino), 0);
+		assert_int_equal(fs_removexattr(fv, ino, CAPS), 0);
+		assert_int_equal(get_caps(f, ino), -ENODATA);
+	}
+	assert_int_equal(fs_setxattr(fv, ino, CAPS, "c", 1, 0), 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_removexattr(fv, ino, CAPS), 0);
+	assert_int_equal(get_caps(f, ino), -ENODATA);
+	/* The file stays the one that is open: its bytes are the same. */
+	assert_int_equal(fs_abort(f->fs), 0);
+	assert_false(fs_file_is_stale(f->other));
+	assert_int_equal(get_caps(f, ino), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			test_a_writer_does_not_write_out_a_commit, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_writer_does_not_wait_for_another_file, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_capabilities_that_come_and_go, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

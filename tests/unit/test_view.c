@@ -234,26 +234,8 @@ struct line {
 	unsigned int n; /* who had it so far */
 	unsigned int place[UPDATES + 1];
 	unsigned int at; /* of tid[] */
+	pthread_t reader;
 };
-
-/* Asleep: in the call that it was about to make. */
-static bool is_waiting(const long *tid)
-{
-	char path[64], text[256] = "", state;
-	const char *at;
-	FILE *file;
-
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/stat",
-		       __atomic_load_n(tid, __ATOMIC_SEQ_CST));
-	file = fopen(path, "re");
-	if (!file)
-		return false;
-	if (!fgets(text, sizeof(text), file))
-		text[0] = '\0';
-	(void)fclose(file);
-	at = strrchr(text, ')');
-	return at && sscanf(at, ") %c", &state) == 1 && state == 'S';
-}
 
 static void take_place(struct line *l, unsigned int me)
 {
@@ -281,14 +263,36 @@ static void *update_thread(void *arg)
 	return NULL;
 }
 
-static void *read_thread(void *arg)
+static void *data_thread(void *arg)
 {
 	struct line *l = arg;
 	unsigned int me = join_line(l);
 
-	view_lock_shared(l->v);
+	view_lock_data(l->v);
 	take_place(l, me);
-	view_unlock_shared(l->v);
+	view_unlock_data(l->v);
+	return NULL;
+}
+
+struct read_arg {
+	struct line *l;
+	unsigned int me;
+};
+
+static int read_fn(struct vtx *tx, void *arg)
+{
+	struct read_arg *r = arg;
+
+	take_place(r->l, r->me);
+	return 0;
+}
+
+static void *read_thread(void *arg)
+{
+	struct read_arg r = { .l = arg };
+
+	r.me = join_line(r.l);
+	(void)view_read(r.l->v, read_fn, &r);
 	return NULL;
 }
 
@@ -298,23 +302,23 @@ static void start_and_wait(struct line *l, pthread_t *t, void *(*fn)(void *))
 	unsigned int i = __atomic_load_n(&l->at, __ATOMIC_SEQ_CST);
 
 	assert_int_equal(pthread_create(t, NULL, fn, l), 0);
-	while (!is_waiting(&l->tid[i])) {
+	while (!thread_is_asleep(
+		__atomic_load_n(&l->tid[i], __ATOMIC_SEQ_CST))) {
 		assert_true(time(NULL) < end);
 		sched_yield();
 	}
 }
 
 /* However many updates were in line before it. */
-static void test_a_reader_waits_for_one_update(void **state)
+static void expect_first(struct fixture *f, void *(*reader)(void *))
 {
-	struct fixture *f = *state;
 	struct line l = { .v = f->v };
 	pthread_t t[UPDATES + 1];
 
 	view_lock_exclusive(f->v);
 	for (int i = 0; i < UPDATES; i++)
 		start_and_wait(&l, &t[i], update_thread);
-	start_and_wait(&l, &t[UPDATES], read_thread);
+	start_and_wait(&l, &t[UPDATES], reader);
 	view_unlock_exclusive(f->v);
 	for (int i = 0; i <= UPDATES; i++)
 		assert_int_equal(pthread_join(t[i], NULL), 0);
@@ -322,21 +326,59 @@ static void test_a_reader_waits_for_one_update(void **state)
 	assert_int_equal(l.place[UPDATES], 0);
 }
 
-/* And an update for the readers that have it, not for those that come. */
+static void test_a_reader_waits_for_one_update(void **state)
+{
+	expect_first(*state, read_thread);
+}
+
+static void test_a_writer_of_data_waits_for_one_update(void **state)
+{
+	expect_first(*state, data_thread);
+}
+
+/* And an update for those who have it, not for those that come. */
 static void test_an_update_waits_for_the_readers_there(void **state)
 {
 	struct fixture *f = *state;
 	struct line l = { .v = f->v };
-	pthread_t t[2];
+	pthread_t t[3];
 
-	view_lock_shared(f->v);
+	view_lock_data(f->v);
 	start_and_wait(&l, &t[0], update_thread);
-	start_and_wait(&l, &t[1], read_thread);
-	view_unlock_shared(f->v);
-	for (int i = 0; i < 2; i++)
+	start_and_wait(&l, &t[1], data_thread);
+	start_and_wait(&l, &t[2], read_thread);
+	view_unlock_data(f->v);
+	for (int i = 0; i < 3; i++)
 		assert_int_equal(pthread_join(t[i], NULL), 0);
 	assert_int_equal(l.place[0], 0);
+}
+
+static int beside_fn(struct vtx *tx, void *arg)
+{
+	struct line *l = arg;
+	pthread_t t;
+
+	/* Somebody else's data can be written within the update. */
+	assert_int_equal(pthread_create(&t, NULL, data_thread, l), 0);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	start_and_wait(l, &l->reader, read_thread);
+	return 0;
+}
+
+static void test_an_update_of_one_part_stops_no_writer_of_others(void **state)
+{
+	struct fixture *f = *state;
+	pthread_mutex_t part = PTHREAD_MUTEX_INITIALIZER;
+	struct line l = { .v = f->v };
+
+	(void)alarm(DEADLINE);
+	assert_int_equal(
+		view_update_beside(f->v, 0, &part, beside_fn, NULL, &l), 0);
+	assert_int_equal(pthread_join(l.reader, NULL), 0);
+	(void)alarm(0);
+	assert_int_equal(l.place[0], 0);
 	assert_int_equal(l.place[1], 1);
+	assert_int_equal(pthread_mutex_trylock(&part), 0);
 }
 
 int main(void)
@@ -354,6 +396,12 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_reader_waits_for_one_update, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_writer_of_data_waits_for_one_update, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_an_update_of_one_part_stops_no_writer_of_others,
+			setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_an_update_waits_for_the_readers_there, setup,
 			teardown)
