@@ -377,7 +377,8 @@ static bool put_shared(struct fs_file *f)
 
 enum put_result { PUT_AGAIN, PUT_ORPHAN, PUT_KEPT, PUT_FREE };
 
-/* With what may be the last user, under the exclusive lock. */
+/* With what may be the last user. The view's lock exclusive: nobody looks at it
+ * without being a user. */
 static enum put_result put_last(struct fs_file *f, struct fs_view *fv,
 				bool tried)
 {
@@ -407,9 +408,9 @@ void fs_file_put(struct fs_file *f)
 		struct fs_view *fv = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE);
 		enum put_result r;
 
-		view_lock_exclusive(fv->view);
+		view_lock_tree(fv->view);
 		r = put_last(f, fv, tried);
-		view_unlock_exclusive(fv->view);
+		view_unlock_tree(fv->view);
 		if (r == PUT_ORPHAN) {
 			/* When it fails, the next mount removes it. */
 			(void)orphan_remove(f);

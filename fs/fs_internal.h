@@ -423,8 +423,8 @@ static inline bool file_is_in(struct fs_file *f, const struct fs_op *op)
 }
 
 /* Find in the table; adds a user. No lock held: users go from 0 to 1 under one
- * of the view's locks and from 1 to 0 under both exclusive, so that in an
- * update that does so file_is_used() stays true or false. */
+ * of the view's locks shared, and from 1 to 0 under view->lock exclusive. So in
+ * an update that holds both file_is_used() stays true or false. */
 struct fs_file *file_find(struct fs_view *fv, uint64_t ino);
 /* Under the view's lock: look without adding a user. */
 struct fs_file *file_peek(struct fs_view *fv, uint64_t ino);

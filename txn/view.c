@@ -187,6 +187,16 @@ void view_unlock_data(struct view *v)
 	unlock(&v->data_lock);
 }
 
+void view_lock_tree(struct view *v)
+{
+	lock_tree(v);
+}
+
+void view_unlock_tree(struct view *v)
+{
+	unlock_tree(v);
+}
+
 void view_lock_exclusive(struct view *v)
 {
 	lock_exclusive(v, NULL);

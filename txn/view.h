@@ -72,6 +72,9 @@ int view_update_beside(struct view *v, unsigned int flags,
  */
 void view_lock_data(struct view *v);
 void view_unlock_data(struct view *v);
+/* view->lock exclusive: no reading and no update runs meanwhile. */
+void view_lock_tree(struct view *v);
+void view_unlock_tree(struct view *v);
 /* Both locks exclusive: no operation of the view runs meanwhile. */
 void view_lock_exclusive(struct view *v);
 void view_unlock_exclusive(struct view *v);
