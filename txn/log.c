@@ -295,7 +295,8 @@ static int append(struct log *log, enum log_head id, uint32_t align,
 		at += bufs[i]->len;
 	}
 	h->tail = at;
-	h->unwritten_bytes += len;
+	log_note_free(log, h);
+	__atomic_add_fetch(&h->unwritten_bytes, len, __ATOMIC_RELAXED);
 	h->appended_bytes += len;
 	*pos_out = pos;
 out:
@@ -330,13 +331,8 @@ uint64_t log_tail(struct log *log, enum log_head head)
 
 uint64_t log_unwritten_bytes(struct log *log, enum log_head head)
 {
-	struct head *h = &log->heads[head];
-	uint64_t bytes;
-
-	pthread_mutex_lock(&h->lock);
-	bytes = h->unwritten_bytes;
-	pthread_mutex_unlock(&h->lock);
-	return bytes;
+	return __atomic_load_n(&log->heads[head].unwritten_bytes,
+			       __ATOMIC_RELAXED);
 }
 
 /* --- writing out --- */
@@ -383,7 +379,7 @@ static void batch_drop(struct head *h, const struct batch_out *b)
 	}
 	h->n -= b->nchunks;
 	h->written = b->end;
-	h->unwritten_bytes -= b->bytes;
+	__atomic_sub_fetch(&h->unwritten_bytes, b->bytes, __ATOMIC_RELAXED);
 	h->written_bytes += b->end - b->start;
 	pthread_mutex_unlock(&h->lock);
 	for (size_t i = 0; i < b->nchunks; i++)
@@ -399,7 +395,10 @@ int log_begin_write(struct log *log, struct head *h, struct seg *s,
 		err = log_make_seg(log, s);
 		if (err)
 			return log_fail(log, err, "making", s);
+		pthread_mutex_lock(&h->lock);
 		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
+		log_note_free(log, h);
+		pthread_mutex_unlock(&h->lock);
 	}
 	if (!s->unsynced) {
 		s->unsynced = true;
@@ -528,6 +527,7 @@ static int flush_once(struct log *log, struct head *h)
 	h->flushing = true;
 	/* What is appended from here on starts on a page of its own. */
 	h->tail = round_up_u64(h->tail, LOG_PAGE_BYTES);
+	log_note_free(log, h);
 	upto = h->tail;
 	pthread_mutex_unlock(&h->lock);
 	err = write_out(log, h, upto);
@@ -720,7 +720,8 @@ void log_get_stats(struct log *log, struct log_stats *out)
 		pthread_mutex_lock(&h->lock);
 		out->appended_bytes[i] = h->appended_bytes;
 		out->written_bytes[i] = h->written_bytes;
-		out->claimed_bytes += h->claimed;
+		out->claimed_bytes +=
+			__atomic_load_n(&h->claimed, __ATOMIC_RELAXED);
 		out->prepared_bytes += log_head_free(log, h);
 		pthread_mutex_unlock(&h->lock);
 	}

@@ -7,11 +7,12 @@
 #include "txn/log_internal.h"
 
 /* Nothing was appended behind it yet: the place is free again. */
-static void give_back(struct head *h, uint64_t pos, size_t len)
+static void give_back(struct log *log, struct head *h, uint64_t pos, size_t len)
 {
 	pthread_mutex_lock(&h->lock);
 	if (h->tail == pos + len)
 		h->tail = pos;
+	log_note_free(log, h);
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -34,6 +35,7 @@ static int clone_in(struct log *log, struct head *h, int fd, uint64_t off,
 	if (!err) {
 		s = h->cur;
 		h->tail = *pos_out + len;
+		log_note_free(log, h);
 	}
 	pthread_mutex_unlock(&h->lock);
 	if (err)
@@ -46,7 +48,7 @@ static int clone_in(struct log *log, struct head *h, int fd, uint64_t off,
 	err = log->p.dev->ops->clone(f, seg_offset(*pos_out), fd, off, len);
 	log_unpin(log, s);
 	if (err) {
-		give_back(h, *pos_out, len);
+		give_back(log, h, *pos_out, len);
 		return err;
 	}
 	pthread_mutex_lock(&h->lock);
@@ -89,8 +91,8 @@ int log_clone_out(struct log *log, uint64_t pos, size_t len, int fd,
 	err = log_pin(log, s, &f);
 	if (err)
 		return err;
-	err = log->p.dev->ops->share(f, seg_base(s) + seg_offset(pos), len,
-					 fd, off);
+	err = log->p.dev->ops->share(f, seg_base(s) + seg_offset(pos), len, fd,
+				     off);
 	log_unpin(log, s);
 	return err;
 }

@@ -76,11 +76,14 @@ struct head {
 	bool flushing;
 	struct seg *prepared, **prepared_last;
 	uint64_t nprepared;
-	uint64_t claimed;
+	/* atomic, so that who asks for room waits for nobody: what is claimed,
+	 * log_head_free(), and whether anything was ever prepared */
+	uint64_t claimed, free;
+	bool used;
 	/* ring of chunks, ascending by position; cap is a power of two */
 	struct chunk *ring;
 	size_t first, n, cap;
-	uint64_t unwritten_bytes;
+	uint64_t unwritten_bytes; /* atomic */
 	uint64_t appended_bytes, written_bytes;
 	uint64_t last_number; /* highest segment number used or made */
 };
@@ -161,6 +164,8 @@ uint64_t log_seg_size(const struct log *log, enum log_head id);
 struct seg *log_new_seg(struct log *log, struct head *h);
 /* Free bytes that appends may count on. Under head->lock. */
 uint64_t log_head_free(const struct log *log, const struct head *h);
+/* It has changed. Under head->lock. */
+void log_note_free(const struct log *log, struct head *h);
 int log_start_preparer(struct log *log);
 void log_stop_preparer(struct log *log);
 void log_wake_preparer(struct log *log);

@@ -42,29 +42,34 @@ uint64_t log_head_free(const struct log *log, const struct head *h)
 	return bytes;
 }
 
-/* What must be prepared for the head besides `need`. Under head->lock. */
+void log_note_free(const struct log *log, struct head *h)
+{
+	if (h->cur || h->nprepared)
+		__atomic_store_n(&h->used, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&h->free, log_head_free(log, h), __ATOMIC_RELEASE);
+}
+
+/* What must be prepared for the head besides `need`. */
 static uint64_t wanted(const struct log *log, const struct head *h,
 		       bool privileged)
 {
-	return h->claimed +
+	return __atomic_load_n(&h->claimed, __ATOMIC_ACQUIRE) +
 	       (h->id == LOG_SMALL && !privileged ? log->p.reserve_bytes : 0);
 }
 
-static bool has_room(struct log *log, enum log_head id, uint64_t need,
+/* Claims are looked at first: what is given up was appended before. */
+static bool has_room(const struct log *log, enum log_head id, uint64_t need,
 		     bool privileged)
 {
-	struct head *h = &log->heads[id];
-	bool room;
+	const struct head *h = &log->heads[id];
+	uint64_t want = wanted(log, h, privileged) + need;
 
-	pthread_mutex_lock(&h->lock);
-	room = log_head_free(log, h) >= wanted(log, h, privileged) + need;
-	pthread_mutex_unlock(&h->lock);
-	return room;
+	return __atomic_load_n(&h->free, __ATOMIC_ACQUIRE) >= want;
 }
 
 /* Put a made segment in line. 1: an append made a later one meanwhile, in
  * need; positions only grow, so this one is not used. */
-static int line_up(struct head *h, struct seg *s)
+static int line_up(const struct log *log, struct head *h, struct seg *s)
 {
 	int overtaken;
 
@@ -75,6 +80,7 @@ static int line_up(struct head *h, struct seg *s)
 		h->prepared_last = &s->next_prepared;
 		h->nprepared++;
 	}
+	log_note_free(log, h);
 	pthread_mutex_unlock(&h->lock);
 	return overtaken;
 }
@@ -110,7 +116,7 @@ static int prepare_one(struct log *log, struct head *h)
 	err = log_make_seg(log, s);
 	if (!err) {
 		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
-		if (line_up(h, s)) {
+		if (line_up(log, h, s)) {
 			log_seg_name(s, name);
 			(void)log->p.dev->ops->remove(log->p.dev, name);
 			log_remove_seg(log, s);
@@ -143,16 +149,13 @@ static int prepare_until(struct log *log, enum log_head id, uint64_t need,
 
 /* Is there more in line than what is needed now? (Bulk segments only once
  * somebody has asked for one.) */
-static bool is_ahead(struct log *log, enum log_head id)
+static bool is_ahead(const struct log *log, enum log_head id)
 {
-	struct head *h = &log->heads[id];
-	bool unused;
+	const struct head *h = &log->heads[id];
 
-	pthread_mutex_lock(&h->lock);
-	unused = id == LOG_BULK && !h->cur && !h->nprepared;
-	pthread_mutex_unlock(&h->lock);
-	return unused ||
-	       has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
+	if (id == LOG_BULK && !__atomic_load_n(&h->used, __ATOMIC_RELAXED))
+		return true;
+	return has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
 }
 
 static int room_in(struct log *log, enum log_head id, uint64_t need,
@@ -189,19 +192,17 @@ void log_claim(struct log *log, enum log_head head, uint64_t bytes)
 {
 	struct head *h = &log->heads[head];
 
-	pthread_mutex_lock(&h->lock);
-	h->claimed += bytes;
-	pthread_mutex_unlock(&h->lock);
+	__atomic_add_fetch(&h->claimed, bytes, __ATOMIC_RELAXED);
 }
 
 void log_unclaim(struct log *log, enum log_head head, uint64_t bytes)
 {
 	struct head *h = &log->heads[head];
 
-	pthread_mutex_lock(&h->lock);
-	ASSERT(h->claimed >= bytes);
-	h->claimed -= bytes;
-	pthread_mutex_unlock(&h->lock);
+	uint64_t before =
+		__atomic_fetch_sub(&h->claimed, bytes, __ATOMIC_ACQ_REL);
+
+	ASSERT(before >= bytes);
 }
 
 /* --- the thread --- */
