@@ -6,6 +6,8 @@
  */
 #include "fs/mount_internal.h"
 
+#include "fs/slice.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
@@ -509,6 +511,7 @@ static void *long_main(void *arg)
 	struct ctl_job *job = arg;
 	struct mount *m = req_mount(job->req);
 
+	slice_set(SLICE_BACKGROUND_NS);
 	run_job(m, job);
 	pthread_mutex_lock(&m->ctl_lock);
 	m->nlong--;

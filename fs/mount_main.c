@@ -10,6 +10,7 @@
 
 #include "fs/busy.h"
 #include "fs/plain.h"
+#include "fs/slice.h"
 #include "fs/version.h"
 
 #include <fcntl.h>
@@ -456,6 +457,7 @@ int mount_loop(struct conn *c)
 	/* A thread may wait for the device; others go on. */
 	fuse_loop_cfg_set_max_threads(cfg, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(cfg, IDLE_THREADS);
+	slice_set(SLICE_DEFAULT); /* these answer */
 	err = fuse_session_loop_mt(c->se, cfg);
 	fuse_loop_cfg_destroy(cfg);
 	return err;
@@ -590,6 +592,8 @@ static int run(struct arguments *a, int tell)
 	if (!m)
 		return EXIT_FAILURE;
 	mount_init(m, a);
+	/* Threads from here on are the store's, and the one for commands. */
+	slice_set(SLICE_BACKGROUND_NS);
 	status = push_start(m) ? EXIT_FAILURE : (unsigned char)mount_open(m, a);
 	if (!status && tell >= 0) {
 		detach_stdio();
