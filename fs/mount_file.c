@@ -74,12 +74,13 @@ static bool wants_write(int flags)
 
 /* May the caller keep set-id bits? The kernel says so where they are ours to
  * clear. */
-static bool may_keep_bits(const struct fuse_file_info *fi)
+static bool may_keep_bits(const struct mount *m,
+			  const struct fuse_file_info *fi)
 {
 #if HAVE_KILLPRIV
 	return !fi->kill_suidgid;
 #else
-	return true;
+	return !killpriv_is_asked(m);
 #endif
 }
 
@@ -130,8 +131,9 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	/* Without killpriv the kernel leaves an O_TRUNC to us, and does not say
 	 * who may keep the bits: root stands for CAP_FSETID. */
 	if (flags & O_TRUNC)
-		err = node_drop_priv(
-			m, n, h->f, m->has_killpriv ? may_keep_bits(fi) : !uid);
+		err = node_drop_priv(m, n, h->f,
+				     m->has_killpriv ? may_keep_bits(m, fi)
+						     : !uid);
 	if (!err && flags & O_TRUNC)
 		err = fs_truncate(h->f, 0);
 	if (!err && (flags & O_ACCMODE) == O_RDWR) {
@@ -319,7 +321,7 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	}
 	err = n->kind == NODE_OBJECT ? get_file(m, n, h, &f) : -EPERM;
 	if (!err)
-		err = change_contents(m, n, f, may_keep_bits(fi));
+		err = change_contents(m, n, f, may_keep_bits(m, fi));
 	if (!err)
 		err = fs_write(f, NULL, (uint64_t)off, buf, size, false);
 	put_file(h, f);

@@ -15,6 +15,7 @@
  *	mount_switch.c	giving the working view another state
  *	mount_push.c	what was stored through mappings comes in
  *	mount_fast.c	open=fast: no messages for opening, .txn on its own
+ *	mount_killpriv.c	set-id bits are ours with an old libfuse too
  *	mount_plain.c	DIR's own files: edits come in, commits go out
  */
 #ifndef FS_MOUNT_INTERNAL_H
@@ -34,7 +35,8 @@
 /* O_TMPFILE and statx: operations of a newer libfuse (tools/libfuse.sh). */
 #define HAVE_FUSE_3_18 (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
 
-/* Set-id bits are ours to clear: a message less for a write (libfuse 3.17). */
+/* Set-id bits are ours to clear: a message less for a write. libfuse 3.17 knows
+ * it; before, mount_killpriv.c does. */
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
 #define HAVE_KILLPRIV 1
 #else
@@ -171,6 +173,11 @@ struct mount {
 	int64_t start_ns;
 	/* What the kernel and libfuse agreed to. */
 	bool has_acl, has_readdirplus, has_tmpfile, has_birth, has_killpriv;
+#if !HAVE_KILLPRIV
+	uint64_t init_unique; /* atomic: request to answer with the flag */
+	pthread_key_t kill_key; /* does the thread's request ask for it? */
+	bool has_kill_key;
+#endif
 
 	struct knode root;
 	struct knode virt[NODE_KINDS];
@@ -515,5 +522,16 @@ void push_stop(struct mount *m);
 /* Push what programs wrote through shared mappings, in the thread for commands.
  * -ENOMEM, -EIO: what was stored would be left out. */
 int push_maps(struct mount *m);
+
+/* --- mount_killpriv.c --- */
+
+#if !HAVE_KILLPRIV
+/* Once it is mounted, before the first request is read. */
+int killpriv_start(struct mount *m);
+void killpriv_stop(struct mount *m);
+/* Does the request that this thread handles say that its caller may not keep
+ * set-id bits? */
+bool killpriv_is_asked(const struct mount *m);
+#endif
 
 #endif

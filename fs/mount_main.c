@@ -420,6 +420,10 @@ static int make_session(struct mount *m, struct arguments *a)
 		     : fuse_session_mount(m->work.se, m->mountpoint))
 		return complain(EXIT_FAILURE, "cannot mount at %s",
 				m->mountpoint);
+#if !HAVE_KILLPRIV
+	if (killpriv_start(m))
+		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
+#endif
 	return 0;
 }
 
@@ -545,6 +549,9 @@ static int mount_close(struct mount *m)
 	holder_release(m->holder);
 	if (m->work.se)
 		fuse_session_destroy(m->work.se);
+#if !HAVE_KILLPRIV
+	killpriv_stop(m);
+#endif
 	if (m->dirfd >= 0)
 		close(m->dirfd);
 	if (m->beneath_fd >= 0)

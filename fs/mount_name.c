@@ -350,6 +350,9 @@ static unsigned int kill_mask(const struct mount *m, fuse_req_t req, int to_set)
 	/* FATTR_KILL_SUIDGID of the protocol, which libfuse names so */
 	if (to_set & FUSE_SET_ATTR_KILL_SUID)
 		return FS_SET_KILL_PRIV;
+#else
+	if (killpriv_is_asked(m))
+		return FS_SET_KILL_PRIV;
 #endif
 	return to_set & FUSE_SET_ATTR_SIZE ? FS_SET_KILL_CAPS : 0;
 }
