@@ -18,6 +18,7 @@ enum {
 	LARGE_BYTES = 16 << 20,
 	READS = 20000,
 	OVERWRITES = 20000,
+	FSYNCS = 1000,
 	ABORTS = 1000,
 	DIFFS = 100,
 	CHANGES = 100
@@ -210,6 +211,19 @@ __attribute__((noinline)) static void measured_overwrite(struct work *w)
 	commit(w);
 }
 
+/* What a database does: each block durable before the next. */
+__attribute__((noinline)) static void measured_fsync(struct work *w)
+{
+	char buf[FS_BLOCK_BYTES] = { 0 };
+
+	for (size_t i = 0; i < FSYNCS; i++) {
+		check(fs_write(w->large, &cred, block(i), buf, sizeof(buf),
+			       false),
+		      "write");
+		check(fs_fsync(w->fv, fs_file_ino(w->large)), "fsync");
+	}
+}
+
 __attribute__((noinline)) static void measured_aborts(struct work *w)
 {
 	for (size_t i = 0; i < ABORTS; i++) {
@@ -259,6 +273,7 @@ int main(int argc, char **argv)
 		{ "readdir", { fill }, measured_readdir },
 		{ "read", { fill_large }, measured_read },
 		{ "overwrite", { fill_large }, measured_overwrite },
+		{ "fsync", { fill_large }, measured_fsync },
 		{ "aborts", { fill }, measured_aborts },
 		{ "diff", { fill, change_some }, measured_diff },
 	};
