@@ -45,6 +45,10 @@ struct dev_ops {
 	int (*sync)(struct dev_file *f);
 	/* Start writing a range back; a hint, errors come with sync. */
 	void (*sync_start)(struct dev_file *f, uint64_t off, uint64_t len);
+	/* Write a range back and wait for it, so that little waits for the
+	 * device at a time. Nothing is durable by it; an error is one of
+	 * sync. */
+	int (*sync_pace)(struct dev_file *f, uint64_t off, uint64_t len);
 	/* Promise space for [off, off+len), size grows; -ENOSPC,
 	 * -EOPNOTSUPP when the host cannot promise. */
 	int (*allocate)(struct dev_file *f, uint64_t off, uint64_t len);

@@ -161,6 +161,22 @@ static void host_sync_start(struct dev_file *f, uint64_t off, uint64_t len)
 			      SYNC_FILE_RANGE_WRITE);
 }
 
+static int host_sync_pace(struct dev_file *f, uint64_t off, uint64_t len)
+{
+	int rc;
+
+	do
+		rc = sync_file_range(f->fd, (off_t)off, (off_t)len,
+				     SYNC_FILE_RANGE_WAIT_BEFORE |
+					     SYNC_FILE_RANGE_WRITE |
+					     SYNC_FILE_RANGE_WAIT_AFTER);
+	while (rc && errno == EINTR);
+	/* Where the host has no such call, sync does it all. */
+	return rc && errno != ENOSYS && errno != EINVAL && errno != ESPIPE
+		       ? -errno
+		       : 0;
+}
+
 static int do_fallocate(struct dev_file *f, int mode, uint64_t off,
 			uint64_t len)
 {
@@ -351,6 +367,7 @@ static const struct dev_ops host_ops = {
 	.writev = host_writev,
 	.sync = host_sync,
 	.sync_start = host_sync_start,
+	.sync_pace = host_sync_pace,
 	.allocate = host_allocate,
 	.truncate = host_truncate,
 	.size = host_size,

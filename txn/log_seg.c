@@ -233,6 +233,8 @@ void log_unpin(struct log *log, struct seg *s)
 
 /* --- making one --- */
 
+/* In pieces, each on the device before the next: what others flush meanwhile
+ * waits for one of them, not for all of a segment. */
 static int fill_zeros(struct log *log, struct dev_file *f, uint64_t bytes)
 {
 	uint8_t *zeros = calloc(1, ZERO_BYTES);
@@ -245,6 +247,8 @@ static int fill_zeros(struct log *log, struct dev_file *f, uint64_t bytes)
 				       min_u64(ZERO_BYTES, bytes - off) };
 
 		err = log->p.dev->ops->writev(f, off, &iov, 1);
+		if (!err)
+			err = log->p.dev->ops->sync_pace(f, off, iov.len);
 	}
 	free(zeros);
 	return err;

@@ -585,6 +585,13 @@ static void sim_sync_start(struct dev_file *f, uint64_t off, uint64_t len)
 {
 }
 
+static int sim_sync_pace(struct dev_file *f, uint64_t off, uint64_t len)
+{
+	int err = enter(f->sim, SIM_SYNC, true);
+
+	return err ? err : leave(f->sim, 0);
+}
+
 static int sim_allocate(struct dev_file *f, uint64_t off, uint64_t len)
 {
 	int err = enter(f->sim, SIM_ALLOCATE, true);
@@ -830,6 +837,7 @@ static const struct dev_ops sim_ops = {
 	.writev = sim_writev,
 	.sync = sim_sync,
 	.sync_start = sim_sync_start,
+	.sync_pace = sim_sync_pace,
 	.allocate = sim_allocate,
 	.truncate = sim_truncate,
 	.size = sim_size,
