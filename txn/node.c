@@ -142,6 +142,31 @@ void node_clear(struct node *node, uint8_t level)
 	node->used = 0;
 }
 
+void node_set_val(struct node *node, unsigned int idx, const uint8_t *val)
+{
+	uint8_t *p = node->data + node->off[idx];
+
+	ASSERT(node->dirty);
+	memcpy(p + ITEM_HEADER_BYTES, val, get_le16(p + ITEM_OFF_VALUE_LEN));
+}
+
+void node_copy(struct node *dst, const struct node *src)
+{
+	ASSERT(dst->dirty && src->used <= dst->cap);
+	dst->level = src->level;
+	dst->n = src->n;
+	dst->live = src->live;
+	dst->used = src->used;
+	memcpy(dst->off, src->off, src->n * sizeof(*src->off));
+	memcpy(dst->data, src->data, src->used);
+	if (!src->level)
+		return;
+	for (unsigned int i = 0; i < src->n; i++)
+		dst->child[i] = src->child && src->child[i]
+					? node_get(src->child[i])
+					: NULL;
+}
+
 /* Move the live items together. */
 static void node_tidy(struct node *node)
 {

@@ -90,6 +90,10 @@ void node_insert(struct node *node, unsigned int idx, const struct key *key,
 void node_remove(struct node *node, unsigned int idx);
 /* Empty again. */
 void node_clear(struct node *node, uint8_t level);
+/* Another value of the same length. */
+void node_set_val(struct node *node, unsigned int idx, const uint8_t *val);
+/* What src holds, to a dirty node; children get one more reference. */
+void node_copy(struct node *dst, const struct node *src);
 
 void ptr_encode(const struct ptr *ptr, uint8_t buf[PTR_BYTES]);
 struct ptr ptr_decode(const uint8_t buf[PTR_BYTES]);

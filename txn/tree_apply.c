@@ -363,6 +363,40 @@ static void build_start(struct build *b, struct apply *a, uint8_t level,
 	*res = (struct result){ 0 };
 }
 
+/* One of those that were taken ahead. */
+static struct node *next_node(struct apply *a)
+{
+	struct node *node = a->pool;
+
+	ASSERT(node);
+	a->pool = node->next;
+	node->gen = a->gen;
+	node->next = NULL;
+	return node;
+}
+
+/* A node in which everything but a few items stays is a copy, changed in
+ * place. */
+static struct node *copy_start(struct apply *a, const struct node *old)
+{
+	struct node *node = next_node(a);
+
+	node_copy(node, old);
+	return node;
+}
+
+static void copy_end(struct apply *a, struct node *node, struct result *res)
+{
+	if (!node->n) {
+		node->next = a->pool;
+		a->pool = node;
+		return;
+	}
+	node->low = node_key(node, 0);
+	res->first = res->last = node;
+	res->n = 1;
+}
+
 static void build_add(struct build *b, const struct key *key,
 		      const struct val *val, struct node *child)
 {
@@ -371,12 +405,8 @@ static void build_add(struct build *b, const struct key *key,
 
 	if (!node || node->live >= b->target_bytes ||
 	    !node_fits(node, val->len)) {
-		node = b->a->pool;
-		ASSERT(node);
-		b->a->pool = node->next;
+		node = next_node(b->a);
 		node_clear(node, b->level);
-		node->gen = b->a->gen;
-		node->next = NULL;
 		node->low = *key;
 		if (res->last)
 			res->last->next = node;
@@ -506,38 +536,61 @@ static void leaf_remove_ranges(struct node *leaf, const struct work *w)
 	}
 }
 
-static void leaf_in_place(struct apply *a, struct node *leaf,
-			  const struct work *w, struct result *res)
+static void leaf_edit(const struct apply *a, struct node *leaf,
+		      const struct change *p)
 {
-	uint16_t before = leaf->live;
+	unsigned int i = node_lower_bound(leaf, &p->key);
+	bool found = false;
 
-	leaf_remove_ranges(leaf, w);
-	for (const struct change *p = w->p; p < w->pend; p++) {
-		unsigned int i = node_lower_bound(leaf, &p->key);
+	if (i < leaf->n) {
+		struct key k = node_key(leaf, i);
 
-		if (i < leaf->n) {
-			struct key k = node_key(leaf, i);
-
-			if (!key_cmp(&k, &p->key))
-				node_remove(leaf, i);
-		}
-		if (p->op == CHANGE_PUT)
-			node_insert(leaf, i, &p->key, a->bytes + p->val_off,
-				    p->val_len, NULL);
+		found = !key_cmp(&k, &p->key);
 	}
-	*res = (struct result){ .kept = leaf->n > 0,
-				.shrunk = leaf->live < before };
+	if (found && p->op == CHANGE_PUT &&
+	    node_val(leaf, i).len == p->val_len) {
+		node_set_val(leaf, i, a->bytes + p->val_off);
+		return;
+	}
+	if (found)
+		node_remove(leaf, i);
+	if (p->op == CHANGE_PUT)
+		node_insert(leaf, i, &p->key, a->bytes + p->val_off, p->val_len,
+			    NULL);
+}
+
+static void leaf_in_place(const struct apply *a, struct node *leaf,
+			  const struct work *w)
+{
+	leaf_remove_ranges(leaf, w);
+	for (const struct change *p = w->p; p < w->pend; p++)
+		leaf_edit(a, leaf, p);
 }
 
 static void apply_leaf(struct apply *a, struct node *leaf, const struct work *w,
 		       struct result *res)
 {
-	if (is_own(a, leaf) && leaf->live + put_bytes(w) <= NODE_PAYLOAD_MAX)
-		leaf_in_place(a, leaf, w, res);
-	else if (leaf_changes(leaf, *w))
-		rebuild_leaf(a, leaf, w, res);
-	else
-		*res = (struct result){ .kept = true };
+	uint16_t before = leaf->live;
+	struct node *copy;
+
+	*res = (struct result){ 0 };
+	if (leaf->live + put_bytes(w) > NODE_PAYLOAD_MAX) {
+		if (leaf_changes(leaf, *w))
+			rebuild_leaf(a, leaf, w, res);
+		else
+			res->kept = true;
+	} else if (is_own(a, leaf)) {
+		leaf_in_place(a, leaf, w);
+		res->kept = leaf->n > 0;
+		res->shrunk = leaf->live < before;
+	} else if (leaf_changes(leaf, *w)) {
+		copy = copy_start(a, leaf);
+		leaf_in_place(a, copy, w);
+		res->shrunk = copy->live < before;
+		copy_end(a, copy, res);
+	} else {
+		res->kept = true;
+	}
 }
 
 /* --- second pass: internal nodes --- */
@@ -581,7 +634,7 @@ static void edit_in_place(struct apply *a, struct node *node,
 	for (unsigned int e = nedits; e-- > 0;) {
 		const struct result *res = &edits[e].res;
 		unsigned int at = edits[e].idx - gone;
-		struct key sep;
+		struct key sep, old;
 
 		if (res->kept)
 			continue;
@@ -590,6 +643,11 @@ static void edit_in_place(struct apply *a, struct node *node,
 			continue;
 		}
 		sep = first_sep(node, at, res->first);
+		old = node_key(node, at);
+		if (res->n == 1 && !key_cmp(&sep, &old)) {
+			node->child[at] = res->first;
+			continue;
+		}
 		node_remove(node, at);
 		node_insert(node, at, &sep, NULL, PTR_BYTES, res->first);
 		for (struct node *n = res->first->next; n; n = n->next)
@@ -756,21 +814,29 @@ static void apply_internal(struct apply *a, struct node *node,
 			 edit_children(a, node, *w, edits, &n, &replaced));
 	for (unsigned int e = 0; e < n; e++)
 		shrunk |= edits[e].res.shrunk;
+	*res = (struct result){ 0 };
 	if (is_own(a, node) && total <= NODE_PAYLOAD_MAX) {
 		uint16_t before = node->n;
 
 		edit_in_place(a, node, edits, n);
 		if (shrunk)
 			merge_small(a, node);
-		*res = (struct result){ .kept = node->n > 0,
-					.shrunk = node->n < before };
+		res->kept = node->n > 0;
+		res->shrunk = node->n < before;
 		return;
 	}
 	if (!replaced) {
-		*res = (struct result){ .kept = true };
+		res->kept = true;
 		return;
 	}
-	edit_rebuild(a, node, total, edits, n, res);
+	if (total <= NODE_PAYLOAD_MAX) {
+		struct node *copy = copy_start(a, node);
+
+		edit_in_place(a, copy, edits, n);
+		copy_end(a, copy, res);
+	} else {
+		edit_rebuild(a, node, total, edits, n, res);
+	}
 	if (shrunk)
 		for (struct node *p = res->first; p; p = p->next)
 			merge_small(a, p);

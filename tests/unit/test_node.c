@@ -133,11 +133,69 @@ static void test_keys_lie_within_what_the_parents_give(void **state)
 	node_free_memory(node);
 }
 
+static void check_same(const struct node *a, const struct node *b)
+{
+	assert_int_equal(a->n, b->n);
+	assert_int_equal(a->level, b->level);
+	assert_int_equal(a->live, b->live);
+	for (unsigned int i = 0; i < a->n; i++) {
+		struct key ka = node_key(a, i), kb = node_key(b, i);
+		struct val va = node_val(a, i), vb = node_val(b, i);
+
+		assert_int_equal(key_cmp(&ka, &kb), 0);
+		assert_int_equal(va.len, vb.len);
+		assert_memory_equal(va.p, vb.p, va.len);
+	}
+}
+
+static void test_a_copy_is_changed_alone(void **state)
+{
+	struct node *node = sample(30), *copy = node_new();
+	uint8_t value[40];
+
+	assert_non_null(copy);
+	node_remove(node, 3);
+	node_copy(copy, node);
+	check_same(copy, node);
+	memset(value, 0xee, sizeof(value));
+	node_set_val(copy, 10, value); /* of 11 bytes */
+	assert_memory_equal(node_val(copy, 10).p, value, 11);
+	assert_int_equal(node_val(node, 10).p[0], 11);
+	assert_int_equal(node_val(copy, 11).p[0], 12);
+	node_remove(copy, 0);
+	assert_int_equal(node->n, 29);
+	node_free_memory(copy);
+	node_free_memory(node);
+}
+
+static void test_a_copy_holds_the_children(void **state)
+{
+	struct node *node = node_new(), *copy = node_new(), *child = sample(3);
+	struct key key = KEY(10, 2, 0);
+	uint8_t ptr[PTR_BYTES] = { 1 };
+
+	assert_true(node && copy);
+	node_clear(node, 1);
+	node_insert(node, 0, &key, NULL, PTR_BYTES, child);
+	key.obj++;
+	node_insert(node, 1, &key, ptr, PTR_BYTES, NULL);
+	node_copy(copy, node);
+	check_same(copy, node);
+	assert_ptr_equal(copy->child[0], child);
+	assert_null(copy->child[1]);
+	assert_int_equal(child->refs, 2);
+	node_free_memory(copy);
+	node_free_memory(node);
+	node_free_memory(child);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_encoded_is_decoded),
 		cmocka_unit_test(test_every_flipped_bit_is_seen),
+		cmocka_unit_test(test_a_copy_is_changed_alone),
+		cmocka_unit_test(test_a_copy_holds_the_children),
 		cmocka_unit_test(
 			test_an_intact_node_elsewhere_or_of_another_level),
 		cmocka_unit_test(test_bounds_and_removal),
