@@ -42,6 +42,7 @@ struct node *node_get(struct node *node)
 
 void node_free_memory(struct node *node)
 {
+	lbuf_put(node->buf);
 	free(node);
 }
 
@@ -282,6 +283,29 @@ struct ptr node_seal(uint64_t pos, uint8_t *buf, size_t len)
 	return (struct ptr){ .pos = pos,
 			     .sum = sum64(buf, len),
 			     .len = (uint32_t)len };
+}
+
+struct node *node_of_encoded(const struct node *node, struct lbuf *buf,
+			     const struct ptr *ptr)
+{
+	struct node *copy = node_alloc(0, node->n, 0);
+	uint16_t at = 0;
+
+	if (!copy)
+		return NULL;
+	copy->level = node->level;
+	copy->n = node->n;
+	copy->live = copy->used = copy->cap = node->live;
+	copy->ptr = *ptr;
+	copy->written = 1;
+	copy->buf = lbuf_get(buf);
+	copy->data = buf->data + NODE_HEADER_BYTES;
+	for (unsigned int i = 0; i < node->n; i++) {
+		copy->off[i] = at;
+		at = (uint16_t)(at + item_bytes(node_val(node, i).len));
+	}
+	ASSERT(at == node->live);
+	return copy;
 }
 
 /* Find the items and see that they are in order and end where the node does. */

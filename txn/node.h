@@ -48,6 +48,7 @@ struct node {
 	struct node **child; /* dirty internal nodes: by item */
 	uint16_t *off; /* of items in data, sorted by key */
 	uint8_t *data;
+	struct lbuf *buf; /* that holds data; NULL: it follows the node */
 };
 
 /* A dirty node with full capacity, empty; NULL: no memory. */
@@ -105,6 +106,11 @@ size_t node_encoded_bytes(const struct node *node);
 void node_encode(const struct node *node, uint8_t *buf);
 /* Fill in the position and return the whole pointer. */
 struct ptr node_seal(uint64_t pos, uint8_t *buf, size_t len);
+
+/* The clean node that node_decode() would make of what node_encode() and
+ * node_seal() have made of node. It shares the bytes; NULL: no memory. */
+struct node *node_of_encoded(const struct node *node, struct lbuf *buf,
+			     const struct ptr *ptr);
 
 /*
  * Any bytes. A clean node with one reference, or -EFSBADCRC, -EFSCORRUPTED,

@@ -15,13 +15,13 @@ static void seal_node(void *arg, uint64_t pos, struct lbuf *buf)
 }
 
 /* Readers of later generations find the node by its pointer from now on. */
-static void cache_copy(const struct tree *t, const struct ptr *ptr,
-		       const struct lbuf *buf)
+static void cache_copy(const struct tree *t, const struct node *node,
+		       struct lbuf *buf, const struct ptr *ptr)
 {
-	struct node *copy;
+	struct node *copy = node_of_encoded(node, buf, ptr);
 
 	/* Without memory for it the node is read when it is needed. */
-	if (node_decode(buf->data, buf->len, ptr, -1, &copy))
+	if (!copy)
 		return;
 	cache_add(t->cache, copy);
 	clean_node_put(copy);
@@ -54,7 +54,7 @@ static int write_node(const struct tree *t, struct node *node, uint64_t *bytes)
 		lbuf_put(buf);
 		return err;
 	}
-	cache_copy(t, &ptr, buf);
+	cache_copy(t, node, buf, &ptr);
 	*bytes += buf->len;
 	lbuf_put(buf);
 	node_set_written(node, &ptr);

@@ -148,6 +148,36 @@ static void check_same(const struct node *a, const struct node *b)
 	}
 }
 
+/* What is written is not read back: the node of it is made from the same bytes.
+ */
+static void test_the_node_of_what_was_encoded(void **state)
+{
+	struct node *node = sample(30), *got, *decoded;
+	struct lbuf *buf;
+	struct ptr ptr;
+
+	node_remove(node, 7); /* a gap */
+	buf = lbuf_new(node_encoded_bytes(node));
+	assert_non_null(buf);
+	node_encode(node, buf->data);
+	ptr = node_seal(0x8001230, buf->data, buf->len);
+	got = node_of_encoded(node, buf, &ptr);
+	assert_non_null(got);
+	assert_int_equal(node_decode(buf->data, buf->len, &ptr, 0, &decoded),
+			 0);
+	assert_int_equal(buf->refs, 2);
+	lbuf_put(buf);
+	assert_true(ptr_eq(&got->ptr, &ptr) && node_is_written(got));
+	assert_false(got->dirty);
+	assert_int_equal(got->cap, decoded->cap);
+	assert_int_equal(got->used, decoded->used);
+	check_same(got, node);
+	check_same(got, decoded);
+	clean_node_put(got);
+	clean_node_put(decoded);
+	node_free_memory(node);
+}
+
 static void test_a_copy_is_changed_alone(void **state)
 {
 	struct node *node = sample(30), *copy = node_new();
@@ -194,6 +224,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_what_is_encoded_is_decoded),
 		cmocka_unit_test(test_every_flipped_bit_is_seen),
+		cmocka_unit_test(test_the_node_of_what_was_encoded),
 		cmocka_unit_test(test_a_copy_is_changed_alone),
 		cmocka_unit_test(test_a_copy_holds_the_children),
 		cmocka_unit_test(
