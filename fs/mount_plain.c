@@ -221,15 +221,20 @@ static void *plain_main(void *arg)
 void plain_kick(struct mount *m)
 {
 	struct plain_job *j = m->plain;
+	time_t before;
 
 	if (!j)
 		return;
 	pthread_mutex_lock(&j->lock);
+	before = due(j);
 	j->kicked_at = now_seconds();
 	if (!j->kicked)
 		j->first_kick = j->kicked_at;
 	j->kicked = true;
-	pthread_cond_signal(&j->cond);
+	/* It looks again when it wakes: one commit after another need not wake
+	 * it each time. */
+	if (!before || due(j) < before)
+		pthread_cond_signal(&j->cond);
 	pthread_mutex_unlock(&j->lock);
 }
 
