@@ -259,7 +259,7 @@ static int append_all(struct fs_view *fv, enum enter_how how,
 		err = append_one(f, &small_left);
 		if (!err && how != ENTER_IN_MEMORY &&
 		    log_unwritten_bytes(fv->fs->log, LOG_BULK) >=
-			    WRITE_OUT_BYTES)
+			    WRITE_BEHIND_BYTES)
 			err = log_write_some(fv->fs->log, LOG_BULK);
 	}
 	fs_file_put(f);
@@ -360,6 +360,11 @@ int fs_balance(struct fs_view *fv)
 	    CHECKPOINT_BYTES)
 		fs_thread_kick(fs);
 	return err;
+}
+
+void fs_write_behind(struct fs *fs)
+{
+	(void)log_write_behind(fs->log, LOG_BULK, WRITE_BEHIND_BYTES);
 }
 
 int fs_room(struct fs *fs, uint64_t bytes, bool privileged)

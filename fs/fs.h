@@ -266,6 +266,9 @@ int fs_drop_priv(struct fs_file *f, bool fsetid);
  * cred is NULL. append: at the end, whatever off says. */
 int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	     const void *buf, size_t len, bool append);
+/* After writing, and after whoever wrote has his answer: a share of what is to
+ * be handed to the host, unless another thread is at it. */
+void fs_write_behind(struct fs *fs);
 int fs_truncate(struct fs_file *f, uint64_t size);
 /* mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or
  * without KEEP_SIZE, COLLAPSE_RANGE, INSERT_RANGE; else -EOPNOTSUPP. Space is

@@ -66,9 +66,11 @@ enum {
 	PENDING_MAX_BYTES = 512 << 20,
 	STEP_BYTES = 64 << 20, /* of a copy or a clearing that is larger */
 	ENTER_BYTES = 8 << 20, /* entered at once when too much is buffered */
-	/* Appended and not handed to the host: a writer hands over some of it,
-	 * or waits until all of it is. */
-	WRITE_OUT_BYTES = 1 << 20,
+	/* Appended and not handed to the host: from the first on it is, beside
+	 * the writer; past the second a writer hands over some of it; past the
+	 * third he waits until all of it is. */
+	WRITE_BEHIND_BYTES = 1 << 20,
+	WRITE_OUT_BYTES = 16 << 20,
 	UNWRITTEN_MAX_BYTES = 64 << 20,
 	CHECKPOINT_BYTES = 64 << 20, /* new data between checkpoints */
 	CHECKPOINT_SECONDS = 5,

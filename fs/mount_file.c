@@ -329,6 +329,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		reply_err(req, knode_error(n, err));
 	else
 		fuse_reply_write(req, size);
+	/* Beside the next request. */
+	fs_write_behind(m->fs);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,

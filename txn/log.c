@@ -488,6 +488,24 @@ int log_write_some(struct log *log, enum log_head head)
 	return err == 1 ? 0 : err;
 }
 
+int log_write_behind(struct log *log, enum log_head head, uint64_t bytes)
+{
+	struct head *h = &log->heads[head];
+	int err = 0;
+
+	/* Looked at again after the lock is free: whoever appended meanwhile
+	 * and did not get it has left it to us. */
+	while (!err && log_unwritten_bytes(log, head) >= bytes) {
+		uint64_t limit = log_tail(log, head);
+
+		if (pthread_mutex_trylock(&h->write_lock))
+			break;
+		err = log_write_below(log, h, limit);
+		pthread_mutex_unlock(&h->write_lock);
+	}
+	return err;
+}
+
 /* --- flushing --- */
 
 static int sync_written(struct log *log, struct head *h)

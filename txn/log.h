@@ -139,6 +139,9 @@ int log_write_out(struct log *log, enum log_head head);
 /* A few MiB of them at most, and nothing when somebody else is writing. */
 int log_write_some(struct log *log, enum log_head head);
 
+/* As long as so many wait: write them out, unless somebody is at it. */
+int log_write_behind(struct log *log, enum log_head head, uint64_t bytes);
+
 /* Bytes appended and not yet written out. */
 uint64_t log_unwritten_bytes(struct log *log, enum log_head head);
 

@@ -469,6 +469,7 @@ static void change_contents(struct world *w, uint64_t ino, struct rng *rng)
 		break;
 	default:
 		err = fs_write(file, &cred, off, buf, len, false);
+		fs_write_behind(w->fs);
 	}
 	fs_file_put(file);
 	ok(err);

@@ -585,6 +585,7 @@ static void op_write(struct fixture *f)
 	assert_int_equal(fs_write(file, &root_cred, append ? 7 : off, buf, len,
 				  append),
 			 0);
+	fs_write_behind(f->fs);
 	if (off + len > n->size)
 		model_resize(n, off + len);
 	memcpy(n->data + off, buf, len);

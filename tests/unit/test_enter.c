@@ -119,9 +119,9 @@ static void test_a_writer_does_not_write_out_a_commit(void **state)
 	simdev_interrupt(f->sim, SIM_WRITE, 0, NULL, NULL);
 	(void)alarm(0);
 	assert_true(f->writes > 2);
-	assert_true(f->most_unwritten >= WRITE_OUT_BYTES);
+	assert_true(f->most_unwritten >= WRITE_BEHIND_BYTES);
 	assert_true(f->most_unwritten <=
-		    WRITE_OUT_BYTES + 2 * FILE_BLOCKS * FS_BLOCK_BYTES);
+		    WRITE_BEHIND_BYTES + 2 * FILE_BLOCKS * FS_BLOCK_BYTES);
 }
 
 /* --- beside one file that is entered --- */

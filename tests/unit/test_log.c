@@ -4,6 +4,7 @@
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -116,6 +117,64 @@ static void test_a_read_joins_the_file_and_what_waits(void **state)
 	assert_int_equal(got[99], 1);
 	assert_int_equal(got[100], 2);
 	assert_int_equal(got[299], 2);
+}
+
+enum { BEHIND_BYTES = 4096, BEHIND_ROUNDS = 500, BEHIND_THREADS = 4 };
+
+struct behind {
+	struct log *log;
+	pthread_barrier_t barrier;
+	uint64_t most; /* that was left after a round */
+};
+
+static void *write_behind(void *arg)
+{
+	struct behind *b = arg;
+
+	for (int i = 0; i < BEHIND_ROUNDS; i++) {
+		int rc;
+
+		(void)append(b->log, BEHIND_BYTES, 1);
+		assert_int_equal(
+			log_write_behind(b->log, LOG_SMALL, BEHIND_BYTES), 0);
+		rc = pthread_barrier_wait(&b->barrier);
+		if (rc == PTHREAD_BARRIER_SERIAL_THREAD) {
+			uint64_t left = log_unwritten_bytes(b->log, LOG_SMALL);
+
+			b->most = max_u64(b->most, left);
+		}
+		(void)pthread_barrier_wait(&b->barrier);
+	}
+	return NULL;
+}
+
+/* Nobody waits for another's writing, and what he leaves somebody writes. */
+static void test_writing_behind_leaves_little(void **state)
+{
+	struct fixture *f = *state;
+	struct behind b = { .log = f->log };
+	pthread_t t[BEHIND_THREADS];
+
+	(void)append(f->log, BEHIND_BYTES - 1, 2);
+	assert_int_equal(log_write_behind(f->log, LOG_SMALL, BEHIND_BYTES), 0);
+	assert_int_equal(log_unwritten_bytes(f->log, LOG_SMALL),
+			 BEHIND_BYTES - 1);
+	(void)append(f->log, 1, 2);
+	assert_int_equal(log_write_behind(f->log, LOG_SMALL, BEHIND_BYTES), 0);
+	assert_int_equal(log_unwritten_bytes(f->log, LOG_SMALL), 0);
+	assert_int_equal(log_room(f->log,
+				  BEHIND_THREADS * BEHIND_ROUNDS * BEHIND_BYTES,
+				  0, false),
+			 0);
+	assert_int_equal(pthread_barrier_init(&b.barrier, NULL, BEHIND_THREADS),
+			 0);
+	for (int i = 0; i < BEHIND_THREADS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, write_behind, &b),
+				 0);
+	for (int i = 0; i < BEHIND_THREADS; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	pthread_barrier_destroy(&b.barrier);
+	assert_true(b.most < BEHIND_BYTES);
 }
 
 static void test_a_failed_flush_stops_the_log(void **state)
@@ -395,6 +454,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_a_read_joins_the_file_and_what_waits, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_writing_behind_leaves_little, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
 		cmocka_unit_test_setup_teardown(
