@@ -701,6 +701,12 @@ void fv_drop_all(struct fs_view *fv)
 
 /* --- to the log --- */
 
+void count_appended(struct fs *fs, uint64_t bytes)
+{
+	__atomic_add_fetch(&fs->new_bytes, bytes, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&fs->since_checkpoint, bytes, __ATOMIC_RELAXED);
+}
+
 /* Blocks [i, i+n) of a window, all dirty, as one run. */
 static int append_run(struct fs_file *f, struct fs_window *w, unsigned int i,
 		      unsigned int n, enum log_head head)
@@ -726,10 +732,7 @@ static int append_run(struct fs_file *f, struct fs_window *w, unsigned int i,
 	pos += (uint64_t)n * FS_BLOCK_BYTES;
 	if (head == LOG_BULK)
 		f->bulk_end = max_u64(f->bulk_end, pos);
-	__atomic_add_fetch(&fs->new_bytes, (uint64_t)n * FS_BLOCK_BYTES,
-			   __ATOMIC_RELAXED);
-	__atomic_add_fetch(&fs->since_checkpoint, (uint64_t)n * FS_BLOCK_BYTES,
-			   __ATOMIC_RELAXED);
+	count_appended(fs, (uint64_t)n * FS_BLOCK_BYTES);
 	return 0;
 }
 

@@ -274,8 +274,7 @@ static int clone_blocks(struct fs *fs, struct fs_file *f, uint64_t off, int fd,
 		err = sum_blocks(fs, pos, n, poss, sums);
 	if (err)
 		return err;
-	__atomic_add_fetch(&fs->new_bytes, len, __ATOMIC_RELAXED);
-	__atomic_add_fetch(&fs->since_checkpoint, len, __ATOMIC_RELAXED);
+	count_appended(fs, len);
 	file_write_lock(f);
 	ch.size = max_u64(f->size, off + len);
 	err = file_change(&ch);

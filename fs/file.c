@@ -353,6 +353,8 @@ static bool lacks_head(struct fs_file *f, const struct change_set *c)
 		return false;
 	if (c->n && !c->first && (c->pos || c->bufs[0]))
 		return false;
+	if (c->nwhole && !c->whole_first)
+		return false;
 	w = file_window(f, 0);
 	return !w || !(w->present & 1);
 }
@@ -371,6 +373,26 @@ static int reserve_windows(struct fs_file *f, const struct change_set *c)
 	return err;
 }
 
+/* In the hold of the locks in which the file gets them, so that no sweep is
+ * between. After an error their bytes are in the log for nothing. */
+static int append_whole(struct fs *fs, struct change_set *c)
+{
+	for (size_t k = 0; k < c->nwhole; k++) {
+		struct whole_window *w = &c->whole[k];
+		uint64_t pos;
+		int err = log_append(fs->log, LOG_BULK, FS_BLOCK_BYTES, &w->buf,
+				     1, &pos);
+
+		if (err)
+			return err;
+		w->buf = NULL;
+		for (unsigned int i = 0; i < WINDOW_BLOCKS; i++)
+			w->pos[i] = pos + (uint64_t)i * FS_BLOCK_BYTES;
+		count_appended(fs, WINDOW_BYTES);
+	}
+	return 0;
+}
+
 /* With the locks; cannot fail. Takes over the buffers. */
 static void change_put(struct fs_file *f, struct change_set *c)
 {
@@ -386,6 +408,10 @@ static void change_put(struct fs_file *f, struct change_set *c)
 	if (c->pos)
 		file_set_stored(f, c->first, c->pos, c->sum,
 				(unsigned int)c->n);
+	for (size_t k = 0; k < c->nwhole; k++)
+		file_set_stored(f, (c->whole_first + k) * WINDOW_BLOCKS,
+				c->whole[k].pos, c->whole[k].sum,
+				WINDOW_BLOCKS);
 	for (size_t i = 0; i < c->n && c->bufs; i++) {
 		if (c->bufs[i])
 			file_set_block(f, c->first + i, c->bufs[i]);
@@ -415,6 +441,11 @@ int file_change(struct change_set *c)
 	}
 	err = reserve_windows(f, c);
 	if (!err) {
+		err = append_whole(fv->fs, c);
+		if (err)
+			file_drop_empty_windows(f);
+	}
+	if (!err) {
 		change_put(f, c);
 		if (fv->is_working) {
 			__atomic_add_fetch(&fv->fs->clock, 1, __ATOMIC_SEQ_CST);
@@ -434,6 +465,9 @@ static void change_release(struct change_set *c)
 	for (size_t i = 0; i < c->n; i++)
 		lbuf_put(c->bufs[i]);
 	free(c->bufs);
+	for (size_t k = 0; k < c->nwhole; k++)
+		lbuf_put(c->whole[k].buf);
+	free(c->whole);
 }
 
 /* --- set-id bits --- */
@@ -516,11 +550,57 @@ static int prepare_block(struct fs_file *f, uint64_t blk, uint32_t from,
 	return 0;
 }
 
+static int prepare_window(struct whole_window *w, const uint8_t *data)
+{
+	w->buf = lbuf_new(WINDOW_BYTES);
+	if (!w->buf)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < WINDOW_BLOCKS; i++) {
+		uint8_t *block = w->buf->data + i * FS_BLOCK_BYTES;
+
+		memcpy(block, data + i * FS_BLOCK_BYTES, FS_BLOCK_BYTES);
+		w->sum[i] = item_block_sum(block);
+	}
+	return 0;
+}
+
+/* What is written of whole windows. */
+static int prepare_whole(struct change_set *c, uint64_t off, const uint8_t *buf,
+			 size_t len)
+{
+	uint64_t first = (off + WINDOW_BYTES - 1) / WINDOW_BYTES;
+	uint64_t end = (off + len) / WINDOW_BYTES;
+	int err = 0;
+
+	if (first >= end)
+		return 0;
+	c->whole = calloc((size_t)(end - first), sizeof(*c->whole));
+	if (!c->whole)
+		return -ENOMEM;
+	c->whole_first = first;
+	while (!err && first + c->nwhole < end) {
+		uint64_t at = (first + c->nwhole) * WINDOW_BYTES;
+
+		err = prepare_window(&c->whole[c->nwhole++], buf + (at - off));
+	}
+	return err;
+}
+
+static bool is_whole(const struct change_set *c, uint64_t blk)
+{
+	uint64_t w = blk / WINDOW_BLOCKS;
+
+	return w >= c->whole_first && w - c->whole_first < c->nwhole;
+}
+
 static int write_prepare(struct change_set *c, uint64_t off, const uint8_t *buf,
 			 size_t len)
 {
 	uint64_t end = off + len;
-	int err = 0;
+	int err = buf ? prepare_whole(c, off, buf, len) : 0;
+
+	if (err)
+		return err;
 
 	c->first = off / FS_BLOCK_BYTES;
 	c->n = (size_t)((end - 1) / FS_BLOCK_BYTES - c->first + 1);
@@ -534,6 +614,8 @@ static int write_prepare(struct change_set *c, uint64_t off, const uint8_t *buf,
 		uint32_t from = start < off ? (uint32_t)(off - start) : 0;
 		uint32_t to = (uint32_t)min_u64(end - start, FS_BLOCK_BYTES);
 
+		if (is_whole(c, c->first + i))
+			continue;
 		err = prepare_block(c->f, c->first + i, from, to,
 				    buf ? buf + (start + from - off) : NULL,
 				    &c->bufs[i]);

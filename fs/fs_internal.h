@@ -468,6 +468,8 @@ void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 		     const uint64_t *sum, unsigned int n);
 void file_drop_blocks_from(struct fs_file *f, uint64_t blk);
 void file_mark_dirty(struct fs_file *f, int64_t now_ns);
+/* So much was appended to the log, of contents. */
+void count_appended(struct fs *fs, uint64_t bytes);
 /* Append what is dirty; full: whole windows only. */
 int file_append(struct fs_file *f, enum log_head head, bool full);
 
@@ -501,6 +503,12 @@ int fs_room_to_free(struct fs *fs);
 int file_load_block(struct fs_file *f, uint64_t blk, struct lbuf **out);
 void fs_gate_enter(struct fs *fs);
 void fs_gate_leave(struct fs *fs);
+/* A window that is written as a whole goes to the log as one buffer. */
+struct whole_window {
+	struct lbuf *buf; /* NULL: appended */
+	uint64_t pos[WINDOW_BLOCKS], sum[WINDOW_BLOCKS];
+};
+
 /* Gather the buffers of one change of contents, then make it. */
 struct change_set {
 	struct fs_file *f;
@@ -509,6 +517,10 @@ struct change_set {
 	struct lbuf **bufs; /* of each block; NULL: leave it */
 	/* Instead of bufs: blocks of one window that lie in the log. */
 	const uint64_t *pos, *sum;
+	/* Beside bufs, which have nothing there: windows from whole_first on */
+	struct whole_window *whole; /* NULL: none */
+	uint64_t whole_first;
+	size_t nwhole;
 	struct lbuf *head; /* block 0 of a file that was inline; may be NULL */
 	uint64_t size; /* after the change */
 	uint64_t drop_from; /* blocks from here on go; CUT_NONE: none */

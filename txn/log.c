@@ -343,7 +343,8 @@ static void batch_collect(struct head *h, uint64_t limit, struct batch_out *b)
 	b->niov = 0;
 	b->nchunks = 0;
 	b->bytes = 0;
-	while (b->nchunks < h->n && b->nchunks < WRITE_BATCH) {
+	while (b->nchunks < h->n && b->nchunks < WRITE_BATCH &&
+	       b->bytes < WRITE_BATCH_BYTES) {
 		struct chunk *c =
 			&h->ring[(h->first + b->nchunks) & (h->cap - 1)];
 

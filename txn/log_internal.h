@@ -49,7 +49,7 @@ struct chunk {
 	struct lbuf *buf;
 };
 
-enum { WRITE_BATCH = 512 };
+enum { WRITE_BATCH = 512, WRITE_BATCH_BYTES = 2 << 20 };
 
 /* Some chunks of one segment, oldest first, with the gaps between them. */
 struct batch_out {

@@ -19,6 +19,7 @@ enum {
 	NODES = 400, /* made between two commits or aborts, at most */
 	REMOVALS = 600, /* tried when that is reached */
 	NAMES = 7, /* in a directory */
+	WINDOW_BYTES = 256 << 10, /* written whole, it is appended whole */
 	SIZE_MAX_BYTES = 700 << 10,
 	HANDLES = 4,
 	XATTRS = 3
@@ -550,13 +551,15 @@ static struct mnode *node_at(struct fixture *f, int node)
 
 static size_t random_size(struct fixture *f)
 {
-	switch (rng_below(&f->rng, 4)) {
+	switch (rng_below(&f->rng, 5)) {
 	case 0:
 		return rng_below(&f->rng, 1000);
 	case 1:
 		return rng_below(&f->rng, 20000);
 	case 2:
 		return rng_below(&f->rng, 40) * 4096;
+	case 3:
+		return rng_below(&f->rng, 3) * WINDOW_BYTES;
 	default:
 		return rng_below(&f->rng, SIZE_MAX_BYTES / 2);
 	}
