@@ -45,6 +45,7 @@
 
 /* Minor versions of the kernel's protocol that have them. */
 enum { PROTO_TMPFILE = 37, PROTO_STATX = 39 };
+enum { READ_AHEAD_BYTES = 1 << 20 }; /* a request */
 
 enum {
 	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */
@@ -277,6 +278,9 @@ int place_open(struct mount *m, int *storefd);
 int place_take(struct mount *m, int storefd);
 /* Is a mount of ours at m->mountpoint? */
 bool place_is_mounted(const struct mount *m);
+/* Read ahead as far as the filesystem does that the store lies on, where we may
+ * say so (root), at most a request. Once it is mounted, before it is served. */
+void place_read_ahead(const struct mount *m, int storefd);
 
 /* --- mount_dead.c: exit statuses, complaints made --- */
 

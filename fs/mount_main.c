@@ -495,6 +495,8 @@ static int mount_open(struct mount *m, struct arguments *a)
 	}
 	if (!status)
 		status = make_session(m, a);
+	if (!status)
+		place_read_ahead(m, storefd);
 	if (storefd >= 0)
 		close(storefd);
 	return status;

@@ -835,7 +835,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	if (c == &m->work)
 		note_agreed(m, conn);
 	conn->max_write = 1 << 20;
-	conn->max_readahead = 1 << 20;
+	conn->max_readahead = READ_AHEAD_BYTES;
 	conn->max_background = 64;
 	conn->time_gran = 1;
 }

@@ -9,9 +9,14 @@
 
 #include <fcntl.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
-enum { OLD_DAEMON_WAIT_MS = 10000, FUSE_MAGIC = 0x65735546 };
+enum {
+	OLD_DAEMON_WAIT_MS = 10000,
+	FUSE_MAGIC = 0x65735546,
+	DEVICE_MAX = 32 /* as in the scanf() */
+};
 
 int place_resolve(char **path)
 {
@@ -89,32 +94,39 @@ static void decode_mount(char *s)
 	*out = '\0';
 }
 
-/* Is a mount of ours at this place? */
-static bool is_mounted_at(const char *mountpoint)
+/* Is a mount of ours at this place? The number of its device: "0:37"; of the
+ * topmost, when there are several. */
+static bool find_mount(const char *mountpoint, char number[DEVICE_MAX])
 {
-	FILE *f = fopen("/proc/self/mounts", "re");
-	char *line = NULL;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *at, word[DEVICE_MAX];
 	size_t cap = 0;
 	bool found = false;
 
 	if (!f)
 		return false;
-	while (!found && getline(&line, &cap, f) > 0) {
-		char *at = strchr(line, ' '), *type;
-
-		if (!at)
-			continue;
-		type = strchr(at + 1, ' ');
-		if (!type)
-			continue;
-		*type = '\0';
-		decode_mount(at + 1);
-		found = !strcmp(at + 1, mountpoint) &&
-			!strncmp(type + 1, "fuse.txnfs ", 11);
+	while (getline(&line, &cap, f) > 0) {
+		at = NULL;
+		if (strstr(line, " - fuse.txnfs ") &&
+		    sscanf(line, "%*s %*s %31s %*s %ms", word, &at) == 2) {
+			decode_mount(at);
+			if (!strcmp(at, mountpoint)) {
+				found = true;
+				memcpy(number, word, sizeof(word));
+			}
+		}
+		free(at);
 	}
 	free(line);
 	fclose(f);
 	return found;
+}
+
+static bool is_mounted_at(const char *mountpoint)
+{
+	char number[DEVICE_MAX];
+
+	return find_mount(mountpoint, number);
 }
 
 int place_take(struct mount *m, int storefd)
@@ -152,4 +164,59 @@ int place_take(struct mount *m, int storefd)
 bool place_is_mounted(const struct mount *m)
 {
 	return is_mounted_at(m->mountpoint);
+}
+
+/* --- reading ahead --- */
+
+static long get_ahead(const char *path)
+{
+	char text[24] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	return n > 0 ? strtol(text, NULL, 10) : -1;
+}
+
+/* KiB; -1: not known. */
+static long host_ahead(const struct stat *st)
+{
+	unsigned int a = major(st->st_dev), b = minor(st->st_dev);
+	char path[80];
+	long kib;
+
+	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+		       a, b);
+	kib = get_ahead(path);
+	if (kib >= 0)
+		return kib;
+	/* A part of a disk. */
+	(void)snprintf(path, sizeof(path),
+		       "/sys/dev/block/%u:%u/../queue/read_ahead_kb", a, b);
+	return get_ahead(path);
+}
+
+void place_read_ahead(const struct mount *m, int storefd)
+{
+	char number[DEVICE_MAX], path[80], text[24];
+	struct stat st;
+	long kib;
+	int fd, len;
+
+	if (fstat(storefd, &st) || !find_mount(m->mountpoint, number))
+		return;
+	kib = host_ahead(&st);
+	if (kib > READ_AHEAD_BYTES >> 10)
+		kib = READ_AHEAD_BYTES >> 10;
+	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb",
+		       number);
+	if (kib <= get_ahead(path))
+		return;
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	len = snprintf(text, sizeof(text), "%ld\n", kib);
+	(void)!write(fd, text, (size_t)len); /* then it stays as it is */
+	close(fd);
 }

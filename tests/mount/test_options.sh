@@ -63,6 +63,31 @@ helper -o ro || fail "over a dead mount"
 has ro
 umount_it
 
+# --- it reads ahead as the filesystem below, at most a request ---
+ahead() { cat "/sys/class/bdi/$(mountpoint -d "$1")/read_ahead_kb"; }
+reads_ahead() { # of the host, expected of the mount: KiB
+	echo "$1" >"/sys/class/bdi/$(mountpoint -d "$work/small")/read_ahead_kb"
+	mount_it
+	[ "$(ahead "$D")" = "$2" ] ||
+		fail "reads ahead $(ahead "$D") KiB, not $2, above $1"
+	umount_it
+}
+mkdir "$work/small"
+truncate -s 64M "$work/img"
+mkfs.ext4 -q -F "$work/img" || fail mkfs
+if [ "$(id -u)" = 0 ] && [ -w /sys/class/bdi ] &&
+	mount -o loop "$work/img" "$work/small" 2>/dev/null; then
+	loops+=("$work/small")
+	D=$work/small/data
+	make_store
+	reads_ahead 512 512
+	reads_ahead 4096 1024
+	reads_ahead 16 128
+	D=$work/data
+else
+	echo "skipped: reading ahead: no loop device, or not root"
+fi
+
 # --- a copy of the mount in another namespace keeps the daemon: it is named ---
 if ! unshare --mount --propagation private true 2>/dev/null; then
 	echo "skipped: copies of the mount: no mount namespace of our own"
