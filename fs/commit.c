@@ -276,6 +276,7 @@ static void *sweeper(void *arg)
 		while (!store_failed(fs->store, NULL) && fs_wants_sweep(fs) &&
 		       !fs_sweep(fs))
 			;
+		fs_trim(fs);
 		pthread_mutex_lock(&fs->thread_lock);
 	}
 	pthread_mutex_unlock(&fs->thread_lock);

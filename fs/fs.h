@@ -491,7 +491,8 @@ int fs_verify(struct fs *fs, const struct fs_verify_params *params,
 
 /* --- space --- */
 
-/* Give back what no state reaches any more (store_gc). stats may be NULL. */
+/* Give back what no state reaches any more (store_gc), and what is prepared
+ * for writing beyond the reserve (log_trim). stats may be NULL. */
 int fs_gc(struct fs *fs, struct gc_stats *stats);
 
 /* --- checks --- */

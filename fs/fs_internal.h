@@ -122,6 +122,8 @@ struct fs {
 	uint64_t shown_at; /* atomic: the same for the plain files in step */
 	uint64_t live_bytes; /* atomic: that it found */
 	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
+	uint64_t quiet_at; /* the sweeper's: bytes appended, for so long */
+	unsigned int quiet_rounds;
 	bool swept; /* atomic: a sweep has ended since opening */
 	bool whole_sweeps; /* gc_params.whole, while there is one thread */
 
@@ -255,6 +257,9 @@ bool fs_wants_sweep(struct fs *fs);
 void fs_shown_moved(struct fs *fs);
 /* In the background; tells what went wrong. */
 int fs_sweep(struct fs *fs);
+/* The sweeper's: what is prepared ahead goes when nothing was written for a
+ * minute. */
+void fs_trim(struct fs *fs);
 /*
  * The host is full: is there space to give back? Waits until it is (a few
  * seconds at most); true: try again. Not with locks of 1 or below held, nor

@@ -9,6 +9,7 @@ enum {
 	SWEEP_IDLE_BYTES = 1 << 20,
 	SWEEP_PART = 8,
 	SWEEP_FULL_BYTES = 256 << 10, /* when writers wait */
+	TRIM_ROUNDS = 60, /* of the sweeper, a second each */
 	/* Who asks for the sweep may be waited for by somebody that the sweep
 	 * waits for: a commit that pushes a mapping, say. */
 	SPACE_WAIT_SECONDS = 5
@@ -83,7 +84,22 @@ int fs_gc(struct fs *fs, struct gc_stats *stats)
 {
 	int err = fs_checkpoint(fs);
 
-	return err ? err : sweep(fs, true, stats);
+	if (!err)
+		err = sweep(fs, true, stats);
+	if (!err)
+		log_trim(fs->log);
+	return err;
+}
+
+void fs_trim(struct fs *fs)
+{
+	uint64_t now = appended(fs);
+
+	if (now != fs->quiet_at)
+		fs->quiet_rounds = 0;
+	fs->quiet_at = now;
+	if (++fs->quiet_rounds == TRIM_ROUNDS)
+		log_trim(fs->log);
 }
 
 bool fs_wants_sweep(struct fs *fs)

@@ -174,6 +174,9 @@ int log_host_space(struct log *log, uint64_t *bytes_out);
 /* See "Space" above. May wait for the device. */
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	     bool privileged);
+/* Give prepared segments back that claims and the reserve do not need, when
+ * nobody appends; they are made again when somebody does. */
+void log_trim(struct log *log);
 void log_claim(struct log *log, enum log_head head, uint64_t bytes);
 void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
 /* May the small head take bytes besides its claims and the reserve? */

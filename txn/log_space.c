@@ -8,6 +8,8 @@
  */
 #include "txn/log_internal.h"
 
+enum { KEEP_BYTES = 4 << 20 };
+
 uint64_t log_seg_size(const struct log *log, enum log_head id)
 {
 	return id == LOG_SMALL ? log->p.small_segment_bytes
@@ -90,10 +92,20 @@ int log_host_space(struct log *log, uint64_t *bytes_out)
 	return log->p.dev->ops->space(log->p.dev, bytes_out);
 }
 
+/* Nothing was appended to it. Its file, when it stays, goes with a sweep after
+ * the next opening. */
+static void drop_prepared(struct log *log, struct seg *s)
+{
+	char name[DEV_NAME_MAX];
+
+	log_seg_name(s, name);
+	(void)log->p.dev->ops->remove(log->p.dev, name);
+	log_remove_seg(log, s);
+}
+
 /* One more segment. Under prep_lock. */
 static int prepare_one(struct log *log, struct head *h)
 {
-	char name[DEV_NAME_MAX];
 	struct seg *s;
 	uint64_t space;
 	int err;
@@ -116,11 +128,8 @@ static int prepare_one(struct log *log, struct head *h)
 	err = log_make_seg(log, s);
 	if (!err) {
 		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
-		if (line_up(log, h, s)) {
-			log_seg_name(s, name);
-			(void)log->p.dev->ops->remove(log->p.dev, name);
-			log_remove_seg(log, s);
-		}
+		if (line_up(log, h, s))
+			drop_prepared(log, s);
 		return 0;
 	}
 	/* No space, or quota: the program that writes hears of it. Anything
@@ -181,6 +190,48 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	if (!err && bulk_bytes)
 		err = room_in(log, LOG_BULK, bulk_bytes, privileged);
 	return err;
+}
+
+/* Out of the line: the last one, when what is before it is enough, with
+ * something for those who were told that there is room and have not claimed it.
+ * Under head->lock. */
+static struct seg *take_surplus(const struct log *log, struct head *h)
+{
+	uint64_t size = countable(log_seg_size(log, h->id));
+	uint64_t need = wanted(log, h, false) + min_u64(size / 2, KEEP_BYTES);
+	struct seg **at = &h->prepared, *s;
+
+	if (!h->nprepared || log_head_free(log, h) < need + size)
+		return NULL;
+	while ((*at)->next_prepared)
+		at = &(*at)->next_prepared;
+	s = *at;
+	*at = NULL;
+	h->prepared_last = at;
+	h->nprepared--;
+	log_note_free(log, h);
+	return s;
+}
+
+static struct seg *next_surplus(const struct log *log, struct head *h)
+{
+	struct seg *s;
+
+	pthread_mutex_lock(&h->lock);
+	s = take_surplus(log, h);
+	pthread_mutex_unlock(&h->lock);
+	return s;
+}
+
+void log_trim(struct log *log)
+{
+	struct seg *s;
+
+	pthread_mutex_lock(&log->prep_lock);
+	for (int id = 0; id < LOG_HEADS && !log_error(log, NULL); id++)
+		while ((s = next_surplus(log, &log->heads[id])))
+			drop_prepared(log, s);
+	pthread_mutex_unlock(&log->prep_lock);
 }
 
 bool log_small_has_room(struct log *log, uint64_t bytes)

@@ -177,6 +177,46 @@ static void test_writing_behind_leaves_little(void **state)
 	assert_true(b.most < BEHIND_BYTES);
 }
 
+static struct log_stats stats_of(struct log *log)
+{
+	struct log_stats st;
+
+	log_get_stats(log, &st);
+	return st;
+}
+
+/* What was prepared for claims that are gone goes; what is claimed stays, and
+ * is appended without a segment made late. */
+static void test_trimming_keeps_what_is_claimed(void **state)
+{
+	enum { CLAIM = 1500 << 10 };
+	struct fixture *f = *state;
+	struct log_stats before, st;
+	struct log *again;
+
+	assert_int_equal(log_room(f->log, 8 << 20, 8 << 20, false), 0);
+	before = stats_of(f->log);
+	assert_true(before.prepared_bytes >= 16 << 20);
+	log_claim(f->log, LOG_SMALL, CLAIM);
+	log_trim(f->log);
+	st = stats_of(f->log);
+	assert_true(st.prepared_bytes >= CLAIM && st.prepared_bytes < 4 << 20);
+	assert_true(st.segment_file_bytes < before.segment_file_bytes / 4);
+	for (int i = 0; i < CLAIM / 4096; i++)
+		(void)append(f->log, 4096, 7);
+	log_unclaim(f->log, LOG_SMALL, CLAIM);
+	assert_int_equal(log_flush(f->log, LOG_SMALL, NULL), 0);
+	st = stats_of(f->log);
+	assert_int_equal(st.unprepared_segments, 0);
+	/* The files went, too. */
+	again = open_log(f->sim, &f->env);
+	assert_int_equal(stats_of(again).segments, st.segments);
+	log_close(again, false);
+	/* And come again. */
+	assert_int_equal(log_room(f->log, 4 << 20, 4 << 20, false), 0);
+	assert_true(stats_of(f->log).prepared_bytes >= 8 << 20);
+}
+
 static void test_a_failed_flush_stops_the_log(void **state)
 {
 	struct fixture *f = *state;
@@ -456,6 +496,8 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_writing_behind_leaves_little, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_trimming_keeps_what_is_claimed, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
 		cmocka_unit_test_setup_teardown(
