@@ -412,6 +412,15 @@ void handles_release(struct mount *m);
 
 void virtual_init(struct mount *m);
 void virtual_stat(struct mount *m, const struct knode *n, struct stat *st);
+/* For how many seconds the kernel may believe that: .txn and ctl are looked at
+ * for each command. They change their owner with the root's. */
+static inline double virtual_known(const struct knode *n)
+{
+	return n->kind <= NODE_CTL ? KNOWN_SECONDS : 0;
+}
+/* The root has another owner: attributes alone are invalidated, under no lock,
+ * so a handler may. */
+void virtual_recall(struct mount *m);
 /* A name in a virtual directory: its node, or a commit's root (*snap). */
 int virtual_lookup(struct mount *m, const struct knode *dir, const char *name,
 		   struct knode **out, struct snap **snap);

@@ -139,6 +139,9 @@ static void reply_virtual(struct mount *m, fuse_req_t req, struct knode *n)
 	}
 	e.ino = knode_id(m, n);
 	e.generation = n->generation;
+	e.attr_timeout = virtual_known(n);
+	/* ctl: see knode_new_ctl() */
+	e.entry_timeout = n->kind == NODE_CTL ? 0 : e.attr_timeout;
 	virtual_stat(m, n, &e.attr);
 	if (fuse_reply_entry(req, &e))
 		knode_forget(m, n, 1); /* nobody has it */
@@ -259,7 +262,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 
 	if (n->kind != NODE_OBJECT) {
 		virtual_stat(m, n, &st);
-		fuse_reply_attr(req, &st, 0);
+		fuse_reply_attr(req, &st, virtual_known(n));
 		return;
 	}
 	tell_begin(m, n, &t);
@@ -452,6 +455,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	if (err) {
 		reply_err(req, knode_error(n, err));
 	} else {
+		if (n == &m->root && set & (FS_SET_UID | FS_SET_GID))
+			virtual_recall(m);
 		attr_to_stat(m, n, &out, st);
 		fuse_reply_attr(req, st, t.seconds);
 	}

@@ -47,6 +47,8 @@ static void recall_inodes(struct sw *s)
 		if (id && !(d->flags & FS_DELTA_NEW))
 			fuse_lowlevel_notify_inval_inode(s->m->work.se, id, -1,
 							 0);
+		if (d->ino == FS_ROOT_INO)
+			virtual_recall(s->m);
 	}
 }
 

@@ -58,6 +58,17 @@ void virtual_stat(struct mount *m, const struct knode *n, struct stat *st)
 	st->st_atim = st->st_mtim;
 }
 
+void virtual_recall(struct mount *m)
+{
+	struct fuse_session *se = m->side.se ? m->side.se : m->work.se;
+
+	(void)fuse_lowlevel_notify_inval_inode(
+		se, knode_id(m, &m->virt[NODE_TXN]), -1, 0);
+	if (m->side.se)
+		(void)fuse_lowlevel_notify_inval_inode(
+			m->work.se, knode_id(m, &m->virt[NODE_LINK]), -1, 0);
+}
+
 /* --- names --- */
 
 /* Names of states that are directories here. */

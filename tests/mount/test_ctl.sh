@@ -88,6 +88,16 @@ grep -q 'not a command' "$D/.txn/error" || fail "error says nothing"
 printf 'commit %s\n' "$(printf 'y%.0s' {1..3800})" >"$C" || fail "long message"
 bump "long message"
 
+# .txn and ctl belong to the root's owner, at once, although the kernel keeps that
+if [ "$(id -u)" = 0 ]; then
+	owners() { echo $(stat -L -c %u "$D" "$D/.txn" "$D/.txn/ctl"); }
+	same "owners" "$(owners)" "0 0 0"
+	chown 4001 "$D"
+	same "owners, changed" "$(owners)" "4001 4001 4001"
+	abort
+	same "owners, aborted" "$(owners)" "0 0 0"
+fi
+
 # only the owner, unless told otherwise
 same "mode of ctl" "$(stat -c %a "$C")" 600
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
