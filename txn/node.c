@@ -85,6 +85,16 @@ struct ptr node_ptr(const struct node *node, unsigned int idx)
 	return ptr_decode(item(node, idx) + ITEM_HEADER_BYTES);
 }
 
+bool node_same_item(const struct node *a, unsigned int i, const struct node *b,
+		    unsigned int j)
+{
+	const uint8_t *pa = item(a, i), *pb = item(b, j);
+	size_t len = get_le16(pa + ITEM_OFF_VALUE_LEN);
+
+	return len == get_le16(pb + ITEM_OFF_VALUE_LEN) &&
+	       !memcmp(pa, pb, item_bytes(len));
+}
+
 unsigned int node_lower_bound(const struct node *node, const struct key *key)
 {
 	unsigned int lo = 0, hi = node->n;

@@ -63,6 +63,9 @@ void node_set_written(struct node *node, const struct ptr *ptr);
 struct key node_key(const struct node *node, unsigned int idx);
 struct val node_val(const struct node *node, unsigned int idx);
 struct ptr node_ptr(const struct node *node, unsigned int idx);
+/* The same key and value? Of dirty internal nodes: where there is no child. */
+bool node_same_item(const struct node *a, unsigned int i, const struct node *b,
+		    unsigned int j);
 /* First item with a key >= *key; n when there is none. */
 unsigned int node_lower_bound(const struct node *node, const struct key *key);
 /* The child whose range holds *key. */

@@ -237,6 +237,45 @@ static int report(struct iter *a, struct iter *b, tree_diff_fn fn, void *arg)
 	return err;
 }
 
+/* The same item, or a subtree that has the same address. */
+static bool same_place(const struct node *a, unsigned int i,
+		       const struct node *b, unsigned int j)
+{
+	const struct node *ca = a->child ? a->child[i] : NULL;
+	const struct node *cb = b->child ? b->child[j] : NULL;
+
+	if (a->level && (ca || cb))
+		return ca == cb;
+	return node_same_item(a, i, b, j);
+}
+
+/* Where both stand in nodes of one level, most of what follows is the same:
+ * past all of it but the last of a node at once. */
+static void skip_same(struct iter *a, struct iter *b)
+{
+	const struct node *na, *nb;
+	unsigned int i, j;
+
+	if (a->depth < 0 || b->depth < 0)
+		return;
+	na = a->node[a->depth];
+	nb = b->node[b->depth];
+	i = a->idx[a->depth];
+	j = b->idx[b->depth];
+	if (na->level != nb->level)
+		return;
+	while (i + 1u < na->n && j + 1u < nb->n && same_place(na, i, nb, j)) {
+		i++;
+		j++;
+	}
+	if (i == a->idx[a->depth])
+		return;
+	a->idx[a->depth] = i;
+	b->idx[b->depth] = j;
+	iter_look(a);
+	iter_look(b);
+}
+
 /* One step of whichever of the two is behind. */
 static int diff_step(struct iter *a, struct iter *b, tree_diff_fn fn, void *arg)
 {
@@ -275,8 +314,10 @@ int tree_diff(const struct tree *t, const struct root *a, const struct root *b,
 	if (err)
 		return err;
 	err = iter_start(&ib, t, b);
-	while (!err && (ia.depth != -2 || ib.depth != -2))
+	while (!err && (ia.depth != -2 || ib.depth != -2)) {
+		skip_same(&ia, &ib);
 		err = diff_step(&ia, &ib, fn, arg);
+	}
 	iter_release(&ia);
 	iter_release(&ib);
 	return err;
