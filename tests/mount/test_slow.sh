@@ -58,8 +58,8 @@ waits $durable | hold "fsync" sync sync "$D/staged" &&
 	waits $durable | hold "abort" sync bash -c "$(command abort)" &&
 	waits $durable | hold "restore" sync bash -c "$(command restore start stat/f)" &&
 	waits $durable | hold "rollback" sync bash -c "$(command rollback start)" &&
-	# Data that goes out by itself, and room for more, waits for a write.
-	waits $durable write-big "?unlink-open" "?rename-written" "?write" |
+	# Data that goes out by itself does so beside its writer.
+	waits $durable "?unlink-open" "?rename-written" "?write" |
 	hold "commit, writing" write bash -c "$(command commit)" &&
 	# Verifying holds nobody but those who read what is not in memory: also
 	# those who change a part of a block of it.
@@ -82,6 +82,24 @@ waits read-cold "?read-state-cold" "?read" "?read-state" "?write" "?append" "?ma
 	"?unlink-open" "?rename-written" "?msync" "?fsync" "?fsync-dir" \
 	"?write-sync" "?commit" "?snapshot" "?restore" "?set" |
 	hold "a cold node" read stat "$D/cold-nodes/n500" || exit 1
+
+# --- a writer 64 MiB ahead of the host waits for it ---
+size_of() { stat -c %s "$D/ahead" 2>/dev/null || echo 0; }
+size=0 looks=0
+stands_still() {
+	local was=$size
+	size=$(size_of)
+	looks=$((size == was ? looks + 1 : 0))
+	[ $looks -ge 25 ]
+}
+touch "$SLOWDEV/write"
+head -c 128M /dev/zero >"$D/ahead" &
+writer=$!
+wait_for stands_still || fail "ahead: it goes on, $size bytes"
+is_gone $writer && fail "ahead: it did not wait"
+[ "$size" -le $((66 << 20)) ] || fail "ahead: it has written $size"
+rm "$SLOWDEV/write"
+wait $writer || fail "ahead: it failed"
 
 # --- the end of the daemon ---
 echo last >"$D/last"
