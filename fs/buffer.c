@@ -398,31 +398,44 @@ static enum put_result put_last(struct fs_file *f, struct fs_view *fv,
 	return r;
 }
 
+static enum put_result put(struct fs_file *f, bool tried)
+{
+	struct fs_view *fv;
+	enum put_result r;
+
+	if (put_shared(f))
+		return PUT_KEPT;
+	fv = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE);
+	view_lock_tree(fv->view);
+	r = put_last(f, fv, tried);
+	view_unlock_tree(fv->view);
+	if (r == PUT_FREE) {
+		file_free(f);
+		fs_view_put(fv);
+	}
+	return r;
+}
+
 void fs_file_put(struct fs_file *f)
 {
+	enum put_result r = PUT_AGAIN;
 	bool tried = false;
 
-	if (!f)
-		return;
-	while (!put_shared(f)) {
-		struct fs_view *fv = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE);
-		enum put_result r;
-
-		view_lock_tree(fv->view);
-		r = put_last(f, fv, tried);
-		view_unlock_tree(fv->view);
+	while (f && (r == PUT_AGAIN || r == PUT_ORPHAN)) {
+		r = put(f, tried);
 		if (r == PUT_ORPHAN) {
 			/* When it fails, the next mount removes it. */
 			(void)orphan_remove(f);
 			tried = true;
-		} else if (r == PUT_FREE) {
-			file_free(f);
-			fs_view_put(fv);
-			return;
-		} else if (r == PUT_KEPT) {
-			return;
 		}
 	}
+}
+
+bool fs_file_try_put(struct fs_file *f)
+{
+	enum put_result r = f ? put(f, false) : PUT_KEPT;
+
+	return r == PUT_KEPT || r == PUT_FREE;
 }
 
 uint64_t fs_file_ino(const struct fs_file *f)

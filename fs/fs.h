@@ -249,6 +249,8 @@ int fs_file_open(struct fs_view *fv, uint64_t ino, struct fs_file **out);
 struct fs_file *fs_file_get(struct fs_file *f);
 /* The last one removes an object without names; NULL is fine. */
 void fs_file_put(struct fs_file *f);
+/* The same, but for such an object: false, and nothing happened. */
+bool fs_file_try_put(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
 bool fs_file_is_stale(const struct fs_file *f);
 /* As fs_getattr, of what the object reads (nlink 0 when stale). */

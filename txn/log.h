@@ -179,6 +179,8 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 void log_trim(struct log *log);
 void log_claim(struct log *log, enum log_head head, uint64_t bytes);
 void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
+/* The same for the small head, without waiting: false, log_room() has to. */
+bool log_has_room(struct log *log, uint64_t small_bytes);
 /* May the small head take bytes besides its claims and the reserve? */
 bool log_small_has_room(struct log *log, uint64_t bytes);
 

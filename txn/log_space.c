@@ -167,14 +167,28 @@ static bool is_ahead(const struct log *log, enum log_head id)
 	return has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
 }
 
+/* Without waiting. */
+static bool has_room_now(struct log *log, enum log_head id, uint64_t need,
+			 bool privileged)
+{
+	if (!has_room(log, id, need, privileged))
+		return false;
+	if (!is_ahead(log, id))
+		log_wake_preparer(log);
+	return true;
+}
+
 static int room_in(struct log *log, enum log_head id, uint64_t need,
 		   bool privileged)
 {
-	if (!has_room(log, id, need, privileged))
-		return prepare_until(log, id, need, privileged);
-	if (!is_ahead(log, id))
-		log_wake_preparer(log);
-	return 0;
+	return has_room_now(log, id, need, privileged)
+		       ? 0
+		       : prepare_until(log, id, need, privileged);
+}
+
+bool log_has_room(struct log *log, uint64_t small_bytes)
+{
+	return has_room_now(log, LOG_SMALL, small_bytes, false);
 }
 
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,

@@ -12,6 +12,8 @@ enum {
 	DIRTY_NODES_MAX_BYTES = 128 << 20
 };
 
+static _Thread_local bool never_wait;
+
 struct vtx {
 	struct cursor cursor;
 	struct batch batch;
@@ -250,10 +252,25 @@ int vtx_del_range(struct vtx *tx, const struct key *from, const struct key *to)
 	return batch_del_range(&tx->batch, from, to);
 }
 
+void view_never_wait(bool on)
+{
+	never_wait = on;
+}
+
+bool view_never_waits(void)
+{
+	return never_wait;
+}
+
 /* Was err the tree asking for a node? */
 static bool is_miss(const struct vtx *tx, int err)
 {
 	return err == -EAGAIN && tx->cursor.miss.pos;
+}
+
+static int load_missed(struct vtx *tx)
+{
+	return never_wait ? VIEW_WOULD_WAIT : tree_load(&tx->cursor);
 }
 
 int view_read(struct view *v, view_fn fn, void *arg)
@@ -270,7 +287,7 @@ int view_read(struct view *v, view_fn fn, void *arg)
 		unlock(&v->lock);
 		if (!is_miss(&tx, err))
 			break;
-		err = tree_load(&tx.cursor);
+		err = load_missed(&tx);
 		if (err)
 			break;
 	}
@@ -340,7 +357,7 @@ static int update_run(struct view *v, const struct update *u)
 		unlock_exclusive(v, u->beside);
 		if (!is_miss(&tx, err))
 			break;
-		err = tree_load(&tx.cursor);
+		err = load_missed(&tx);
 		if (err)
 			break;
 	}
@@ -360,6 +377,12 @@ static int update_admit(struct view *v, unsigned int flags)
 	if (store_failed(v->store, NULL))
 		return flags & VIEW_WHEN_STOPPED ? 0 : -EROFS;
 	tree_get_stats(&v->store->tree, &stats);
+	if (never_wait)
+		return stats.dirty_bytes <= DIRTY_NODES_MAX_BYTES &&
+				       log_has_room(v->store->log,
+						    UPDATE_ROOM_BYTES)
+			       ? 0
+			       : VIEW_WOULD_WAIT;
 	/* Private views change also while the queue is led: they would wait
 	 * for themselves. */
 	if (stats.dirty_bytes > DIRTY_NODES_MAX_BYTES &&
