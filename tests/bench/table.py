@@ -24,10 +24,13 @@ def costs_of(out, work, key, size, target):
 
 
 def reference(kind, target):
-    """The null filesystem of the same libfuse; of other kinds there is one."""
-    if kind != "null" or "-" not in target:
+    """The null filesystem of the same libfuse and transport; of other kinds
+    there is one."""
+    if kind != "null":
         return kind
-    return "null-" + target.split("-", 1)[1].split(",")[0]
+    name, *options = target.split(",")
+    return ",".join([kind + name[len("txnfs"):]] +
+                    [o for o in options if o.startswith("transport=")])
 
 
 def goals_text(row, goals):

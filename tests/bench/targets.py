@@ -133,13 +133,13 @@ class Daemon(Target):
 class Null(Daemon):
     kind = "null"
 
-    def __init__(self, name, bench, program):
+    def __init__(self, name, bench, program, options=""):
         super().__init__(name, bench)
-        self.program = program
+        self.argv = [program, "-f"] + (["-o", options] if options else [])
 
     def prepare(self, fill):
         self.dir = self.sub("mount")
-        self.serve(self.program, "-f", self.dir)
+        self.serve(*self.argv, self.dir)
 
 
 class CopyBack:
@@ -241,6 +241,15 @@ def txnfs_variants(build, label, bench):
     return out
 
 
+def null_variants(program, label, bench, variants):
+    """One for each transport that these use, or it cannot be compared."""
+    out = [Null("null" + label, bench, program)]
+    if any(t.options == "transport=io_uring" for t in variants):
+        out.append(Null("null%s,transport=io_uring" % label, bench, program,
+                        "io_uring"))
+    return out
+
+
 def can_mount_overlay(folder):
     t = KernelOverlay("overlay", None)
     try:
@@ -263,9 +272,11 @@ def find_all(top, builds, folder):
         if not os.access(path + "/txnfs", os.X_OK):
             missing.append("%s: txnfs is not built there" % b)
             continue
+        variants = txnfs_variants(path, label, bench)
         if os.access(path + "/bench/nullfs", os.X_OK):
-            out.append(Null("null" + label, bench, path + "/bench/nullfs"))
-        out += txnfs_variants(path, label, bench)
+            out += null_variants(path + "/bench/nullfs", label, bench,
+                                 variants)
+        out += variants
     if shutil.which("fuse-overlayfs"):
         out.append(FuseOverlay("fuse-overlayfs", bench))
     else:
