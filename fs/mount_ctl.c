@@ -18,6 +18,7 @@
 struct ctl_job {
 	struct ctl_job *next;
 	fuse_req_t req;
+	bool rings; /* counted in m->nheld */
 	struct handle *h;
 	long pid;
 	uid_t uid;
@@ -404,7 +405,8 @@ static int run_command(struct mount *m, struct ctl_job *job,
 
 	if (store_is_read_only(m->store) && c->verb < CTL_DIFF)
 		err = -EROFS;
-	else if (fuse_req_interrupted(job->req) && wants_to_end(job->pid))
+	else if ((job->rings || fuse_req_interrupted(job->req)) &&
+		 wants_to_end(job->pid))
 		err = -EINTR;
 	else if (c->verb == CTL_GC)
 		err = fs_gc(m->fs, NULL); /* it waits for those who pin */
@@ -470,6 +472,33 @@ static int run_lines(struct mount *m, struct ctl_job *job, FILE *reply)
 	return err;
 }
 
+/*
+ * A command that came through a ring has one of its places until it is done,
+ * and may need others to go through meanwhile (pushing mappings): so they never
+ * have all of them. False: too many. Under ctl_lock.
+ */
+static bool hold(struct mount *m, struct ctl_job *job)
+{
+#if HAVE_RING
+	job->rings = fuse_req_is_uring(job->req);
+#endif
+	if (!job->rings)
+		return true;
+	if (m->nheld >= RING_COMMANDS_MAX)
+		return false;
+	m->nheld++;
+	return true;
+}
+
+static void let_go(struct mount *m, const struct ctl_job *job)
+{
+	if (!job->rings)
+		return;
+	pthread_mutex_lock(&m->ctl_lock);
+	m->nheld--;
+	pthread_mutex_unlock(&m->ctl_lock);
+}
+
 static void run_job(struct mount *m, struct ctl_job *job)
 {
 	char *text = NULL;
@@ -494,6 +523,7 @@ static void run_job(struct mount *m, struct ctl_job *job)
 		reply_err(job->req, err);
 	else
 		fuse_reply_write(job->req, job->len);
+	let_go(m, job);
 	free(job);
 }
 
@@ -548,6 +578,7 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct ctl_job *job = malloc(sizeof(*job) + len);
+	int err = 0;
 
 	if (!job) {
 		reply_err(req, -ENOMEM);
@@ -561,12 +592,20 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 				 .len = len };
 	memcpy(job->text, buf, len);
 	pthread_mutex_lock(&m->ctl_lock);
-	if (!start_long(m, job)) {
+	if (m->ctl_stop) {
+		err = -ENOTCONN; /* the rings are served for a moment more */
+	} else if (!hold(m, job)) {
+		err = -EAGAIN;
+	} else if (!start_long(m, job)) {
 		*m->jobs_end = job;
 		m->jobs_end = &job->next;
 	}
 	pthread_cond_broadcast(&m->ctl_cond);
 	pthread_mutex_unlock(&m->ctl_lock);
+	if (!err)
+		return;
+	free(job);
+	reply_err(req, err);
 }
 
 /* The protocol of sd_notify(3): a datagram to the supervisor that waits. */

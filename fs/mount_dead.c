@@ -30,13 +30,18 @@
 enum { DEAD_MAX = 16 /* mounts over one another */ };
 
 /* While a daemon is just going it is the second. */
+bool dead_says(int err)
+{
+	/* The last: it was on its way into a ring that was just going. */
+	return err == ENOTCONN || err == ECONNABORTED || err == ECANCELED;
+}
+
 bool dead_is_at(const char *path)
 {
 	struct statfs sf;
 
 	/* Not stat: the kernel may know the answer to that. */
-	return statfs(path, &sf) &&
-	       (errno == ENOTCONN || errno == ECONNABORTED);
+	return statfs(path, &sf) && dead_says(errno);
 }
 
 static int detach(const char *path)
@@ -153,9 +158,9 @@ int dead_replace(struct mount *m)
 		m->ndead--;
 	}
 	/* From here on no question to the mount: we do not serve yet. */
-	there = !status && !move_mount(fd, "", AT_FDCWD, m->mountpoint,
-				       MOVE_MOUNT_F_EMPTY_PATH |
-					       MOVE_MOUNT_BENEATH);
+	there = !status &&
+		!move_mount(fd, "", AT_FDCWD, m->mountpoint,
+			    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH);
 	if (!status)
 		status = detach(m->mountpoint);
 	if (!status && !there) {

@@ -265,7 +265,16 @@ static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
 static void op_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
-	handle_free(req_mount(req), handle_of(fi));
+	struct handle *h = handle_of(fi);
+
+	if (view_never_waits()) {
+		if (!fs_file_try_put(h->f)) {
+			reply_err(req, VIEW_WOULD_WAIT);
+			return;
+		}
+		h->f = NULL;
+	}
+	handle_free(req_mount(req), h);
 	fuse_reply_err(req, 0);
 }
 

@@ -13,6 +13,7 @@
  *	mount_ctl.c	commands, in a thread of their own
  *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
+ *	mount_ring.c	requests over io_uring; mount_ring_ops.c
  *	mount_push.c	what was stored through mappings comes in
  *	mount_fast.c	open=fast: no messages for opening, .txn on its own
  *	mount_killpriv.c	set-id bits are ours with an old libfuse too
@@ -43,6 +44,16 @@
 #define HAVE_KILLPRIV 0
 #endif
 
+/* Up to 3.18.3 answers from other threads than that of a ring get lost; what
+ * mended it brought this flag. Asked at run time, too. */
+enum { RING_LIBFUSE = FUSE_MAKE_VERSION(3, 19) };
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 19) &&                                \
+	defined(FUSE_CONN_FLAG_SINGLE_ISSUER)
+#define HAVE_RING 1
+#else
+#define HAVE_RING 0
+#endif
+
 /* Minor versions of the kernel's protocol that have them. */
 enum { PROTO_TMPFILE = 37, PROTO_STATX = 39 };
 enum { READ_AHEAD_BYTES = 1 << 20 }; /* a request */
@@ -51,7 +62,11 @@ enum {
 	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */
 	MOUNT_ERRORS_MAX = 16, /* last failures kept for .txn/error */
 	SNAP_ID_BITS = 22, /* of st_ino, above those of the inode number */
-	SNAP_ID_SHIFT = 40
+	SNAP_ID_SHIFT = 40,
+	/* Requests of one core that are under way at once, with io_uring; and
+	 * how many of all may be commands. */
+	RING_DEPTH = 32,
+	RING_COMMANDS_MAX = 16
 };
 
 /* Kinds of nodes; all but NODE_OBJECT are virtual. */
@@ -123,6 +138,7 @@ struct mount_options {
 	/* int: what fuse_opt_parse() writes */
 	int staged_discard, ctldir_visible, force, checksum;
 	char *offline; /* stage, refuse, ignore */
+	char *transport; /* dev, io_uring; NULL: dev */
 	bool read_only;
 	bool fast; /* open=fast */
 	uint64_t at_commit; /* 0: the newest state */
@@ -141,6 +157,7 @@ struct mount_error {
 };
 
 struct ctl_job;
+struct ring;
 
 struct mount;
 
@@ -210,10 +227,13 @@ struct mount {
 	pthread_t ctl_thread;
 	bool has_ctl_thread;
 	unsigned int nlong; /* commands with a thread of their own; ctl_lock */
+	unsigned int nheld; /* commands that came through a ring; ctl_lock */
 	uint64_t verify_bytes, verify_total; /* atomic; total 0: none runs */
 
 	int push_fd; /* to the process that pushes; -1: it is gone */
 	pid_t push_pid;
+
+	struct ring *ring; /* NULL: requests come by /dev/fuse alone */
 
 	struct plain_job *plain; /* NULL: DIR's own files are left alone */
 
@@ -284,6 +304,8 @@ void place_read_ahead(const struct mount *m, int storefd);
 
 /* --- mount_dead.c: exit statuses, complaints made --- */
 
+/* Is that what a mount without a daemon answers? */
+bool dead_says(int err);
 /* Does a mount without a daemon cover this path? */
 bool dead_is_at(const char *path);
 /* Such mounts go, all that are over one another. */
@@ -525,6 +547,60 @@ void node_keep_named(struct mount *m, const struct knode *dir,
 		     const char *name);
 /* With nodes_lock: what the caller has to put; NULL: nothing. */
 struct fs_file *node_take_file(struct mount *m, struct knode *n);
+
+/* --- mount_ring.c --- */
+
+/* Can transport=io_uring be had? Else why not, and what to do. */
+int ring_check(char *why, size_t size);
+#if HAVE_RING
+/* m->ring; *ops are given to workers from now on, args ask for it. */
+int ring_new(struct mount *m, struct fuse_args *args,
+	     struct fuse_lowlevel_ops *ops);
+/* What the first message is answered with. */
+void ring_init(struct mount *m, struct fuse_conn_info *conn);
+/* Before there are threads: all leave them to ring_serve(). */
+void ring_block_signals(void);
+/* After the session was mounted: 0, or an exit status (told). */
+int ring_begin(struct mount *m);
+/* Until the end; like fuse_session_loop_mt(). No thread is in a handler then,
+ * and the one for commands has ended. */
+int ring_serve(struct mount *m);
+/* The rings go, if they are there; before the session does. */
+void ring_stop(struct mount *m);
+void ring_free(struct ring *r);
+/* Is this request only tried, without waiting, and err says that it would have
+ * to? Then it is not answered. */
+bool ring_is_tried(fuse_req_t req, int err);
+/* What all handlers answer with: libfuse's, from the thread that may. */
+int ring_reply_err(fuse_req_t req, int err);
+int ring_reply_entry(fuse_req_t req, const struct fuse_entry_param *e);
+int ring_reply_attr(fuse_req_t req, const struct stat *st, double seconds);
+int ring_reply_open(fuse_req_t req, const struct fuse_file_info *fi);
+int ring_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
+		      const struct fuse_file_info *fi);
+int ring_reply_write(fuse_req_t req, size_t size);
+int ring_reply_xattr(fuse_req_t req, size_t size);
+int ring_reply_statfs(fuse_req_t req, const struct statvfs *sv);
+int ring_reply_lseek(fuse_req_t req, off_t off);
+int ring_reply_statx(fuse_req_t req, int flags, const struct statx *sx,
+		     double seconds);
+int ring_reply_buf(fuse_req_t req, const char *buf, size_t size);
+int ring_reply_readlink(fuse_req_t req, const char *target);
+#ifndef RING_REPLIES_THEMSELVES
+#define fuse_reply_err ring_reply_err
+#define fuse_reply_entry ring_reply_entry
+#define fuse_reply_attr ring_reply_attr
+#define fuse_reply_open ring_reply_open
+#define fuse_reply_create ring_reply_create
+#define fuse_reply_write ring_reply_write
+#define fuse_reply_xattr ring_reply_xattr
+#define fuse_reply_statfs ring_reply_statfs
+#define fuse_reply_lseek ring_reply_lseek
+#define fuse_reply_statx ring_reply_statx
+#define fuse_reply_buf ring_reply_buf
+#define fuse_reply_readlink ring_reply_readlink
+#endif
+#endif
 
 /* --- mount_push.c --- */
 

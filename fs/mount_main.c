@@ -54,12 +54,27 @@ static const char help_text[] =
 	"times\n"
 	"  open=fast           the kernel opens files without a message; .txn "
 	"is a link\n"
-	"                      to a mount of its own\n"
+	"                      to a mount of its own\n";
+
+static const char help_end[] =
 	"  and those of FUSE\n"
 	"\n"
 	"exit status: 0 mounted or, with -f, unmounted; 1 failed, 2 usage, "
 	"3 refused,\n"
 	"4 damage; with -f: 5 the store had stopped, 6 the mount was lost\n";
+
+static void show_help(void)
+{
+	char why[512];
+
+	fputs(help_text, stdout);
+	if (!ring_check(why, sizeof(why)))
+		fputs("  transport=io_uring  requests through io_uring instead "
+		      "of /dev/fuse\n"
+		      "                      (transport=dev, the default)\n",
+		      stdout);
+	fputs(help_end, stdout);
+}
 
 /* --- telling --- */
 
@@ -137,6 +152,7 @@ static const struct fuse_opt option_spec[] = {
 	{ "force", offsetof(struct arguments, opt.force), 1 },
 	{ "ctl=%s", offsetof(struct arguments, ctl), 0 },
 	{ "offline=%s", offsetof(struct arguments, opt.offline), 0 },
+	{ "transport=%s", offsetof(struct arguments, opt.transport), 0 },
 	{ "checksum", offsetof(struct arguments, opt.checksum), 1 },
 	{ "at=%s", offsetof(struct arguments, at), 0 },
 	{ "open=%s", offsetof(struct arguments, open), 0 },
@@ -217,6 +233,23 @@ static int parse_ctl(struct arguments *a)
 	a->opt.ctl_gid = (gid_t)v[1];
 	a->opt.ctl_mode = (mode_t)v[2];
 	return 0;
+}
+
+static int parse_transport(struct arguments *a)
+{
+	const char *s = a->opt.transport;
+	char why[512];
+
+	/* libfuse's own option asks no questions. */
+	if (has_option(&a->fuse, "io_uring"))
+		return complain(EXIT_USAGE, "io_uring: use transport=io_uring");
+	if (!s || !strcmp(s, "dev"))
+		return 0;
+	if (strcmp(s, "io_uring") != 0)
+		return complain(EXIT_USAGE,
+				"transport=%s: dev or io_uring is wanted", s);
+	return ring_check(why, sizeof(why)) ? complain(EXIT_REFUSED, "%s", why)
+					    : 0;
 }
 
 static int parse_at(struct arguments *a)
@@ -400,6 +433,35 @@ static int add_options(struct mount *m, struct fuse_args *args)
 	return err;
 }
 
+#if HAVE_RING
+static bool wants_ring(const struct mount *m)
+{
+	return m->opt.transport && !strcmp(m->opt.transport, "io_uring");
+}
+
+static int use_ring(struct mount *m, struct fuse_args *args,
+		    struct fuse_lowlevel_ops *ops)
+{
+	return wants_ring(m) ? ring_new(m, args, ops) : 0;
+}
+
+static int begin_ring(struct mount *m)
+{
+	return m->ring ? ring_begin(m) : 0;
+}
+#else
+static int use_ring(struct mount *m, struct fuse_args *args,
+		    struct fuse_lowlevel_ops *ops)
+{
+	return 0;
+}
+
+static int begin_ring(struct mount *m)
+{
+	return 0;
+}
+#endif
+
 static int make_session(struct mount *m, struct arguments *a)
 {
 	struct fuse_lowlevel_ops ops;
@@ -410,6 +472,8 @@ static int make_session(struct mount *m, struct arguments *a)
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	if (m->opt.fast && side_mount(m, &a->fuse))
 		return EXIT_FAILURE;
+	if (use_ring(m, &a->fuse, &ops))
+		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	m->work.se = fuse_session_new(&a->fuse, &ops, sizeof(ops), &m->work);
 	if (!m->work.se)
 		return complain(EXIT_USAGE, "an option is not understood");
@@ -424,7 +488,7 @@ static int make_session(struct mount *m, struct arguments *a)
 	if (killpriv_start(m))
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 #endif
-	return 0;
+	return begin_ring(m);
 }
 
 /* Why it ended, told: a signal (err is its number), a failure, or the kernel
@@ -453,9 +517,14 @@ static int why_ended(struct mount *m, int err)
 
 int mount_loop(struct conn *c)
 {
-	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
+	struct fuse_loop_config *cfg;
 	int err;
 
+#if HAVE_RING
+	if (c->m->ring && c == &c->m->work)
+		return ring_serve(c->m);
+#endif
+	cfg = fuse_loop_cfg_create();
 	if (!cfg)
 		return -ENOMEM;
 	/* A thread may wait for the device; others go on. */
@@ -478,6 +547,10 @@ static int mount_open(struct mount *m, struct arguments *a)
 {
 	int storefd = -1, status;
 
+#if HAVE_RING
+	if (wants_ring(m))
+		ring_block_signals();
+#endif
 	status = place_open(m, &storefd);
 	if (!status)
 		status = place_take(m, storefd);
@@ -518,6 +591,9 @@ static int mount_close(struct mount *m)
 	const char *why = NULL;
 	int err = 0;
 
+#if HAVE_RING
+	ring_stop(m);
+#endif
 	if (m->work.se) {
 		dead_unmount(m);
 		fuse_remove_signal_handlers(m->work.se);
@@ -553,6 +629,9 @@ static int mount_close(struct mount *m)
 		fuse_session_destroy(m->work.se);
 #if !HAVE_KILLPRIV
 	killpriv_stop(m);
+#endif
+#if HAVE_RING
+	ring_free(m->ring);
 #endif
 	if (m->dirfd >= 0)
 		close(m->dirfd);
@@ -683,7 +762,7 @@ int main(int argc, char **argv)
 	if (fuse_opt_parse(&a.fuse, &a, option_spec, option_fn))
 		return complain(EXIT_USAGE, "see txnfs --help");
 	if (a.help) {
-		fputs(help_text, stdout);
+		show_help();
 		return 0;
 	}
 	if (a.version) {
@@ -703,6 +782,8 @@ int main(int argc, char **argv)
 		status = parse_at(&a);
 	if (!status)
 		status = parse_open(&a);
+	if (!status)
+		status = parse_transport(&a);
 	if (!status && (place_resolve(&a.dir) || place_resolve(&a.mountpoint)))
 		status = EXIT_FAILURE;
 	/* Our own working directory must not keep DIR busy. */

@@ -55,6 +55,10 @@ int errno_out(int err)
 
 void reply_err(fuse_req_t req, int err)
 {
+#if HAVE_RING
+	if (ring_is_tried(req, err))
+		return;
+#endif
 	fuse_reply_err(req, -errno_out(err));
 }
 
@@ -458,7 +462,9 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		if (n == &m->root && set & (FS_SET_UID | FS_SET_GID))
 			virtual_recall(m);
 		attr_to_stat(m, n, &out, st);
-		fuse_reply_attr(req, st, t.seconds);
+		/* The kernel believes this answer whatever it was told since,
+		 * and a ring's may be delivered after tell_end(). */
+		fuse_reply_attr(req, st, m->ring ? 0 : t.seconds);
 	}
 	tell_end(m, &t);
 }
@@ -843,6 +849,14 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_readahead = READ_AHEAD_BYTES;
 	conn->max_background = 64;
 	conn->time_gran = 1;
+#ifdef FUSE_CAP_OVER_IO_URING
+	/* Not because the environment says so. */
+	want(conn, FUSE_CAP_OVER_IO_URING, m->ring && c == &m->work);
+#endif
+#if HAVE_RING
+	if (m->ring && c == &m->work)
+		ring_init(m, conn);
+#endif
 }
 
 static void op_access(fuse_req_t req, fuse_ino_t ino, int mask)

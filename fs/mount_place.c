@@ -26,7 +26,7 @@ int place_resolve(char **path)
 		int err = errno;
 
 		complain(0, "%s: %s%s", *path, strerror(err),
-			 err == ENOTCONN || err == ECONNABORTED
+			 dead_says(err)
 				 ? ": a mount whose daemon is gone is in the "
 				   "way; remove it with: fusermount3 -u"
 				 : "");

@@ -311,7 +311,7 @@ static int make_status(struct mount *m, char **out)
 	forced = m->switch_not_atomic;
 	pthread_mutex_unlock(&m->errors_lock);
 	j = json_pack("{s:i s:s s:o s:o s:i s:s s:s s:o s:o s:s s:o s:o s:s "
-		      "s:s s:{s:b s:b s:b s:b s:b} s:o}",
+		      "s:s s:{s:b s:b s:b s:b s:b s:b} s:o}",
 		      "format", STATUS_FORMAT, "uuid", store_uuid(m->store),
 		      "dir", json_path(m->dir), "mountpoint",
 		      json_path(m->mountpoint), "pid", (int)getpid(), "view",
@@ -325,7 +325,8 @@ static int make_status(struct mount *m, char **out)
 		      fuse_pkgversion(), "kernel", "acl", (int)m->has_acl,
 		      "readdirplus", (int)m->has_readdirplus, "o_tmpfile",
 		      (int)m->has_tmpfile, "birth_time", (int)m->has_birth,
-		      "killpriv", (int)m->has_killpriv, "log", status_log(m));
+		      "killpriv", (int)m->has_killpriv, "io_uring",
+		      m->ring != NULL, "log", status_log(m));
 	if (!j)
 		return -ENOMEM;
 	json_object_set_new(j, "last", json_string(last));

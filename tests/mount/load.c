@@ -297,6 +297,13 @@ static void end(int sig)
 	stop = sig;
 }
 
+/* The daemon is gone, or the connection; ECANCELED: it was under way in a ring
+ * of io_uring. */
+static bool is_gone(int64_t err)
+{
+	return err == ENOTCONN || err == ECONNABORTED || err == ECANCELED;
+}
+
 static int run(int dir, struct record *r, const char *ctl)
 {
 	struct sigaction sa = { .sa_handler = end };
@@ -307,8 +314,7 @@ static int run(int dir, struct record *r, const char *ctl)
 
 		snprintf(name, sizeof(name), "d%u", i);
 		if (mkdirat(dir, name, 0755))
-			return errno == ENOTCONN || errno == ECONNABORTED ? GONE
-									  : 1;
+			return is_gone(errno) ? GONE : 1;
 	}
 	for (uint32_t k = 1; k < OPS_MAX && !stop; k++) {
 		struct step s = next_step();
@@ -316,9 +322,8 @@ static int run(int dir, struct record *r, const char *ctl)
 
 		__atomic_store_n(&r->started, k, __ATOMIC_SEQ_CST);
 		result = perform(dir, &s, k, ctl);
-		if (result == -ENOTCONN || result == -ECONNABORTED ||
-		    (result < 0 && s.op == OP_COMMIT && result != -ENOSPC &&
-		     result != -EINTR))
+		if (is_gone(-result) || (result < 0 && s.op == OP_COMMIT &&
+					 result != -ENOSPC && result != -EINTR))
 			return GONE; /* whether it happened is not known */
 		if (result == -EIO || result == -EROFS)
 			return STOPPED; /* the same */

@@ -24,6 +24,21 @@ has nodev
 has noexec
 umount_it
 
+# --- transports: what cannot be had is refused, and why is said ---
+refused() { # STATUS TEXT OPTION
+	"$build/txnfs" "$D" -o "$3" >"$work/said" 2>&1
+	same "$3" $? "$1"
+	grep -q "$2" "$work/said" || fail "$3: $(cat "$work/said")"
+}
+refused 2 "dev or io_uring is wanted" transport=none
+refused 2 "use transport=io_uring" io_uring
+mount_it -o transport=dev
+same "transport=dev" "$(jq .kernel.io_uring "$D/.txn/status")" false
+umount_it
+if ! "$build/txnfs" --help | grep -q "^  transport=io_uring "; then
+	refused 3 "leave the option out" transport=io_uring
+fi
+
 # what mount(8) gives its helper
 helper() { "$top/tools/mount.fuse.txnfs" "$D" "$D" "$@"; }
 mounts+=("$D")
