@@ -448,6 +448,10 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 		return;
 	}
 	fi->fh = (uintptr_t)h;
+	/* The kernel lists from its own pages what nothing changed since. */
+	if (n->kind == NODE_OBJECT)
+		fi->cache_readdir = fi->keep_cache =
+			__atomic_load_n(&m->keeps_lists, __ATOMIC_ACQUIRE);
 	if (fuse_reply_open(req, fi))
 		handle_free(m, h);
 }
@@ -455,6 +459,7 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 struct listing {
 	struct mount *m;
 	fuse_req_t req;
+	struct handle *h;
 	struct knode *dir;
 	struct telling t;
 	bool plus;
@@ -545,6 +550,9 @@ static bool list_dots(struct listing *l, uint64_t cookie)
 		l->err = fs_getattr(knode_view(l->dir), l->dir->ino, &attr);
 	if (l->err)
 		return false;
+	if (cookie < 1)
+		__atomic_store_n(&l->h->listed_ns, attr.ctime_ns,
+				 __ATOMIC_RELAXED);
 	attr_to_stat(l->m, l->dir, &attr, &st);
 	if (cookie < 1 && !list_put_stat(l, ".", 1, &st))
 		return false;
@@ -561,12 +569,25 @@ static bool list_dots(struct listing *l, uint64_t cookie)
 	return true;
 }
 
+/* At its end: may the kernel keep the listing? Not in a switch, and not when
+ * the directory changed meanwhile: a position in it would show what went. */
+static bool list_may_be_kept(const struct listing *l)
+{
+	struct fs_attr attr;
+
+	return l->t.seconds > 0 && l->dir->kind == NODE_OBJECT &&
+	       !fs_getattr(knode_view(l->dir), l->dir->ino, &attr) &&
+	       attr.ctime_ns ==
+		       __atomic_load_n(&l->h->listed_ns, __ATOMIC_RELAXED);
+}
+
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
-		 bool plus)
+		 struct fuse_file_info *fi, bool plus)
 {
 	struct mount *m = req_mount(req);
 	struct listing l = { .m = m,
 			     .req = req,
+			     .h = handle_of(fi),
 			     .dir = knode_of(req, ino),
 			     .plus = plus,
 			     .size = size };
@@ -585,6 +606,11 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 				   list_object, &l);
 	if (l.err && !l.used)
 		reply_err(req, l.err);
+	else if (!l.used && !list_may_be_kept(&l))
+		/* Less than an entry ends a listing, too, but the kernel takes
+		 * only an empty reply for a sign that it has all of it: this
+		 * one it does not keep. */
+		fuse_reply_buf(req, "", 1);
 	else if (fuse_reply_buf(req, l.buf, l.used))
 		for (size_t i = 0; i < l.ngiven; i++)
 			knode_forget(m, l.given[i], 1);
@@ -596,13 +622,13 @@ static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		       struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, false);
+	list(req, ino, size, off, fi, false);
 }
 
 static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size,
 			   off_t off, struct fuse_file_info *fi)
 {
-	list(req, ino, size, off, true);
+	list(req, ino, size, off, fi, true);
 }
 
 void mount_file_ops(struct fuse_lowlevel_ops *ops)

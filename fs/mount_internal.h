@@ -251,6 +251,7 @@ struct mount {
 	fuse_req_t probe_req; /* a lookup that is kept waiting */
 	bool probe_done;
 	bool no_barrier; /* set before the first command */
+	bool keeps_lists; /* atomic: the kernel may keep listings */
 	int tell_fd; /* the parent waits at its other end; -1: nobody */
 };
 
@@ -260,6 +261,7 @@ struct handle {
 	struct fs_file *f; /* of regular files */
 	bool counted; /* in node->nwriters */
 	struct handle *prev, *next; /* nodes_lock */
+	int64_t listed_ns; /* atomic: a directory's ctime when it began */
 	pthread_mutex_t lock; /* of virtual files; guards the rest */
 	char *text; /* what is read */
 	size_t text_len;

@@ -14,12 +14,17 @@ enum {
 	ROUNDS_MAX = 8, /* then it is forced, and told */
 };
 
+/* Recalled for the lock of its directory alone. */
+#define PROBE_NAME ".probe"
+
 struct sw {
 	struct mount *m;
 	const struct switch_target *target;
 	struct root now; /* the state that delta was made from */
 	struct root to;
 	struct fs_delta *delta;
+	uint64_t *dirs; /* in which names are recalled: of the last round */
+	size_t ndirs;
 	uint64_t version;
 	bool force;
 };
@@ -41,8 +46,8 @@ static void recall_inodes(struct sw *s)
 		const struct fs_delta_inode *d = &s->delta->inodes[i];
 		fuse_ino_t id = knode_known(s->m, d->ino);
 
-		/* Attributes (-1) and listings. The pages of a file with other
-		 * contents stay: its node does, for those who have it open. An
+		/* Attributes (-1). The pages of a file with other contents
+		 * stay: its node does, for those who have it open. An
 		 * error says that the kernel does not know it. */
 		if (id && !(d->flags & FS_DELTA_NEW))
 			fuse_lowlevel_notify_inval_inode(s->m->work.se, id, -1,
@@ -68,6 +73,63 @@ static void recall_names(struct sw *s)
 		name[e->name_len] = '\0';
 		fuse_lowlevel_notify_inval_entry(s->m->work.se, dir, name,
 						 e->name_len);
+	}
+}
+
+static int u64_cmp(const void *pa, const void *pb)
+{
+	uint64_t a = *(const uint64_t *)pa, b = *(const uint64_t *)pb;
+
+	return a < b ? -1 : a > b;
+}
+
+/* s->dirs: those in which names are recalled, each once. */
+static int find_dirs(struct sw *s)
+{
+	const struct fs_delta *d = s->delta;
+	size_t n = 0, unique = 0;
+	uint64_t *dirs;
+
+	s->ndirs = 0;
+	if (!d->nentries)
+		return 0;
+	dirs = realloc(s->dirs, d->nentries * sizeof(*dirs));
+	if (!dirs)
+		return -ENOMEM;
+	s->dirs = dirs;
+	for (size_t i = 0; i < d->nentries; i++)
+		if (!n || d->entries[i].dir != dirs[n - 1])
+			dirs[n++] = d->entries[i].dir;
+	qsort(dirs, n, sizeof(*dirs), u64_cmp);
+	for (size_t i = 0; i < n; i++)
+		if (!unique || dirs[i] != dirs[unique - 1])
+			dirs[unique++] = dirs[i];
+	s->ndirs = unique;
+	return 0;
+}
+
+/*
+ * Listings that the kernel keeps: also where only a file's contents differ, for
+ * it may show another number. With wait, what was listed until now is in the
+ * kernel's pages before they are dropped: recalling a name takes the lock of
+ * its directory that a listing holds.
+ */
+static void recall_lists(struct sw *s, bool wait)
+{
+	struct mount *m = s->m;
+
+	if (!__atomic_load_n(&m->keeps_lists, __ATOMIC_ACQUIRE))
+		return;
+	for (size_t i = 0; i < s->ndirs; i++) {
+		fuse_ino_t dir = knode_known(m, s->dirs[i]);
+
+		if (!dir)
+			continue;
+		if (wait)
+			fuse_lowlevel_notify_inval_entry(m->work.se, dir,
+							 PROBE_NAME,
+							 strlen(PROBE_NAME));
+		fuse_lowlevel_notify_inval_inode(m->work.se, dir, 0, 0);
 	}
 }
 
@@ -190,11 +252,14 @@ static int round_begin(struct sw *s)
 		err = fs_delta_new(s->m->fs, &s->now, &s->to, &s->delta);
 	if (!err)
 		err = add_companions(s);
+	if (!err)
+		err = find_dirs(s);
 	if (err)
 		return err;
 	wait_for_replies(s->m);
 	recall_names(s);
 	recall_inodes(s);
+	recall_lists(s, false);
 	return 0;
 }
 
@@ -351,21 +416,22 @@ int switch_to(struct mount *m, const struct switch_target *target,
 
 	__atomic_store_n(&m->recall, true, __ATOMIC_SEQ_CST);
 	err = run_rounds(&s, &req, number_out);
+	/* Until now no listing was told to its end: none is kept, but for what
+	 * was listed of the state before. */
+	recall_lists(&s, true);
 	__atomic_store_n(&m->recall, false, __ATOMIC_SEQ_CST);
 	if (!err && target->commit)
 		fs_flip_is_head(m->fs);
-	/* Directories may have been listed into the page cache meanwhile. */
 	if (!err)
 		recall_inodes(&s);
 	fs_delta_free(s.delta);
+	free(s.dirs);
 	root_put(tree, &s.now);
 	root_put(tree, &s.to);
 	return err;
 }
 
 /* --- is the barrier one? --- */
-
-#define PROBE_NAME ".probe"
 
 enum { PROBE_WAIT_MS = 1000, PROBE_HOLD_MS = 5 };
 
@@ -466,6 +532,8 @@ void probe_barrier(struct mount *m)
 	if (came)
 		probe_hold(m);
 	pthread_join(t, NULL);
+	__atomic_store_n(&m->keeps_lists, came && !m->no_barrier,
+			 __ATOMIC_RELEASE);
 	if (!m->no_barrier)
 		return;
 	pthread_mutex_lock(&m->errors_lock);

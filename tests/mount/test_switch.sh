@@ -8,4 +8,29 @@ make_store
 mount_it
 "$build/tests/mount/watch" "$D" "${ROUNDS:-150}" || fail "a switch was seen in halves"
 same "switch" "$(jq -r .switch "$D/.txn/status")" atomic
+
+# A listing that the kernel keeps. The abort brings back a name that it was never
+# told, in a directory whose times tell nothing.
+mkdir "$D/kept"
+touch "$D/kept/"{removed,stays}
+touch -d 2001-02-03 "$D/kept"
+commit
+rm "$D/kept/removed"
+touch -d 2001-02-03 "$D/kept"
+umount_it
+mount_it
+reads() { awk '/^syscr/ {print $2}' "/proc/$(daemon_pid)/io"; }
+list() { (cd "$D/kept" && echo -- *); }
+same "staged" "$(list)" "-- stays"
+list >/dev/null # what the first one asked for is known now
+before=$(reads)
+for _ in 1 2 3 4 5; do list >/dev/null; done
+after=$(reads)
+# OPENDIR and RELEASEDIR of each, and what asking takes
+[ $((after - before)) -le 25 ] || fail "listing again: $((after - before)) reads"
+abort
+same "aborted" "$(list)" "-- removed stays"
+same "and kept" "$(list)" "-- removed stays"
+ctl undo || fail "undo"
+same "undone" "$(list)" "-- stays"
 umount_it

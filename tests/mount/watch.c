@@ -59,10 +59,14 @@ static void make_head(void)
 {
 	char name[64];
 
+	if (mkdirat(root, "list", 0755))
+		die("list");
 	for (int i = 0; i < FILES; i++) {
 		snprintf(name, sizeof(name), "f%d", i);
 		put(name, "HH");
 		snprintf(name, sizeof(name), "removed%d", i);
+		put(name, "x");
+		snprintf(name, sizeof(name), "list/removed%d", i);
 		put(name, "x");
 		snprintf(name, sizeof(name), "dir%d", i);
 		if (mkdirat(root, name, 0755))
@@ -87,6 +91,11 @@ static void stage(void)
 		if (unlinkat(root, name, 0))
 			die(name);
 		snprintf(name, sizeof(name), "added%d", i);
+		put(name, "S");
+		snprintf(name, sizeof(name), "list/removed%d", i);
+		if (unlinkat(root, name, 0))
+			die(name);
+		snprintf(name, sizeof(name), "list/added%d", i);
 		put(name, "S");
 		snprintf(name, sizeof(name), "dir%d", i);
 		snprintf(to, sizeof(to), "moved%d", i);
@@ -132,11 +141,16 @@ static enum seen look_name(const char *name, enum seen when_there)
 	return errno == ENOENT ? !when_there : UNKNOWN;
 }
 
-/* By listing, and by a stat of what the listing gave. */
-static enum seen look_listing(int i)
+static DIR *open_dir(const char *name)
 {
-	int fd = openat(root, ".", O_RDONLY | O_DIRECTORY);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	int fd = openat(root, name, O_RDONLY | O_DIRECTORY);
+
+	return fd < 0 ? NULL : fdopendir(fd);
+}
+
+/* By a listing, from its start. */
+static enum seen look_listing(DIR *d, bool with_stat, int i)
+{
 	bool added = false, removed = false;
 	char a[64], r[64];
 	struct dirent *de;
@@ -146,18 +160,29 @@ static enum seen look_listing(int i)
 		return UNKNOWN;
 	snprintf(a, sizeof(a), "added%d", i);
 	snprintf(r, sizeof(r), "removed%d", i);
+	rewinddir(d);
 	while ((de = readdir(d))) {
 		added |= !strcmp(de->d_name, a);
 		removed |= !strcmp(de->d_name, r);
-		(void)fstatat(root, de->d_name, &st, 0);
+		if (with_stat)
+			(void)fstatat(dirfd(d), de->d_name, &st, 0);
 	}
-	closedir(d);
 	if (added && !removed)
 		return STAGED;
 	return removed && !added ? HEAD : UNKNOWN;
 }
 
-static enum seen look(unsigned int kind, int i)
+static enum seen look_new_listing(const char *name, bool with_stat, int i)
+{
+	DIR *d = open_dir(name);
+	enum seen s = look_listing(d, with_stat, i);
+
+	if (d)
+		closedir(d);
+	return s;
+}
+
+static enum seen look(unsigned int kind, int i, DIR *kept)
 {
 	char name[64];
 
@@ -180,23 +205,28 @@ static enum seen look(unsigned int kind, int i)
 	case 5:
 		snprintf(name, sizeof(name), "moved%d/in", i);
 		return look_name(name, STAGED);
+	case 6:
+		return look_listing(kept, false, i);
+	case 7:
+		return look_new_listing("list", false, i);
 	default:
-		return look_listing(i);
+		return look_new_listing(".", true, i);
 	}
 }
 
 static void *reader(void *arg)
 {
 	unsigned int seed = (unsigned int)(size_t)arg;
+	DIR *kept = open_dir("list"); /* across all switches */
 
 	while (!stop) {
-		unsigned int p = phase, kind = (unsigned int)rand_r(&seed) % 61;
+		unsigned int p = phase, kind = (unsigned int)rand_r(&seed) % 81;
 		int i = rand_r(&seed) % FILES;
 		bool before = seen_head;
 		enum seen s;
 
-		kind = kind == 60 ? 6 : kind % 6;
-		s = look(kind, i);
+		kind = kind == 80 ? 8 : kind % 8;
+		s = look(kind, i, kept);
 		if (!(p & 1) || phase != p)
 			continue;
 		looks++;
@@ -213,6 +243,7 @@ static void *reader(void *arg)
 			failed = true;
 		}
 	}
+	closedir(kept);
 	return NULL;
 }
 
