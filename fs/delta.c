@@ -164,9 +164,31 @@ static bool has_entry(const struct fs_delta *d, size_t ndiffer, uint64_t dir,
 	return false;
 }
 
+/* The name of a link, at most FS_NAME_MAX bytes. */
+static int tx_name_of(struct vtx *tx, const struct item_link *l, char *name,
+		      size_t *len_out)
+{
+	struct key key = KEY(l->parent, ITEM_KIND_ENTRY, l->cookie);
+	struct item_entry e;
+	struct val val;
+	int err;
+
+	err = vtx_get(tx, &key, &val);
+	if (!err)
+		err = item_entry_decode(&val, &e);
+	if (err)
+		return err == 1 ? -EFSCORRUPTED : err;
+	memcpy(name, e.name, e.len);
+	*len_out = e.len;
+	return 0;
+}
+
 struct names_op {
 	struct fs_op op;
-	struct item_link *links;
+	struct item_link first; /* cookie 0: it has no name */
+	char name[FS_NAME_MAX]; /* of the first */
+	size_t len;
+	struct item_link *more;
 	size_t n, cap;
 };
 
@@ -175,7 +197,6 @@ static int names_fn(struct vtx *tx, void *arg)
 	struct names_op *o = arg;
 	struct item_attr a;
 	struct item_link l;
-	bool last = false;
 	uint64_t off = 0;
 	int err;
 
@@ -183,18 +204,20 @@ static int names_fn(struct vtx *tx, void *arg)
 	err = tx_get_attr(tx, o->op.ino, &a);
 	if (err)
 		return err;
-	l = (struct item_link){ a.parent, a.cookie };
+	o->first = (struct item_link){ a.parent, a.cookie };
+	if (a.cookie)
+		err = tx_name_of(tx, &o->first, o->name, &o->len);
+	if (S_ISDIR(a.mode) || a.nlink < 2)
+		return err;
 	while (!err) {
-		err = array_grow((void **)&o->links, &o->cap, o->n + 1,
-				 sizeof(*o->links));
-		if (err)
-			return err;
-		if (l.cookie)
-			o->links[o->n++] = l;
-		if (last)
-			break;
 		err = tx_ref_next(tx, o->op.ino, &off, &l);
-		last = !++off; /* there is no place behind it */
+		if (!err)
+			err = array_grow((void **)&o->more, &o->cap, o->n + 1,
+					 sizeof(*o->more));
+		if (!err)
+			o->more[o->n++] = l;
+		if (!++off) /* there is no place behind it */
+			break;
 	}
 	return err == 1 ? 0 : err;
 }
@@ -209,19 +232,8 @@ struct name_op {
 static int name_fn(struct vtx *tx, void *arg)
 {
 	struct name_op *n = arg;
-	struct key key = KEY(n->link.parent, ITEM_KIND_ENTRY, n->link.cookie);
-	struct item_entry e;
-	struct val val;
-	int err;
 
-	err = vtx_get(tx, &key, &val);
-	if (!err)
-		err = item_entry_decode(&val, &e);
-	if (err)
-		return err == 1 ? -EFSCORRUPTED : err;
-	memcpy(n->name, e.name, e.len);
-	n->len = e.len;
-	return 0;
+	return tx_name_of(tx, &n->link, n->name, &n->len);
 }
 
 int fv_each_name(struct fs_view *fv, uint64_t ino, fv_name_fn fn, void *arg)
@@ -230,15 +242,17 @@ int fv_each_name(struct fs_view *fv, uint64_t ino, fv_name_fn fn, void *arg)
 	int err;
 
 	err = fv_read(fv, &o.op);
+	if (!err && o.first.cookie)
+		err = fn(arg, o.first.parent, o.name, o.len);
 	for (size_t i = 0; i < o.n && !err; i++) {
 		struct name_op n = { .op = { .fn = name_fn, .ino = ino },
-				     .link = o.links[i] };
+				     .link = o.more[i] };
 
 		err = fv_read(fv, &n.op);
 		if (!err)
 			err = fn(arg, n.link.parent, n.name, n.len);
 	}
-	free(o.links);
+	free(o.more);
 	return err;
 }
 

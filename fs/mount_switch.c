@@ -12,10 +12,18 @@
 
 enum {
 	ROUNDS_MAX = 8, /* then it is forced, and told */
+	SCAN_FROM = 16, /* names recalled in a directory that is listed for */
+	SCAN_FACTOR = 4, /* companions, as far as that many for each */
 };
 
 /* Recalled for the lock of its directory alone. */
 #define PROBE_NAME ".probe"
+
+struct sw_dir {
+	uint64_t ino;
+	size_t nnames; /* that are recalled */
+	bool no_companions; /* no name of a database's is in it */
+};
 
 struct sw {
 	struct mount *m;
@@ -23,7 +31,7 @@ struct sw {
 	struct root now; /* the state that delta was made from */
 	struct root to;
 	struct fs_delta *delta;
-	uint64_t *dirs; /* in which names are recalled: of the last round */
+	struct sw_dir *dirs; /* with names that this round recalls */
 	size_t ndirs;
 	uint64_t version;
 	bool force;
@@ -76,19 +84,19 @@ static void recall_names(struct sw *s)
 	}
 }
 
-static int u64_cmp(const void *pa, const void *pb)
+static int dir_cmp(const void *pa, const void *pb)
 {
-	uint64_t a = *(const uint64_t *)pa, b = *(const uint64_t *)pb;
+	const struct sw_dir *a = pa, *b = pb;
 
-	return a < b ? -1 : a > b;
+	return a->ino < b->ino ? -1 : a->ino > b->ino;
 }
 
-/* s->dirs: those in which names are recalled, each once. */
+/* s->dirs: those in which names are recalled, ascending. */
 static int find_dirs(struct sw *s)
 {
 	const struct fs_delta *d = s->delta;
 	size_t n = 0, unique = 0;
-	uint64_t *dirs;
+	struct sw_dir *dirs;
 
 	s->ndirs = 0;
 	if (!d->nentries)
@@ -98,11 +106,16 @@ static int find_dirs(struct sw *s)
 		return -ENOMEM;
 	s->dirs = dirs;
 	for (size_t i = 0; i < d->nentries; i++)
-		if (!n || d->entries[i].dir != dirs[n - 1])
-			dirs[n++] = d->entries[i].dir;
-	qsort(dirs, n, sizeof(*dirs), u64_cmp);
+		if (n && d->entries[i].dir == dirs[n - 1].ino)
+			dirs[n - 1].nnames++;
+		else
+			dirs[n++] = (struct sw_dir){ .ino = d->entries[i].dir,
+						     .nnames = 1 };
+	qsort(dirs, n, sizeof(*dirs), dir_cmp);
 	for (size_t i = 0; i < n; i++)
-		if (!unique || dirs[i] != dirs[unique - 1])
+		if (unique && dirs[i].ino == dirs[unique - 1].ino)
+			dirs[unique - 1].nnames += dirs[i].nnames;
+		else
 			dirs[unique++] = dirs[i];
 	s->ndirs = unique;
 	return 0;
@@ -121,7 +134,7 @@ static void recall_lists(struct sw *s, bool wait)
 	if (!__atomic_load_n(&m->keeps_lists, __ATOMIC_ACQUIRE))
 		return;
 	for (size_t i = 0; i < s->ndirs; i++) {
-		fuse_ino_t dir = knode_known(m, s->dirs[i]);
+		fuse_ino_t dir = knode_known(m, s->dirs[i].ino);
 
 		if (!dir)
 			continue;
@@ -147,6 +160,47 @@ static size_t base_len(const char *name, size_t len)
 			return len - n;
 	}
 	return len;
+}
+
+struct scan {
+	size_t left; /* names that may still be looked at */
+	bool found;
+};
+
+static int scan_name(void *arg, const struct fs_dirent *ent)
+{
+	struct scan *c = arg;
+
+	c->found = base_len(ent->name, ent->len) != ent->len;
+	return c->found || !--c->left;
+}
+
+/* Where many names of a directory are recalled, its listing tells sooner that
+ * no companions are there than a search for those of each name. */
+static int scan_dirs(struct sw *s)
+{
+	for (size_t i = 0; i < s->ndirs; i++) {
+		struct sw_dir *d = &s->dirs[i];
+		struct scan c = { .left = SCAN_FACTOR * d->nnames };
+		int err;
+
+		if (d->nnames < SCAN_FROM)
+			continue;
+		err = fs_readdir(fs_working(s->m->fs), d->ino, 0, false,
+				 scan_name, &c);
+		if (err && err != -ENOENT && err != -ENOTDIR)
+			return err;
+		d->no_companions = !err && !c.found && c.left;
+	}
+	return 0;
+}
+
+static bool has_no_companions(const struct sw *s, uint64_t ino)
+{
+	const struct sw_dir key = { .ino = ino }, *d;
+
+	d = bsearch(&key, s->dirs, s->ndirs, sizeof(key), dir_cmp);
+	return d && d->no_companions;
 }
 
 /* A regular file of that name: *ino_out, else 0. */
@@ -189,6 +243,8 @@ static int add_companions_of(struct sw *s, const struct fs_delta_name *e)
 
 	memcpy(name, s->delta->names + e->name_off, e->name_len);
 	len = base_len(name, e->name_len);
+	if (len == e->name_len && has_no_companions(s, e->dir))
+		return 0;
 	for (size_t k = 0; k < ARRAY_LEN(companions) && !err; k++) {
 		size_t n = len + strlen(companions[k]);
 
@@ -213,8 +269,11 @@ static int add_companions_of(struct sw *s, const struct fs_delta_name *e)
 static int add_companions(struct sw *s)
 {
 	size_t n = s->delta->nentries;
-	int err = 0;
+	int err;
 
+	err = find_dirs(s);
+	if (!err)
+		err = scan_dirs(s);
 	for (size_t i = 0; i < n && !err; i++) {
 		const struct fs_delta_name e = s->delta->entries[i];
 
@@ -253,7 +312,7 @@ static int round_begin(struct sw *s)
 	if (!err)
 		err = add_companions(s);
 	if (!err)
-		err = find_dirs(s);
+		err = find_dirs(s); /* companions may lie elsewhere, too */
 	if (err)
 		return err;
 	wait_for_replies(s->m);

@@ -210,6 +210,22 @@ for how in "${hows[@]}"; do
 	same "$how: staged" "$(cat "$D/.txn/changes")" ""
 done
 
+# --- one file of a database changes: all of them do, beside many others too ---
+for others in 0 40; do
+	mkdir "$D/dbs"
+	touch "$D/dbs/"{x,x-wal,y} $(seq -f "$D/dbs/o%g" "$others")
+	commit
+	for f in x y $(seq -f o%g "$others"); do echo changed >"$D/dbs/$f"; done
+	exec 3>>"$D/dbs/x-wal" 4>>"$D/dbs/x" 5>>"$D/dbs/y"
+	abort
+	stale 3 "beside $others: what was not changed"
+	stale 4 "beside $others: what was"
+	stale 5 "beside $others: no database"
+	exec 3>&- 4>&- 5>&-
+	rm -r "$D/dbs"
+	commit
+done
+
 # --- a database in WAL mode with a connection across an abort: its shared
 # memory must not tell the next one about frames that are gone ---
 if command -v sqlite3 >/dev/null; then
