@@ -258,9 +258,14 @@ static int step_down(struct cursor *c, struct path *p, unsigned int idx)
 		err = hold_if(c, node, held);
 	if (err)
 		return err;
-	child_bounds(p, idx, &lo, &hi);
-	if (node->level + 1 != parent->level || !node_in_bounds(node, &lo, &hi))
+	if (node->level + 1 != parent->level)
 		return -EFSCORRUPTED;
+	/* What we made of nodes that were within theirs is, too. */
+	if (!node->dirty) {
+		child_bounds(p, idx, &lo, &hi);
+		if (!node_in_bounds(node, &lo, &hi))
+			return -EFSCORRUPTED;
+	}
 	p->idx[p->depth] = idx;
 	p->node[++p->depth] = node;
 	return 0;
@@ -300,6 +305,20 @@ static bool in_last_leaf(const struct cursor *c, const struct key *key)
 		return false;
 	k = node_key(c->leaf, c->leaf->n - 1u);
 	return key_cmp(key, &k) <= 0;
+}
+
+int tree_leaf(struct cursor *c, const struct key *key, struct node **leaf_out)
+{
+	struct path p;
+	int err;
+
+	*leaf_out = c->leaf;
+	if (in_last_leaf(c, key))
+		return 0;
+	err = find_leaf(c, key, &p);
+	if (!err)
+		*leaf_out = p.node[p.depth];
+	return err;
 }
 
 static int take_item(struct cursor *c, struct node *leaf, unsigned int idx,

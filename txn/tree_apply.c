@@ -8,6 +8,9 @@
  * asks (is every node in memory? how many new nodes at most?), the second one
  * cannot fail.
  *
+ * Most batches are a few changes in leaves of the view's own generation that
+ * neither overflow nor get small: those are made there, without either pass.
+ *
  * A node of the view's own generation changes in place when the result fits;
  * any other is rebuilt as new nodes, and its parent with it. A node that lost
  * items and is small is merged with a neighbour that is in memory.
@@ -18,12 +21,25 @@ enum {
 	CHILD_ITEM_BYTES = ITEM_HEADER_BYTES + PTR_BYTES,
 	SMALL_BYTES = NODE_PAYLOAD_MAX / 4, /* try to merge below this */
 	MERGED_MAX_BYTES = NODE_PAYLOAD_MAX / 4 * 3, /* room to grow again */
-	PATH_FIRST = 24
+	PATH_FIRST = 24,
+	FEW = 8 /* changes that need no memory of their own */
 };
 
 /* Keys to delete; those of a batch ascend and do not overlap. */
 struct range {
 	struct key from, to;
+};
+
+/* Ranges that overlap, v[first..last), as one. */
+struct cluster {
+	size_t first, last;
+};
+
+/* Where the arrays begin. */
+struct few {
+	struct change points[FEW];
+	struct range ranges[FEW];
+	struct node *path[PATH_FIRST];
 };
 
 struct apply {
@@ -36,10 +52,11 @@ struct apply {
 	struct range *ranges;
 	size_t nranges;
 	/* Touched nodes in the order of both passes. */
-	struct node **path, *path_first[PATH_FIRST];
+	struct node **path;
 	size_t npath, path_cap, path_at;
 	size_t need; /* new nodes at most */
 	struct node *pool; /* taken ahead */
+	struct few *few;
 };
 
 /* What is to be done in the part of the tree that holds [lo, hi]. */
@@ -94,11 +111,6 @@ static bool is_undone(const struct change *v, size_t n,
 	return false;
 }
 
-/* Ranges that overlap, v[first..last), as one. */
-struct cluster {
-	size_t first, last;
-};
-
 static void merge_ranges(struct apply *a, const struct change *v, size_t n,
 			 struct cluster *clusters)
 {
@@ -145,42 +157,62 @@ static void keep_points(struct apply *a, const struct change *v,
 	a->npoints = m;
 }
 
+static void sort_changes(struct change *v, size_t n)
+{
+	if (n > FEW) {
+		qsort(v, n, sizeof(*v), cmp_change);
+		return;
+	}
+	for (size_t i = 1; i < n; i++) {
+		struct change c = v[i];
+		size_t at = i;
+
+		for (; at && cmp_change(&v[at - 1], &c) > 0; at--)
+			v[at] = v[at - 1];
+		v[at] = c;
+	}
+}
+
+/* few, when there are no more; else NULL without memory. */
+static void *array_of(size_t n, size_t size, void *few)
+{
+	return n <= FEW ? few : malloc(n * size);
+}
+
+static void array_free(void *v, const void *few)
+{
+	if (v != few)
+		free(v);
+}
+
 static int put_in_order(struct apply *a, const struct batch *b)
 {
-	struct change *ranges = NULL;
-	struct cluster *clusters = NULL;
-	size_t nr = 0;
+	struct change ranges_few[FEW], *ranges = ranges_few;
+	struct cluster clusters_few[FEW], *clusters = clusters_few;
+	size_t nr = 0, n = 0;
 	int err = -ENOMEM;
 
-	a->points = malloc(b->n * sizeof(*a->points));
-	if (!a->points)
-		return -ENOMEM;
+	for (size_t i = 0; i < b->n; i++)
+		nr += b->v[i].op == CHANGE_DEL_RANGE;
+	a->points = array_of(b->n - nr, sizeof(*a->points), a->few->points);
+	a->ranges = array_of(nr, sizeof(*a->ranges), a->few->ranges);
+	ranges = array_of(nr, sizeof(*ranges), ranges_few);
+	clusters = array_of(nr, sizeof(*clusters), clusters_few);
+	if (!a->points || !a->ranges || !ranges || !clusters)
+		goto out;
 	for (size_t i = 0; i < b->n; i++)
 		if (b->v[i].op == CHANGE_DEL_RANGE)
-			nr++;
+			ranges[n++] = b->v[i];
 		else
 			a->points[a->npoints++] = b->v[i];
-	if (a->npoints > 1)
-		qsort(a->points, a->npoints, sizeof(*a->points), cmp_change);
-	if (nr) {
-		size_t n = 0;
-
-		ranges = malloc(nr * sizeof(*ranges));
-		clusters = malloc(nr * sizeof(*clusters));
-		a->ranges = malloc(nr * sizeof(*a->ranges));
-		if (!ranges || !clusters || !a->ranges)
-			goto out;
-		for (size_t i = 0; i < b->n; i++)
-			if (b->v[i].op == CHANGE_DEL_RANGE)
-				ranges[n++] = b->v[i];
-		qsort(ranges, nr, sizeof(*ranges), cmp_change);
-		merge_ranges(a, ranges, nr, clusters);
-	}
+	sort_changes(a->points, a->npoints);
+	sort_changes(ranges, nr);
+	merge_ranges(a, ranges, nr, clusters);
 	keep_points(a, ranges, clusters);
 	err = 0;
 out:
-	free(ranges);
-	free(clusters);
+	array_free(ranges, ranges_few);
+	array_free(clusters, clusters_few);
 	return err;
 }
 
@@ -253,8 +285,7 @@ static int path_add(struct apply *a, struct node *node)
 		if (!v)
 			return -ENOMEM;
 		memcpy(v, a->path, a->npath * sizeof(struct node *));
-		if (a->path != a->path_first)
-			free(a->path);
+		array_free(a->path, a->few->path);
 		a->path = v;
 		a->path_cap = cap;
 	}
@@ -288,7 +319,7 @@ static int prepare_child(struct apply *a, struct node *node,
 	if (err)
 		return err;
 	if (child->level + 1 != node->level ||
-	    !node_in_bounds(child, &s->work.lo, &s->work.hi))
+	    (!child->dirty && !node_in_bounds(child, &s->work.lo, &s->work.hi)))
 		return -EFSCORRUPTED;
 	return prepare(a, child, s->work, pieces_out);
 }
@@ -521,18 +552,16 @@ static bool leaf_changes(const struct node *leaf, struct work w)
 	return false;
 }
 
-static void leaf_remove_ranges(struct node *leaf, const struct work *w)
+static void leaf_remove_range(struct node *leaf, const struct range *r)
 {
-	for (const struct range *r = w->r; r < w->rend; r++) {
-		unsigned int i = node_lower_bound(leaf, &r->from);
+	unsigned int i = node_lower_bound(leaf, &r->from);
 
-		while (i < leaf->n) {
-			struct key k = node_key(leaf, i);
+	while (i < leaf->n) {
+		struct key k = node_key(leaf, i);
 
-			if (key_cmp(&k, &r->to) > 0)
-				break;
-			node_remove(leaf, i);
-		}
+		if (key_cmp(&k, &r->to) > 0)
+			break;
+		node_remove(leaf, i);
 	}
 }
 
@@ -562,7 +591,8 @@ static void leaf_edit(const struct apply *a, struct node *leaf,
 static void leaf_in_place(const struct apply *a, struct node *leaf,
 			  const struct work *w)
 {
-	leaf_remove_ranges(leaf, w);
+	for (const struct range *r = w->r; r < w->rend; r++)
+		leaf_remove_range(leaf, r);
 	for (const struct change *p = w->p; p < w->pend; p++)
 		leaf_edit(a, leaf, p);
 }
@@ -754,19 +784,46 @@ static bool merge_with(struct apply *a, struct node *parent, unsigned int idx,
 	return true;
 }
 
-static void merge_small(struct apply *a, struct node *node)
+static void merge_child(struct apply *a, struct node *node, unsigned int i)
 {
-	unsigned int i = 0;
-
 	while (i < node->n) {
 		struct node *child = node->child[i];
 
 		if (!child || !is_own(a, child) || child->live >= SMALL_BYTES)
-			i++;
-		else if (i && merge_with(a, node, i, true))
+			return;
+		if (i && merge_with(a, node, i, true))
 			i--;
 		else if (i + 1u >= node->n || !merge_with(a, node, i, false))
-			i++;
+			return;
+	}
+}
+
+static void merge_children(struct apply *a, struct node *node)
+{
+	for (unsigned int i = node->n; i-- > 0;)
+		merge_child(a, node, i);
+}
+
+/* The same for what the edits left: the others did not get smaller, and each
+ * look at one is a miss of the processor's cache. */
+static void merge_edited(struct apply *a, struct node *node,
+			 const struct edit *edits, unsigned int nedits)
+{
+	long moved = 0; /* how far what lies behind an edit went */
+
+	for (unsigned int e = 0; e < nedits; e++)
+		if (!edits[e].res.kept)
+			moved += (long)edits[e].res.n - 1;
+	for (unsigned int e = nedits; e-- > 0;) {
+		const struct result *res = &edits[e].res;
+		unsigned int n = res->kept ? 1 : res->n;
+
+		moved -= (long)n - 1;
+		if (res->shrunk)
+			while (n-- > 0)
+				merge_child(a, node,
+					    (unsigned int)(edits[e].idx +
+							   moved + n));
 	}
 }
 
@@ -819,8 +876,7 @@ static void apply_internal(struct apply *a, struct node *node,
 		uint16_t before = node->n;
 
 		edit_in_place(a, node, edits, n);
-		if (shrunk)
-			merge_small(a, node);
+		merge_edited(a, node, edits, n);
 		res->kept = node->n > 0;
 		res->shrunk = node->n < before;
 		return;
@@ -839,7 +895,7 @@ static void apply_internal(struct apply *a, struct node *node,
 	}
 	if (shrunk)
 		for (struct node *p = res->first; p; p = p->next)
-			merge_small(a, p);
+			merge_children(a, p);
 	res->shrunk = total < node->live;
 }
 
@@ -852,6 +908,102 @@ static void apply_node(struct apply *a, const struct work *w,
 		apply_internal(a, node, w, res);
 	else
 		apply_leaf(a, node, w, res);
+}
+
+/* --- a few changes, in leaves that stay --- */
+
+/* A range or a point, and the leaf that it is in. */
+struct quick {
+	struct node *leaf;
+	size_t put_bytes, lost_bytes;
+};
+
+static bool quick_range(struct quick *q, const struct range *r)
+{
+	unsigned int i = node_lower_bound(q->leaf, &r->from);
+
+	for (; i < q->leaf->n; i++) {
+		struct key k = node_key(q->leaf, i);
+
+		if (key_cmp(&k, &r->to) > 0)
+			return true;
+		q->lost_bytes += item_bytes(node_val(q->leaf, i).len);
+	}
+	return false; /* there may be more in the next one */
+}
+
+static void quick_point(struct quick *q, const struct change *p)
+{
+	unsigned int i = node_lower_bound(q->leaf, &p->key);
+	struct key k;
+
+	if (p->op == CHANGE_PUT)
+		q->put_bytes = item_bytes(p->val_len);
+	if (i == q->leaf->n)
+		return;
+	k = node_key(q->leaf, i);
+	if (!key_cmp(&k, &p->key))
+		q->lost_bytes = item_bytes(node_val(q->leaf, i).len);
+}
+
+/* Of our own, and neither split nor merged after all that is done to it? */
+static bool quick_stays(const struct apply *a, const struct node *leaf,
+			const struct quick *q, size_t n)
+{
+	size_t put = 0, lost = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (q[i].leaf == leaf) {
+			put += q[i].put_bytes;
+			lost += q[i].lost_bytes;
+		}
+	return is_own(a, leaf) && leaf->live + put <= NODE_PAYLOAD_MAX &&
+	       (lost <= put || leaf->live + put >= SMALL_BYTES + lost);
+}
+
+/* 0: all can be done in the leaves found, 1: not so. */
+static int quick_find(struct apply *a, struct quick *q)
+{
+	size_t n = 0;
+	int err;
+
+	for (size_t i = 0; i < a->nranges; i++, n++) {
+		q[n] = (struct quick){ .leaf = NULL };
+		err = tree_leaf(a->c, &a->ranges[i].from, &q[n].leaf);
+		if (err)
+			return err;
+		if (!quick_range(&q[n], &a->ranges[i]))
+			return 1;
+	}
+	for (size_t i = 0; i < a->npoints; i++, n++) {
+		q[n] = (struct quick){ .leaf = NULL };
+		err = tree_leaf(a->c, &a->points[i].key, &q[n].leaf);
+		if (err)
+			return err;
+		quick_point(&q[n], &a->points[i]);
+	}
+	for (size_t i = 0; i < n; i++)
+		if (!quick_stays(a, q[i].leaf, q, n))
+			return 1;
+	return 0;
+}
+
+/* 0: done; 1: it takes the two passes. */
+static int quick_apply(struct apply *a)
+{
+	struct quick found[2 * FEW], *q = found;
+	int err;
+
+	if (a->nranges > FEW || a->npoints > FEW)
+		return 1;
+	err = quick_find(a, q);
+	if (err)
+		return err;
+	for (size_t i = 0; i < a->nranges; i++)
+		leaf_remove_range((q++)->leaf, &a->ranges[i]);
+	for (size_t i = 0; i < a->npoints; i++)
+		leaf_edit(a, (q++)->leaf, &a->points[i]);
+	return 0;
 }
 
 /* --- the top --- */
@@ -935,9 +1087,14 @@ static int prepare_top(struct apply *a, const struct root *root,
 int tree_apply(struct cursor *c, struct root *root, uint64_t gen,
 	       const struct batch *b)
 {
-	struct apply a = {
-		.c = c, .t = c->tree, .gen = gen, .bytes = b->bytes
-	};
+	struct few few;
+	struct apply a = { .c = c,
+			   .t = c->tree,
+			   .gen = gen,
+			   .bytes = b->bytes,
+			   .few = &few,
+			   .path = few.path,
+			   .path_cap = ARRAY_LEN(few.path) };
 	struct result res = { 0 };
 	struct node *top;
 	struct work w;
@@ -945,10 +1102,12 @@ int tree_apply(struct cursor *c, struct root *root, uint64_t gen,
 
 	if (!b->n)
 		return 0;
-	a.path = a.path_first;
-	a.path_cap = PATH_FIRST;
+	if (c->root != root)
+		cursor_reset(c, root);
 	err = put_in_order(&a, b);
-	if (err)
+	if (!err)
+		err = quick_apply(&a);
+	if (err <= 0)
 		goto out;
 	w = (struct work){ a.points,	 a.points + a.npoints,
 			   a.ranges,	 a.ranges + a.nranges,
@@ -963,17 +1122,16 @@ int tree_apply(struct cursor *c, struct root *root, uint64_t gen,
 		rebuild_leaf(&a, NULL, &w, &res);
 	ASSERT(a.path_at == a.npath);
 	set_top(&a, root, &res);
-	c->leaf = NULL; /* it may be another now */
 out:
+	c->leaf = NULL; /* it may be another now */
 	while (a.pool) {
 		struct node *node = a.pool;
 
 		a.pool = node->next;
 		pool_give(a.t, node);
 	}
-	if (a.path != a.path_first)
-		free(a.path);
-	free(a.points);
-	free(a.ranges);
+	array_free(a.path, few.path);
+	array_free(a.points, few.points);
+	array_free(a.ranges, few.ranges);
 	return err;
 }

@@ -36,6 +36,9 @@ int tree_top(const struct cursor *c, const struct root *r, struct node **out,
 int tree_child(const struct cursor *c, const struct node *node,
 	       unsigned int idx, struct node **out, bool *held_out,
 	       struct ptr *miss);
+/* The leaf in which key is or would be; 1: the tree is empty. Kept by the
+ * cursor, when it is clean. */
+int tree_leaf(struct cursor *c, const struct key *key, struct node **leaf_out);
 /* Keep a clean node, whose reference is taken over, until cursor_release. On
  * -ENOMEM the reference is dropped. */
 int cursor_hold(struct cursor *c, struct node *node);

@@ -232,6 +232,18 @@ __attribute__((noinline)) static void measured_aborts(struct work *w)
 	}
 }
 
+__attribute__((noinline)) static void measured_remove(struct work *w)
+{
+	char name[32];
+
+	for (size_t i = 0; i < FILES; i++) {
+		size_t len = name_of(i, name, sizeof(name));
+
+		check(fs_unlink(w->fv, FS_ROOT_INO, name, len, NULL), "unlink");
+	}
+	commit(w);
+}
+
 static int count_change(void *arg, const struct fs_change *change)
 {
 	++*(size_t *)arg;
@@ -275,6 +287,7 @@ int main(int argc, char **argv)
 		{ "overwrite", { fill_large }, measured_overwrite },
 		{ "fsync", { fill_large }, measured_fsync },
 		{ "aborts", { fill }, measured_aborts },
+		{ "remove", { fill }, measured_remove },
 		{ "diff", { fill, change_some }, measured_diff },
 	};
 	static struct work w;

@@ -458,6 +458,49 @@ static void test_ascending_keys_fill_nodes(void **state)
 	root_put(&f->tree, &root);
 }
 
+static void del_one(struct fixture *f, struct root *root, uint64_t off)
+{
+	struct key key = KEY(7, 1, off);
+	struct batch b;
+
+	batch_init(&b);
+	assert_int_equal(batch_del(&b, &key), 0);
+	apply(f, root, &b);
+	batch_release(&b);
+}
+
+/* One by one, in no order: no crowd of small nodes stays, and no empty one. */
+static void test_nodes_that_get_small_are_merged(void **state)
+{
+	enum { ITEMS = 20000, STRIDE = 7919, KEPT = 100 };
+	struct fixture *f = *state;
+	struct root root = ROOT_EMPTY;
+	struct tree_stats st;
+	char why[256] = "";
+
+	f->gen = 1;
+	build_ascending(f, &root, ITEMS);
+	for (uint64_t i = 0; i < ITEMS; i++) {
+		uint64_t off = i * STRIDE % ITEMS;
+
+		if (off % KEPT)
+			del_one(f, &root, off);
+		if (i % 1000 == 0 &&
+		    tree_check(&f->tree, &root, why, sizeof(why)))
+			fail_msg("%s", why);
+	}
+	/* 16,000 bytes of items, in nodes of 1,000 at least */
+	tree_get_stats(&f->tree, &st);
+	assert_true(st.dirty_nodes <= 20);
+	for (uint64_t off = 0; off < ITEMS; off += KEPT) {
+		del_one(f, &root, off);
+		if (tree_check(&f->tree, &root, why, sizeof(why)))
+			fail_msg("%s", why);
+	}
+	assert_null(root.node);
+	assert_int_equal(root.ptr.pos, 0);
+}
+
 /* The cost of deleting a range does not depend on what lies in it. */
 static void test_a_range_goes_unread(void **state)
 {
@@ -556,6 +599,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_random_batches),
 		TEST(test_ascending_keys_fill_nodes),
+		TEST(test_nodes_that_get_small_are_merged),
 		TEST(test_a_range_goes_unread),
 		TEST(test_a_comparison_skips_what_is_shared),
 		TEST(test_a_flipped_bit_is_found),
