@@ -36,9 +36,10 @@
 /* O_TMPFILE and statx: operations of a newer libfuse (tools/libfuse.sh). */
 #define HAVE_FUSE_3_18 (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
 
-/* Set-id bits are ours to clear: a message less for a write. libfuse 3.17 knows
- * it; before, mount_killpriv.c does. */
-#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
+/* Set-id bits are ours to clear: a message less for a write. libfuse 3.18.3
+ * tells who may keep them; before, mount_killpriv.c does. */
+#if FUSE_VERSION > FUSE_MAKE_VERSION(3, 18) ||                                 \
+	(FUSE_VERSION == FUSE_MAKE_VERSION(3, 18) && FUSE_HOTFIX_VERSION >= 3)
 #define HAVE_KILLPRIV 1
 #else
 #define HAVE_KILLPRIV 0

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mount_killpriv.c - killpriv v2 with a libfuse that does not know it (before
- * 3.17): without it the kernel asks for security.capability before each
+ * mount_killpriv.c - killpriv v2 with a libfuse that does not tell (before
+ * 3.18.3): without it the kernel asks for security.capability before each
  * write(2), which is half the messages of small writes.
  *
  * All that is missing is a flag in the answer to INIT, and the flag by which
