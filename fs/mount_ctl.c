@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mount_ctl.c - commands written to .txn/ctl. They run one after the other in a
- * thread of their own: a command waits for the device and, in a switch, for
- * other requests. The write returns when all of its lines are done.
+ * mount_ctl.c - commands written to .txn/ctl. They run one after the other: one
+ * that comes when none is under way in the thread that took the request, which
+ * saves it a wake-up; others wait in line for a thread of their own. A command
+ * waits for the device and, in a switch, for other requests. The write returns
+ * when all of its lines are done.
  */
 #include "fs/mount_internal.h"
 
@@ -573,6 +575,28 @@ static bool start_long(struct mount *m, struct ctl_job *job)
 	return !err;
 }
 
+static void put_in_line(struct mount *m, struct ctl_job *job)
+{
+	*m->jobs_end = job;
+	m->jobs_end = &job->next;
+	pthread_cond_broadcast(&m->ctl_cond);
+}
+
+/* Nobody is before it. A ring's thread waits for nothing. Under ctl_lock, which
+ * is dropped. */
+static void run_here(struct mount *m, struct ctl_job *job)
+{
+	m->ctl_runs = true;
+	pthread_mutex_unlock(&m->ctl_lock);
+	slice_set(SLICE_BACKGROUND_NS);
+	run_job(m, job);
+	slice_set(SLICE_DEFAULT);
+	pthread_mutex_lock(&m->ctl_lock);
+	m->ctl_runs = false;
+	if (m->jobs || m->ctl_stop)
+		pthread_cond_broadcast(&m->ctl_cond);
+}
+
 void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	       const char *buf, size_t len, uint64_t off)
 {
@@ -597,10 +621,11 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	} else if (!hold(m, job)) {
 		err = -EAGAIN;
 	} else if (!start_long(m, job)) {
-		*m->jobs_end = job;
-		m->jobs_end = &job->next;
+		if (m->jobs || m->ctl_runs || job->rings)
+			put_in_line(m, job);
+		else
+			run_here(m, job);
 	}
-	pthread_cond_broadcast(&m->ctl_cond);
 	pthread_mutex_unlock(&m->ctl_lock);
 	if (!err)
 		return;
@@ -657,7 +682,8 @@ static void *ctl_main(void *arg)
 	tell_ready(m);
 	pthread_mutex_lock(&m->ctl_lock);
 	for (;;) {
-		while (!m->jobs && !m->ctl_stop)
+		m->ctl_runs = false;
+		while (m->jobs ? m->ctl_runs : !m->ctl_stop)
 			pthread_cond_wait(&m->ctl_cond, &m->ctl_lock);
 		if (!m->jobs)
 			break;
@@ -665,6 +691,7 @@ static void *ctl_main(void *arg)
 		m->jobs = job->next;
 		if (!m->jobs)
 			m->jobs_end = &m->jobs;
+		m->ctl_runs = true;
 		pthread_mutex_unlock(&m->ctl_lock);
 		run_job(m, job);
 		pthread_mutex_lock(&m->ctl_lock);
@@ -679,6 +706,7 @@ int ctl_start(struct mount *m, int tell)
 	int err;
 
 	m->jobs_end = &m->jobs;
+	m->ctl_runs = true; /* not before the barrier is known */
 	m->tell_fd = tell;
 	/* Signals are for the main thread. */
 	sigfillset(&all);

@@ -221,10 +221,11 @@ struct mount {
 	pthread_mutex_t epoch_lock; /* for epoch_cond */
 	pthread_cond_t epoch_cond;
 
-	pthread_mutex_t ctl_lock; /* guards the next four */
+	pthread_mutex_t ctl_lock; /* guards the next five */
 	pthread_cond_t ctl_cond;
 	struct ctl_job *jobs, **jobs_end;
 	bool ctl_stop;
+	bool ctl_runs; /* a command is under way, or none may be yet */
 	pthread_t ctl_thread;
 	bool has_ctl_thread;
 	unsigned int nlong; /* commands with a thread of their own; ctl_lock */
@@ -611,7 +612,7 @@ int ring_reply_readlink(fuse_req_t req, const char *target);
  * connection. */
 int push_start(struct mount *m);
 void push_stop(struct mount *m);
-/* Push what programs wrote through shared mappings, in the thread for commands.
+/* Push what programs wrote through shared mappings, in a command.
  * -ENOMEM, -EIO: what was stored would be left out. */
 int push_maps(struct mount *m);
 
