@@ -720,12 +720,14 @@ void store_get_stats(struct store *store, struct store_stats *out)
 						  __ATOMIC_RELAXED),
 		.last_commit_bytes = __atomic_load_n(&store->last_commit_bytes,
 						     __ATOMIC_RELAXED),
-		.records = __atomic_load_n(&store->last.seq, __ATOMIC_RELAXED),
 		.dirty_nodes = ts.dirty_nodes,
 		.dirty_bytes = ts.dirty_bytes,
 		.cached_bytes = cache_bytes(store->cache),
 		.recovered = store->recovered,
 	};
+	pthread_mutex_lock(&store->head_lock);
+	out->records = store->last.seq;
+	pthread_mutex_unlock(&store->head_lock);
 }
 
 /* The catalog of one instant, and the newest commit at it. */
