@@ -269,7 +269,8 @@ int fs_drop_priv(struct fs_file *f, bool fsetid);
 int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	     const void *buf, size_t len, bool append);
 /* After writing, and after whoever wrote has his answer: a share of what is to
- * be handed to the host, unless another thread is at it. */
+ * be handed to the host, unless another thread is at it. A failure stops the
+ * log, and is met by whoever makes this durable. */
 void fs_write_behind(struct fs *fs);
 int fs_truncate(struct fs_file *f, uint64_t size);
 /* mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or

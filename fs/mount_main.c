@@ -465,13 +465,15 @@ static int begin_ring(struct mount *m)
 static int make_session(struct mount *m, struct arguments *a)
 {
 	struct fuse_lowlevel_ops ops;
+	int status;
 
 	mount_name_ops(&ops);
 	mount_file_ops(&ops);
 	if (add_options(m, &a->fuse))
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
-	if (m->opt.fast && side_mount(m, &a->fuse))
-		return EXIT_FAILURE;
+	status = m->opt.fast ? side_mount(m, &a->fuse) : 0;
+	if (status)
+		return status;
 	if (use_ring(m, &a->fuse, &ops))
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	m->work.se = fuse_session_new(&a->fuse, &ops, sizeof(ops), &m->work);

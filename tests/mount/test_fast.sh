@@ -159,3 +159,6 @@ mount_it -o open=ask
 umount_it
 out=$(txn mount "$D" -o open=often 2>&1) && fail "open=often is taken"
 [[ $out == *"open=ask"* ]] || fail "$out"
+txn mount "$D" -o open=fast,nonsense >"$work/out" 2>&1
+same "an option that nobody knows" "$?" 2
+! mountpoint -q "$D" || fail "mounted all the same"
