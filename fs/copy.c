@@ -171,13 +171,13 @@ static int copy_step(const struct copy *c, uint64_t *n_out)
 		return copy_bytes(c, FS_BLOCK_BYTES - in_block, n_out);
 	/* A sweep comes before this or after it: between, it would not know
 	 * that the target needs the blocks. */
-	pthread_rwlock_rdlock(&fs->copy_lock);
+	rwlock_lock_shared(&fs->copy_lock);
 	err = file_read_op(c->src, &s.op);
 	if (!err && source_has(&s)) {
 		err = copy_data(&s, c, n_out);
 		shared = true;
 	}
-	pthread_rwlock_unlock(&fs->copy_lock);
+	rwlock_unlock_shared(&fs->copy_lock);
 	if (err == -ENODATA)
 		return copy_bytes(c, min_u64(c->len, WINDOW_BYTES), n_out);
 	return err || shared ? err : copy_hole(&s, c, n_out);
@@ -294,10 +294,10 @@ int fs_clone_in(struct fs_file *f, uint64_t off, int fd, size_t len)
 	if (err)
 		return err;
 	/* As for copies: no sweep before the file has them. */
-	pthread_rwlock_rdlock(&fs->copy_lock);
+	rwlock_lock_shared(&fs->copy_lock);
 	err = clone_blocks(fs, f, off, fd,
 			   (unsigned int)(len / FS_BLOCK_BYTES));
-	pthread_rwlock_unlock(&fs->copy_lock);
+	rwlock_unlock_shared(&fs->copy_lock);
 	if (!err)
 		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));
 	return err;

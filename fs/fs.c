@@ -407,7 +407,7 @@ static void fs_init(struct fs *fs, struct store *store,
 	pthread_mutex_init(&fs->park_lock, NULL);
 	pthread_cond_init(&fs->park_cond, NULL);
 	pthread_mutex_init(&fs->told_lock, NULL);
-	pthread_rwlock_init(&fs->copy_lock, NULL);
+	rwlock_init(&fs->copy_lock);
 	fs->plain_bytes = -1;
 	pthread_mutex_init(&fs->thread_lock, NULL);
 	fs_thread_init(fs);
@@ -484,7 +484,7 @@ void fs_release(struct fs *fs)
 	pthread_mutex_destroy(&fs->park_lock);
 	pthread_cond_destroy(&fs->park_cond);
 	pthread_mutex_destroy(&fs->told_lock);
-	pthread_rwlock_destroy(&fs->copy_lock);
+	rwlock_destroy(&fs->copy_lock);
 	pthread_mutex_destroy(&fs->thread_lock);
 	pthread_cond_destroy(&fs->thread_cond);
 	pthread_cond_destroy(&fs->sweep_cond);

@@ -51,6 +51,7 @@
 #include "fs/fs.h"
 #include "fs/item.h"
 #include "txn/log.h"
+#include "txn/rwlock.h"
 
 enum {
 	WINDOW_BLOCKS = EXTENT_BLOCKS_MAX,
@@ -116,7 +117,7 @@ struct fs {
 	/* Shared: places of blocks are taken from one file and put into
 	 * another. Exclusive: a sweep takes the state that it marks. Above a
 	 * file's write_lock. */
-	pthread_rwlock_t copy_lock;
+	struct rwlock copy_lock;
 	int64_t plain_bytes; /* atomic; of the plain files, -1: not known */
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
 	uint64_t shown_at; /* atomic: the same for the plain files in step */

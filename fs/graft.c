@@ -381,7 +381,7 @@ int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 	struct fs_view *fv = NULL, *to = NULL;
 	int err;
 
-	pthread_rwlock_rdlock(&fs->copy_lock);
+	rwlock_lock_shared(&fs->copy_lock);
 	err = fs_view_new(fs, from, &fv);
 	if (!err)
 		err = fv_new_private(fs, now, &to);
@@ -391,6 +391,6 @@ int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 		view_freeze(to->view, to_out);
 	fs_view_put(fv);
 	fs_view_put(to);
-	pthread_rwlock_unlock(&fs->copy_lock);
+	rwlock_unlock_shared(&fs->copy_lock);
 	return err;
 }

@@ -42,9 +42,9 @@ static int freeze(void *arg, struct root *root_out)
 	/* In the sweep's thread: what the freeze enters all the same is what
 	 * the next small fsync would have to flush. */
 	(void)fv_enter_all(fs->working, ENTER_FLUSHED);
-	pthread_rwlock_wrlock(&fs->copy_lock);
+	rwlock_lock_exclusive(&fs->copy_lock);
 	err = fs_freeze(fs, root_out);
-	pthread_rwlock_unlock(&fs->copy_lock);
+	rwlock_unlock_exclusive(&fs->copy_lock);
 	return err;
 }
 

@@ -16,6 +16,7 @@
 #include "txn/log.h"
 #include "txn/record.h"
 #include "txn/repair.h"
+#include "txn/rwlock.h"
 #include "txn/store.h"
 
 enum {
@@ -33,9 +34,8 @@ struct view {
 	struct store *store;
 	uint64_t id;
 	bool read_only;
-	pthread_mutex_t turn; /* to ask for the next one exclusive */
-	pthread_rwlock_t lock; /* guards the fields below */
-	pthread_rwlock_t data_lock; /* guards what others keep: view.h */
+	struct rwlock lock; /* guards the fields below */
+	struct rwlock data_lock; /* guards what others keep: view.h */
 	struct root root;
 	uint64_t gen; /* nodes of this generation may be changed in place */
 	uint64_t version;

@@ -20,51 +20,16 @@ struct vtx {
 	bool update;
 };
 
-/* A freeze must not wait for ever behind readers. */
-static int lock_init(pthread_rwlock_t *lock)
-{
-	pthread_rwlockattr_t attr;
-	int err;
-
-	err = pthread_rwlockattr_init(&attr);
-	if (err)
-		return -err;
-	(void)pthread_rwlockattr_setkind_np(
-		&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	err = pthread_rwlock_init(lock, &attr);
-	pthread_rwlockattr_destroy(&attr);
-	return -err;
-}
-
-static int locks_init(struct view *v)
-{
-	int err;
-
-	err = lock_init(&v->lock);
-	if (err)
-		return err;
-	err = lock_init(&v->data_lock);
-	if (err)
-		pthread_rwlock_destroy(&v->lock);
-	else
-		pthread_mutex_init(&v->turn, NULL);
-	return err;
-}
-
 int view_new(struct store *store, uint64_t id, const struct root *root,
 	     bool read_only, struct view **view_out)
 {
 	struct view *v;
-	int err;
 
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
-	err = locks_init(v);
-	if (err) {
-		free(v);
-		return err;
-	}
+	rwlock_init(&v->lock);
+	rwlock_init(&v->data_lock);
 	v->store = store;
 	v->id = id;
 	v->read_only = read_only;
@@ -98,9 +63,8 @@ void view_free(struct view *v)
 		pthread_mutex_unlock(&v->store->views_lock);
 	}
 	root_put(&v->store->tree, &v->root);
-	pthread_mutex_destroy(&v->turn);
-	pthread_rwlock_destroy(&v->data_lock);
-	pthread_rwlock_destroy(&v->lock);
+	rwlock_destroy(&v->data_lock);
+	rwlock_destroy(&v->lock);
 	free(v);
 }
 
@@ -114,50 +78,14 @@ bool view_is_read_only(const struct view *v)
 	return v->read_only;
 }
 
-static void lock_read(pthread_rwlock_t *lock)
-{
-	int err = pthread_rwlock_rdlock(lock);
-
-	ASSERT(!err);
-}
-
-static void lock_write(pthread_rwlock_t *lock)
-{
-	int err = pthread_rwlock_wrlock(lock);
-
-	ASSERT(!err);
-}
-
-static void unlock(pthread_rwlock_t *lock)
-{
-	int err = pthread_rwlock_unlock(lock);
-
-	ASSERT(!err);
-}
-
-/* Only one at a time asks for the lock, the others for their turn to. So when
- * one gives it up nobody else waits for it exclusive, and it goes to those who
- * wait for it shared: with a queue of updates they would never get it. */
-static void lock_tree(struct view *v)
-{
-	pthread_mutex_lock(&v->turn);
-	lock_write(&v->lock);
-}
-
-static void unlock_tree(struct view *v)
-{
-	unlock(&v->lock);
-	pthread_mutex_unlock(&v->turn);
-}
-
 /* beside: instead of all that is beside the tree, what this guards. */
 static void lock_exclusive(struct view *v, pthread_mutex_t *beside)
 {
-	lock_tree(v);
+	rwlock_lock_exclusive(&v->lock);
 	if (beside)
 		pthread_mutex_lock(beside);
 	else
-		lock_write(&v->data_lock);
+		rwlock_lock_exclusive(&v->data_lock);
 }
 
 static void unlock_exclusive(struct view *v, pthread_mutex_t *beside)
@@ -165,38 +93,38 @@ static void unlock_exclusive(struct view *v, pthread_mutex_t *beside)
 	if (beside)
 		pthread_mutex_unlock(beside);
 	else
-		unlock(&v->data_lock);
-	unlock_tree(v);
+		rwlock_unlock_exclusive(&v->data_lock);
+	rwlock_unlock_exclusive(&v->lock);
 }
 
 uint64_t view_version(struct view *v)
 {
 	uint64_t version;
 
-	lock_read(&v->lock);
+	rwlock_lock_shared(&v->lock);
 	version = v->version;
-	unlock(&v->lock);
+	rwlock_unlock_shared(&v->lock);
 	return version;
 }
 
 void view_lock_data(struct view *v)
 {
-	lock_read(&v->data_lock);
+	rwlock_lock_shared(&v->data_lock);
 }
 
 void view_unlock_data(struct view *v)
 {
-	unlock(&v->data_lock);
+	rwlock_unlock_shared(&v->data_lock);
 }
 
 void view_lock_tree(struct view *v)
 {
-	lock_tree(v);
+	rwlock_lock_exclusive(&v->lock);
 }
 
 void view_unlock_tree(struct view *v)
 {
-	unlock_tree(v);
+	rwlock_unlock_exclusive(&v->lock);
 }
 
 void view_lock_exclusive(struct view *v)
@@ -281,10 +209,10 @@ int view_read(struct view *v, view_fn fn, void *arg)
 
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
 	for (;;) {
-		lock_read(&v->lock);
+		rwlock_lock_shared(&v->lock);
 		cursor_reset(&tx.cursor, &v->root);
 		err = fn(&tx, arg);
-		unlock(&v->lock);
+		rwlock_unlock_shared(&v->lock);
 		if (!is_miss(&tx, err))
 			break;
 		err = load_missed(&tx);
@@ -419,10 +347,10 @@ int view_update_beside(struct view *v, unsigned int flags,
 
 void view_freeze(struct view *v, struct root *out)
 {
-	lock_tree(v);
+	rwlock_lock_exclusive(&v->lock);
 	*out = root_get(&v->root);
 	v->gen = __atomic_add_fetch(&v->store->next_gen, 1, __ATOMIC_RELAXED);
-	unlock_tree(v);
+	rwlock_unlock_exclusive(&v->lock);
 }
 
 int view_update_freeze(struct view *v, view_fn fn, view_done_fn done, void *arg,
@@ -451,13 +379,13 @@ void view_settle(struct view *v, const struct root *written)
 {
 	struct root old = ROOT_EMPTY;
 
-	lock_tree(v);
+	rwlock_lock_exclusive(&v->lock);
 	if (v->root.node && v->root.node == written->node) {
 		/* Nothing changed since: the clean form is in the cache. */
 		old = v->root;
 		v->root = (struct root){ .ptr = written->ptr };
 	}
-	unlock_tree(v);
+	rwlock_unlock_exclusive(&v->lock);
 	root_put(&v->store->tree, &old);
 }
 
