@@ -2,6 +2,7 @@
 /* delta.c - the difference of two states by inode, from a walk that skips what
  * they share. */
 #include "fs/fs_internal.h"
+#include "txn/pace.h"
 
 struct delta_walk {
 	struct fs *fs;
@@ -287,6 +288,7 @@ static int add_other_names(struct delta_walk *w, const struct root *a)
 		    !(in->flags & FS_DELTA_GONE)) {
 			o.ino = in->ino;
 			err = fv_each_name(av, in->ino, add_other_name, &o);
+			pace();
 		}
 	}
 	fs_view_put(av);

@@ -8,6 +8,7 @@
  * before the next record (store_require_bulk).
  */
 #include "fs/fs_internal.h"
+#include "txn/pace.h"
 
 static bool wants_inline(struct fs_file *f)
 {
@@ -257,6 +258,7 @@ static int append_all(struct fs_view *fv, enum enter_how how,
 		if (!f)
 			break;
 		err = append_one(f, &small_left);
+		pace();
 		if (!err && how != ENTER_IN_MEMORY &&
 		    log_unwritten_bytes(fv->fs->log, LOG_BULK) >=
 			    WRITE_BEHIND_BYTES)
@@ -281,6 +283,7 @@ static int enter_first(struct fs_view *fv, size_t n)
 		if (err == -ESTALE)
 			err = 0;
 		fs_file_put(f);
+		pace();
 	}
 	return err;
 }

@@ -6,6 +6,7 @@
  * then the flip. fs/DESIGN.md tells why each step is there.
  */
 #include "fs/mount_internal.h"
+#include "txn/pace.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -62,6 +63,7 @@ static void recall_inodes(struct sw *s)
 							 0);
 		if (d->ino == FS_ROOT_INO)
 			virtual_recall(s->m);
+		pace();
 	}
 }
 
@@ -81,6 +83,7 @@ static void recall_names(struct sw *s)
 		name[e->name_len] = '\0';
 		fuse_lowlevel_notify_inval_entry(s->m->work.se, dir, name,
 						 e->name_len);
+		pace();
 	}
 }
 
@@ -278,6 +281,7 @@ static int add_companions(struct sw *s)
 		const struct fs_delta_name e = s->delta->entries[i];
 
 		err = add_companions_of(s, &e);
+		pace();
 	}
 	return err;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* tree_walk.c - whole trees: writing out, comparing, walking, checking. */
+#include "txn/pace.h"
 #include "txn/tree_internal.h"
 
 #include <inttypes.h>
@@ -36,6 +37,7 @@ static int write_node(const struct tree *t, struct node *node, uint64_t *bytes)
 
 	if (!node || node_is_written(node))
 		return 0;
+	pace();
 	if (node->level)
 		for (unsigned int i = 0; i < node->n; i++) {
 			err = write_node(t, node->child[i], bytes);
@@ -179,6 +181,7 @@ static int iter_enter(struct iter *it)
 	struct node *node;
 	int err;
 
+	pace();
 	if (it->depth == -1)
 		err = tree_load_top(it->t, it->root, &node);
 	else
@@ -340,6 +343,7 @@ static int walk(const struct walk *w, const struct ptr *ptr, int level,
 
 	if (ptr->pos < w->small_limit)
 		return 0;
+	pace();
 	err = tree_read_node(w->t, ptr, level, &node);
 	if (err)
 		return err;

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * pace.h - long work makes way. The scheduler looks at who waits for a
+ * processor when its tick comes (every 4 ms with CONFIG_HZ=250): a thread that
+ * computes for longer keeps a program waiting for so long, though that would
+ * need a few microseconds. So long work calls pace() wherever it holds no
+ * lock: after half a millisecond without a pause it sleeps for a moment.
+ */
+#ifndef TXN_PACE_H
+#define TXN_PACE_H
+
+void pace(void);
+
+#endif
