@@ -582,16 +582,37 @@ static void put_in_line(struct mount *m, struct ctl_job *job)
 	pthread_cond_broadcast(&m->ctl_cond);
 }
 
-/* Nobody is before it. A ring's thread waits for nothing. Under ctl_lock, which
- * is dropped. */
+/*
+ * In the thread of its request, when nobody is before it: not what waits for
+ * another request. A switch recalls names, which may wait for a lookup, and
+ * mappings are pushed through the mount: when the daemon is asked to end it
+ * reads no more requests, and waits for this thread. A ring's thread waits for
+ * nothing at all.
+ */
+static bool may_run_here(struct mount *m, const struct ctl_job *job)
+{
+	struct ctl_command c;
+	size_t used;
+
+	if (m->jobs || m->ctl_runs || job->rings)
+		return false;
+	if (ctl_parse_line(job->text, job->len, &c, &used) || used != job->len)
+		return false;
+	return (c.verb == CTL_COMMIT || c.verb == CTL_SNAPSHOT) &&
+	       !knode_has_writers(m);
+}
+
+/* Under ctl_lock, which is dropped. */
 static void run_here(struct mount *m, struct ctl_job *job)
 {
 	m->ctl_runs = true;
+	m->ctl_here = true;
 	pthread_mutex_unlock(&m->ctl_lock);
 	slice_set(SLICE_BACKGROUND_NS);
 	run_job(m, job);
 	slice_set(SLICE_DEFAULT);
 	pthread_mutex_lock(&m->ctl_lock);
+	m->ctl_here = false;
 	m->ctl_runs = false;
 	if (m->jobs || m->ctl_stop)
 		pthread_cond_broadcast(&m->ctl_cond);
@@ -621,10 +642,10 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	} else if (!hold(m, job)) {
 		err = -EAGAIN;
 	} else if (!start_long(m, job)) {
-		if (m->jobs || m->ctl_runs || job->rings)
-			put_in_line(m, job);
-		else
+		if (may_run_here(m, job))
 			run_here(m, job);
+		else
+			put_in_line(m, job);
 	}
 	pthread_mutex_unlock(&m->ctl_lock);
 	if (!err)

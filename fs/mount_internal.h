@@ -221,11 +221,12 @@ struct mount {
 	pthread_mutex_t epoch_lock; /* for epoch_cond */
 	pthread_cond_t epoch_cond;
 
-	pthread_mutex_t ctl_lock; /* guards the next five */
+	pthread_mutex_t ctl_lock; /* guards the next six */
 	pthread_cond_t ctl_cond;
 	struct ctl_job *jobs, **jobs_end;
 	bool ctl_stop;
 	bool ctl_runs; /* a command is under way, or none may be yet */
+	bool ctl_here; /* in a request's thread; for who runs it */
 	pthread_t ctl_thread;
 	bool has_ctl_thread;
 	unsigned int nlong; /* commands with a thread of their own; ctl_lock */
@@ -379,6 +380,7 @@ uint64_t knode_shown(struct mount *m, const struct knode *n, uint64_t ino);
 void knode_add_writer(struct mount *m, struct knode *n);
 void knode_del_writer(struct mount *m, struct knode *n);
 /* Inodes of working files that are open for reading and writing; free(). */
+bool knode_has_writers(struct mount *m);
 int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out);
 /* The view of a state, held until knode_put_snap() or by a node made of it. */
 int knode_get_snap(struct mount *m, const struct ptr *root, struct snap **out);

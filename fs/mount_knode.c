@@ -419,6 +419,16 @@ void knode_del_writer(struct mount *m, struct knode *n)
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 
+bool knode_has_writers(struct mount *m)
+{
+	bool any;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	any = m->writers;
+	pthread_mutex_unlock(&m->nodes_lock);
+	return any;
+}
+
 int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out)
 {
 	uint64_t *inos = NULL;

@@ -199,7 +199,9 @@ int push_maps(struct mount *m)
 	size_t n;
 	int err;
 
-	if (!store_get_setting(m->store, STORE_PUSH_MAPS))
+	/* When the command came nobody had a file that may be mapped; what
+	 * was opened since is later than it. */
+	if (m->ctl_here || !store_get_setting(m->store, STORE_PUSH_MAPS))
 		return 0;
 	err = knode_list_writers(m, &inos, &n);
 	if (!err && n && m->push_fd < 0)

@@ -49,6 +49,23 @@ done
 serve
 same "after signals" "$(cat "$D/TERM" "$D/INT" "$D/HUP")" $'TERM\nINT\nHUP'
 
+# --- asked to end while a commit waits for a mapped file to be pushed ---
+exec 3<>"$D/a" # it may be mapped
+pusher=$(pgrep -P $daemon)
+kill -STOP "$pusher"
+echo pushed >"$D/p"
+ctl commit 2>/dev/null & # done or not: it ends
+committer=$!
+read -rt 0.3 <> <(:)
+kill -TERM $daemon
+read -rt 0.3 <> <(:)
+kill -CONT "$pusher"
+ended 0 "unmounting: signal"
+wait $committer
+exec 3<&-
+serve
+same "after a commit that was cut short" "$(cat "$D/p")" pushed
+
 # --- killed: the next one says so ---
 echo fsynced >"$D/c"
 sync "$D/c"
