@@ -13,13 +13,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-	FILES_MAX = 1024, /* in use by nodes; each flip looks at them */
-	STOP_TICK_MS = 10
+	FILES_MAX = 1024 /* in use by nodes; each flip looks at them */
 };
 
 /* --- files that nodes have in use; nodes_lock --- */
@@ -284,61 +281,19 @@ int side_mount(struct mount *m, const struct fuse_args *args)
 	return status;
 }
 
-/* Interrupts the wait of libfuse's loop. */
-static void on_stop(int sig)
+static void side_lost(struct conn *c)
 {
-}
+	const struct mount *m = c->m;
 
-static void *side_main(void *arg)
-{
-	struct mount *m = arg;
-
-	if (mount_loop(&m->side) ||
-	    !__atomic_load_n(&m->side_stop, __ATOMIC_ACQUIRE))
-		env_logf(&m->env, ENV_ERROR,
-			 "%s, where .txn of %s is, was unmounted: unmount and "
-			 "mount that again to have it back",
-			 m->side_place, m->mountpoint);
-	return NULL;
+	env_logf(&c->m->env, ENV_ERROR,
+		 "%s, where .txn of %s is, was unmounted: unmount and mount "
+		 "that again to have it back",
+		 m->side_place, m->mountpoint);
 }
 
 int side_start(struct mount *m)
 {
-	struct sigaction sa = { .sa_handler = on_stop };
-	sigset_t most, old;
-	int err;
-
-	if (!m->side.se)
-		return 0;
-	sigemptyset(&sa.sa_mask);
-	if (sigaction(SIGUSR1, &sa, NULL))
-		return -errno;
-	/* The others are for the main thread. */
-	sigfillset(&most);
-	sigdelset(&most, SIGUSR1);
-	pthread_sigmask(SIG_BLOCK, &most, &old);
-	err = pthread_create(&m->side_thread, NULL, side_main, m);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	m->has_side_thread = !err;
-	return -err;
-}
-
-void side_stop(struct mount *m)
-{
-	struct timespec until;
-	int err = ETIMEDOUT;
-
-	__atomic_store_n(&m->side_stop, true, __ATOMIC_RELEASE);
-	while (m->has_side_thread && err == ETIMEDOUT) {
-		fuse_session_exit(m->side.se);
-		(void)pthread_kill(m->side_thread, SIGUSR1);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += STOP_TICK_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		err = pthread_timedjoin_np(m->side_thread, NULL, &until);
-	}
-	m->has_side_thread = false;
+	return m->side.se ? conn_start(&m->side, side_lost) : 0;
 }
 
 void side_release(struct mount *m)

@@ -167,6 +167,11 @@ struct conn {
 	struct mount *m;
 	struct fuse_session *se;
 	struct knode *root; /* what it calls the root */
+	pthread_t thread; /* of its loop */
+	bool has_thread;
+	bool stop; /* atomic: it is ended on purpose */
+	int err; /* of the loop, when that has ended */
+	void (*on_lost)(struct conn *c);
 };
 
 struct mount {
@@ -174,9 +179,6 @@ struct mount {
 	/* .txn with open=fast; se NULL: it is on the first one. */
 	struct conn side;
 	char *side_place; /* where that is mounted; .txn is a link to it */
-	pthread_t side_thread;
-	bool has_side_thread;
-	bool side_stop; /* atomic: it is ended on purpose */
 	struct store *store;
 	struct fs *fs;
 	struct env env;
@@ -289,8 +291,19 @@ enum {
 int complain(int status, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 int status_of(int err);
-/* libfuse's loop with the threads that we want; what that returns. */
-int mount_loop(struct conn *c);
+
+/* --- mount_serve.c --- */
+
+/* Before anything is mounted: SIGTERM and the like are noted from now on. */
+int serve_prepare(void);
+/* Until the mount ends, by whatever: an exit status, told. No command runs any
+ * more then but where a failure is told. */
+int serve(struct mount *m);
+/* Requests of a connection are read by threads of its own; on_lost is called in
+ * one of them when that ends without conn_stop(). */
+int conn_start(struct conn *c, void (*on_lost)(struct conn *c));
+/* No request is under way any more. */
+void conn_stop(struct conn *c);
 
 /* --- mount_place.c: exit statuses, complaints made --- */
 
@@ -528,10 +541,9 @@ bool probe_lookup(struct mount *m, fuse_req_t req, const char *name);
 /* Mount .txn: an exit status, complaints made; what daemons that were killed
  * left is taken away. args: what is passed to libfuse. */
 int side_mount(struct mount *m, const struct fuse_args *args);
-/* Serve it; no more requests come; it is unmounted. Commands that are under way
- * are answered between the last two. */
+/* Serve it; it is unmounted. Commands that are under way are answered before
+ * that. */
 int side_start(struct mount *m);
-void side_stop(struct mount *m);
 void side_release(struct mount *m);
 /*
  * The file of a node, in use until it is put; h: the handle, which has it when

@@ -23,8 +23,6 @@
 #include <syslog.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 256, IDLE_THREADS = 8 };
-
 static const char help_text[] =
 	"usage: txnfs DIR [MOUNTPOINT] [-o OPTION[,OPTION...]] [-f] [-d]\n"
 	"\n"
@@ -465,7 +463,7 @@ static int begin_ring(struct mount *m)
 static int make_session(struct mount *m, struct arguments *a)
 {
 	struct fuse_lowlevel_ops ops;
-	int status;
+	int status, err;
 
 	mount_name_ops(&ops);
 	mount_file_ops(&ops);
@@ -479,9 +477,10 @@ static int make_session(struct mount *m, struct arguments *a)
 	m->work.se = fuse_session_new(&a->fuse, &ops, sizeof(ops), &m->work);
 	if (!m->work.se)
 		return complain(EXIT_USAGE, "an option is not understood");
-	if (fuse_set_signal_handlers(m->work.se))
+	err = serve_prepare();
+	if (err)
 		return complain(EXIT_FAILURE, "signal handlers: %s",
-				strerror(errno));
+				strerror(-err));
 	if (m->ndead ? dead_replace(m)
 		     : fuse_session_mount(m->work.se, m->mountpoint))
 		return complain(EXIT_FAILURE, "cannot mount at %s",
@@ -491,56 +490,6 @@ static int make_session(struct mount *m, struct arguments *a)
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 #endif
 	return begin_ring(m);
-}
-
-/* Why it ended, told: a signal (err is its number), a failure, or the kernel
- * has no more requests. That is so when it was unmounted, and when somebody
- * aborted the connection: then the mount is still there, and dead. */
-static int why_ended(struct mount *m, int err)
-{
-	if (err > 0) {
-		env_logf(&m->env, ENV_NOTICE, "%s: unmounting: signal %d (%s)",
-			 m->mountpoint, err, strsignal(err));
-		return 0;
-	}
-	if (!err && !place_is_mounted(m)) {
-		env_logf(&m->env, ENV_NOTICE, "%s was unmounted",
-			 m->mountpoint);
-		return 0;
-	}
-	env_logf(&m->env, ENV_ERROR,
-		 "%s: the mount is lost: %s; what is staged is saved, mount it "
-		 "again",
-		 m->mountpoint,
-		 err && err != -ECONNABORTED ? strerror(-err)
-					     : "its connection was aborted");
-	return EXIT_LOST;
-}
-
-int mount_loop(struct conn *c)
-{
-	struct fuse_loop_config *cfg;
-	int err;
-
-#if HAVE_RING
-	if (c->m->ring && c == &c->m->work)
-		return ring_serve(c->m);
-#endif
-	cfg = fuse_loop_cfg_create();
-	if (!cfg)
-		return -ENOMEM;
-	/* A thread may wait for the device; others go on. */
-	fuse_loop_cfg_set_max_threads(cfg, MAX_THREADS);
-	fuse_loop_cfg_set_idle_threads(cfg, IDLE_THREADS);
-	slice_set(SLICE_DEFAULT); /* these answer */
-	err = fuse_session_loop_mt(c->se, cfg);
-	fuse_loop_cfg_destroy(cfg);
-	return err;
-}
-
-static int serve(struct mount *m)
-{
-	return why_ended(m, mount_loop(&m->work));
 }
 
 /* --- start and end --- */
@@ -577,15 +526,6 @@ static int mount_open(struct mount *m, struct arguments *a)
 	return status;
 }
 
-/* A second signal must not cut short what brings staged changes to safety. */
-static void ignore_signals(void)
-{
-	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
-
-	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		(void)signal(signals[i], SIG_IGN);
-}
-
 /* Errors here lose nothing that was promised, but staged changes since the last
  * checkpoint: they are told. */
 static int mount_close(struct mount *m)
@@ -596,12 +536,9 @@ static int mount_close(struct mount *m)
 #if HAVE_RING
 	ring_stop(m);
 #endif
-	if (m->work.se) {
+	if (m->work.se)
 		dead_unmount(m);
-		fuse_remove_signal_handlers(m->work.se);
-		ignore_signals();
-	}
-	side_stop(m);
+	conn_stop(&m->side);
 	ctl_stop(m);
 	side_release(m);
 	plain_stop(m);
