@@ -53,9 +53,11 @@ fi
 
 mounts=()
 loops=()
+at_exit=() # functions, before anything else is taken down
 cleanup() {
 	local rc=$? p m
 	cd /
+	for p in "${at_exit[@]}"; do "$p"; done
 	for p in $(jobs -p); do kill "$p" 2>/dev/null; done
 	for m in "${mounts[@]}"; do
 		while mountpoint -q "$m" 2>/dev/null ||

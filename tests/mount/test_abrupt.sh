@@ -73,6 +73,7 @@ gone_or_stopped() {
 	is_gone "$daemon" && return
 	for p in "${loads[@]}"; do is_gone "$p" || return 1; done
 }
+rm_group() { rmdir "$group"; }
 part_memory() {
 	local kib
 	begin
@@ -130,7 +131,7 @@ if [ -n "$root" ]; then
 	fi
 	group=
 	if memory_group; then
-		trap 'rmdir "$group"; cleanup' EXIT
+		at_exit+=(rm_group)
 		each memory
 		echo "figure: no memory: $limit, $rounds rounds, $stopped by ENOMEM"
 	else

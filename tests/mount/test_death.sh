@@ -66,6 +66,24 @@ exec 3<&-
 serve
 same "after a commit that was cut short" "$(cat "$D/p")" pushed
 
+# --- and while an abort recalls names that others look up ---
+mkdir "$D/looked"
+ctl commit
+for i in 1 2 3 4; do
+	for k in {1..300}; do echo "$i" >"$D/looked/$k"; done
+	(while ls -l "$D"/looked/{1..50} >/dev/null 2>&1; do :; done) &
+	looker=$!
+	ctl abort 2>/dev/null &
+	aborter=$!
+	read -rt 0.00$i <> <(:)
+	kill -TERM $daemon
+	ended 0 "unmounting: signal"
+	wait $aborter $looker
+	serve
+done
+rm -r "$D/looked"
+ctl commit
+
 # --- killed: the next one says so ---
 echo fsynced >"$D/c"
 sync "$D/c"
@@ -134,14 +152,15 @@ if [ "$(id -u)" = 0 ] && [ ! -e /dev/log ]; then
 		print "ready\n";
 		print "$_\n" while defined($s->recv($_, 4096));' >"$work/syslog" &
 	wait_for grep -qs ready "$work/syslog" || fail "no /dev/log"
-	trap 'rm -f /dev/log; cleanup' EXIT
+	rm_log() { rm -f /dev/log; }
+	at_exit+=(rm_log)
 	mount_it
 	daemon=$(daemon_pid)
 	kill -TERM "$daemon"
 	wait_gone "$daemon" || fail "SIGTERM"
 	wait_for grep -q "txnfs\[$daemon\]: $D: unmounting: signal 15" \
 		"$work/syslog" || fail "system log: $(cat "$work/syslog")"
-	grep -q "txnfs\[$daemon\]: serving $D at $D" "$work/syslog" ||
+	grep -q "txnfs\[$daemon\]: $D: serving $D at $D" "$work/syslog" ||
 		fail "system log: $(cat "$work/syslog")"
 else
 	echo "skipped: the system log: not root, or somebody has /dev/log"
@@ -239,8 +258,9 @@ if [ "$(id -u)" = 0 ] && unshare --mount true 2>/dev/null; then
 	done
 	: >"$work/stop"
 	wait "${writers[@]}"
+	head=$(ls "$D/.txn/head/")
 	umount_it
-	same "plain files" "$(ls "$D")" a
+	same "plain files" "$(ls "$D")" "$head"
 else
 	umount_it
 	echo "skipped: writers beside a death: not root, or no mount namespaces"

@@ -34,7 +34,7 @@ mount --rbind "$work/dev" /dev || skip "no bind mounts here"
 rm_dev() { # before the folder is removed
 	umount -l /dev "$work"/dev/*
 } 2>/dev/null
-trap 'rc=$?; rm_dev; (exit $rc); cleanup' EXIT
+at_exit+=(rm_dev)
 
 mount_faulty() {
 	mounts+=("$D")

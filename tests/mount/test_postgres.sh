@@ -19,14 +19,13 @@ as() { "${nobody[@]}" "$@"; }
 # A server that is left keeps its mount busy.
 declare -A servers
 end_servers() {
-	local rc=$? s
+	local s
 	for s in "${servers[@]}"; do
 		kill -QUIT "$s" 2>/dev/null
 		wait_gone "$s" || kill -9 "$s"
 	done
-	return $rc
 }
-trap 'end_servers; cleanup' EXIT
+at_exit+=(end_servers)
 
 clients=8
 chmod 755 "$work"
