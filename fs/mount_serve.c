@@ -42,11 +42,12 @@ static void on_stop(int sig)
 {
 }
 
+static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
+
 int serve_prepare(void)
 {
-	static const int signals[] = { SIGHUP, SIGINT, SIGTERM };
-	struct sigaction note = { .sa_handler = note_end,
-				  .sa_flags = SA_RESTART };
+	/* The kernel prefers the main thread, which waits for nothing else. */
+	struct sigaction note = { .sa_handler = note_end };
 	struct sigaction stop = { .sa_handler = on_stop };
 	int err;
 
@@ -71,6 +72,13 @@ static int wait_for_end(void)
 		n = read(ends[0], &byte, 1);
 	} while (n < 0 && errno == EINTR);
 	return n == 1 ? byte : 0;
+}
+
+/* A second signal must not cut short what brings staged changes to safety. */
+static void ignore_signals(void)
+{
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		(void)signal(signals[i], SIG_IGN);
 }
 
 /* --- a connection's requests, in threads of libfuse --- */
@@ -184,6 +192,7 @@ int serve(struct mount *m)
 	if (err)
 		return why_ended(m, 0, err);
 	sig = wait_for_end();
+	ignore_signals();
 	/* A command may wait for requests: they are served until it is done.
 	 * When the kernel let go of us it waits for none. Else nobody reads
 	 * them any more (no memory for it): then the unmount helps. */
