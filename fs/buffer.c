@@ -576,7 +576,7 @@ void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b)
 }
 
 void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
-		     const uint64_t *sum, unsigned int n)
+		     const uint64_t *sum, const uint16_t *len, unsigned int n)
 {
 	struct fs_window *w = file_window(f, blk / WINDOW_BLOCKS);
 	unsigned int at = blk % WINDOW_BLOCKS;
@@ -589,10 +589,12 @@ void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 	memcpy(w->sum + at, sum, n * sizeof(*sum));
 	w->present |= mask;
 	w->appended |= mask;
-	for (unsigned int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++) {
+		w->len[at + i] = len ? len[i] : FS_BLOCK_BYTES;
 		if (log_head_of(pos[i]) == LOG_BULK)
 			f->bulk_end =
-				max_u64(f->bulk_end, pos[i] + FS_BLOCK_BYTES);
+				max_u64(f->bulk_end, pos[i] + w->len[at + i]);
+	}
 	count_pending(f, n);
 }
 
@@ -720,32 +722,94 @@ void count_appended(struct fs *fs, uint64_t bytes)
 	__atomic_add_fetch(&fs->since_checkpoint, bytes, __ATOMIC_RELAXED);
 }
 
+/*
+ * How much is stored of the last of n blocks, from block i of a window on. The
+ * end of a small file takes no more of the log than it has bytes: the run is
+ * packed. Of others whole pages are stored, so that each can be given back
+ * alone, and shared with the host.
+ */
+static uint32_t stored_tail(const struct fs_file *f, const struct fs_window *w,
+			    unsigned int i, unsigned int n)
+{
+	uint32_t tail = f->size % FS_BLOCK_BYTES;
+	bool packs = tail && !w->idx && i + n <= EXTENT_PACKED_MAX &&
+		     i + n == f->size / FS_BLOCK_BYTES + 1;
+
+	return packs && f->fv->fs->packs && !f->unpacked ? tail
+							 : FS_BLOCK_BYTES;
+}
+
+/* Of a dirty block only so much is to be stored: itself, when nobody reads it
+ * (who begins to takes f->lock, which is held), or a copy. */
+static int cut_block(struct lbuf **at, uint32_t len, struct lbuf **whole_out)
+{
+	struct lbuf *b = *at, *cut;
+
+	*whole_out = b;
+	if (len == FS_BLOCK_BYTES)
+		return 0;
+	if (__atomic_load_n(&b->refs, __ATOMIC_ACQUIRE) == 1) {
+		b->len = len;
+		return 0;
+	}
+	cut = lbuf_new(len);
+	if (!cut)
+		return -ENOMEM;
+	memcpy(cut->data, b->data, len);
+	*at = cut;
+	return 0;
+}
+
+/* It was given to the log, or, after an error, was not. */
+static void cut_block_done(struct lbuf **at, struct lbuf *whole, int err)
+{
+	struct lbuf *cut = *at;
+
+	if (err)
+		*at = whole;
+	if (cut != whole)
+		lbuf_put(err ? cut : whole);
+	else if (err)
+		whole->len = FS_BLOCK_BYTES;
+}
+
 /* Blocks [i, i+n) of a window, all dirty, as one run. */
 static int append_run(struct fs_file *f, struct fs_window *w, unsigned int i,
 		      unsigned int n, enum log_head head)
 {
 	struct fs *fs = f->fv->fs;
-	uint64_t sums[WINDOW_BLOCKS], pos;
+	uint32_t tail = stored_tail(f, w, i, n);
+	uint32_t align =
+		tail < FS_BLOCK_BYTES ? EXTENT_UNIT_BYTES : FS_BLOCK_BYTES;
+	struct lbuf **last = &w->blk[i + n - 1], *whole;
+	uint64_t sums[WINDOW_BLOCKS], pos, bytes;
 	int err;
 
 	for (unsigned int k = 0; k < n; k++)
-		sums[k] = item_block_sum(w->blk[i + k]->data);
-	/* In whole pages, so that each can be given back alone. */
-	err = log_append(fs->log, head, FS_BLOCK_BYTES, w->blk + i, n, &pos);
+		sums[k] = sum64(w->blk[i + k]->data,
+				k + 1 < n ? FS_BLOCK_BYTES : tail);
+	err = cut_block(last, tail, &whole);
+	if (err)
+		return err;
+	/* What was claimed holds the gaps, too: a unit ends with a page at the
+	 * latest where the run would end if it took pages. */
+	err = log_append(fs->log, head, align, w->blk + i, n, &pos);
+	cut_block_done(last, whole, err);
 	if (err)
 		return err;
 	for (unsigned int k = 0; k < n; k++) {
 		w->pos[i + k] = pos + (uint64_t)k * FS_BLOCK_BYTES;
 		w->sum[i + k] = sums[k];
+		w->len[i + k] = (uint16_t)(k + 1 < n ? FS_BLOCK_BYTES : tail);
 		w->blk[i + k] = NULL; /* the log has the reference now */
 		w->appended |= (uint64_t)1 << (i + k);
 	}
 	count_dirty(f, -(int64_t)n);
 	count_pending(f, n);
-	pos += (uint64_t)n * FS_BLOCK_BYTES;
+	bytes = (uint64_t)(n - 1) * FS_BLOCK_BYTES + tail;
 	if (head == LOG_BULK)
-		f->bulk_end = max_u64(f->bulk_end, pos);
-	count_appended(fs, (uint64_t)n * FS_BLOCK_BYTES);
+		f->bulk_end = max_u64(f->bulk_end, pos + bytes);
+	count_appended(fs, bytes);
 	return 0;
 }
 

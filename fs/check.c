@@ -74,12 +74,12 @@ static int verify_window(struct log *log, const struct item_window *w,
 		if (limit &&
 		    (log_head_of(w->pos[i]) != LOG_SMALL || w->pos[i] < limit))
 			continue;
-		err = log_read(log, w->pos[i], buf, (size_t)n * FS_BLOCK_BYTES);
+		err = log_read(log, w->pos[i], buf, item_window_bytes(w, i, n));
 		if (err == -ENXIO)
 			err = -EFSCORRUPTED;
 		for (unsigned int k = 0; k < n && !err; k++)
-			if (item_block_sum(buf + (size_t)k * FS_BLOCK_BYTES) !=
-			    w->sum[i + k])
+			if (!item_stored_matches(
+				    w, i + k, buf + (size_t)k * FS_BLOCK_BYTES))
 				err = -EFSBADCRC;
 	}
 	free(buf);

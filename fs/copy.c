@@ -101,7 +101,8 @@ static int copy_bytes(const struct copy *c, uint64_t len, uint64_t *n_out)
 }
 
 int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
-		    const uint64_t *sum, unsigned int n, uint64_t size)
+		    const uint64_t *sum, const uint16_t *len, unsigned int n,
+		    uint64_t size)
 {
 	struct change_set ch = { .f = f,
 				 .drop_from = CUT_NONE,
@@ -109,6 +110,7 @@ int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 				 .n = n,
 				 .pos = pos,
 				 .sum = sum,
+				 .len = len,
 				 .size = max_u64(f->size, size) };
 	int err = file_change(&ch);
 
@@ -116,6 +118,13 @@ int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 	return err;
 }
 
+/* May block i of a window be block blk of a file as it lies? */
+static bool fits(const struct item_window *m, unsigned int i, uint64_t blk)
+{
+	return blk < EXTENT_PACKED_MAX || !item_is_packed(m, i);
+}
+
+/* The first one fits. */
 static int copy_data(const struct source_op *s, const struct copy *c,
 		     uint64_t *n_out)
 {
@@ -126,11 +135,11 @@ static int copy_data(const struct source_op *s, const struct copy *c,
 	int err;
 
 	while (from + n < WINDOW_BLOCKS && n < most &&
-	       s->m.mask >> (from + n) & 1)
+	       s->m.mask >> (from + n) & 1 && fits(&s->m, from + n, blk + n))
 		n++;
 	file_write_lock(c->dst);
-	err = file_put_stored(c->dst, blk, s->m.pos + from, s->m.sum + from, n,
-			      (blk + n) * FS_BLOCK_BYTES);
+	err = file_put_stored(c->dst, blk, s->m.pos + from, s->m.sum + from,
+			      s->m.len + from, n, (blk + n) * FS_BLOCK_BYTES);
 	file_write_unlock(c->dst);
 	*n_out = (uint64_t)n * FS_BLOCK_BYTES;
 	return err;
@@ -160,7 +169,7 @@ static int copy_step(const struct copy *c, uint64_t *n_out)
 			       .f = c->src,
 			       .blk = c->src_off / FS_BLOCK_BYTES };
 	uint64_t in_block = c->dst_off % FS_BLOCK_BYTES;
-	bool shared = false;
+	bool shared = false, has;
 	int err;
 
 	if (c->len < FS_BLOCK_BYTES)
@@ -173,14 +182,19 @@ static int copy_step(const struct copy *c, uint64_t *n_out)
 	 * that the target needs the blocks. */
 	rwlock_lock_shared(&fs->copy_lock);
 	err = file_read_op(c->src, &s.op);
-	if (!err && source_has(&s)) {
+	has = !err && source_has(&s);
+	if (has &&
+	    fits(&s.m, s.blk % WINDOW_BLOCKS, c->dst_off / FS_BLOCK_BYTES)) {
 		err = copy_data(&s, c, n_out);
 		shared = true;
 	}
 	rwlock_unlock_shared(&fs->copy_lock);
 	if (err == -ENODATA)
 		return copy_bytes(c, min_u64(c->len, WINDOW_BYTES), n_out);
-	return err || shared ? err : copy_hole(&s, c, n_out);
+	if (err || shared)
+		return err;
+	return has ? copy_bytes(c, FS_BLOCK_BYTES, n_out)
+		   : copy_hole(&s, c, n_out);
 }
 
 /* Some steps, then within the bounds again. */

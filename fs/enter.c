@@ -70,6 +70,7 @@ static int enter_window(struct vtx *tx, struct fs_file *f,
 			continue;
 		m.pos[i] = w->pos[i];
 		m.sum[i] = w->sum[i];
+		m.len[i] = w->len[i];
 	}
 	m.mask |= w->present;
 	*nblocks += bits_count(m.mask);

@@ -50,6 +50,7 @@ static void read_buffered(struct read_op *r, const struct fs_window *w)
 
 		r->m.pos[i] = w->pos[i];
 		r->m.sum[i] = w->sum[i];
+		r->m.len[i] = w->len[i];
 	}
 }
 
@@ -115,10 +116,15 @@ static int read_gather(struct read_op *r)
 	return err;
 }
 
-static int read_verify(struct read_op *r, unsigned int i, const void *block)
+/* A block as it lies in the log, which is made whole. */
+static int read_verify(struct read_op *r, unsigned int i, uint8_t *block)
 {
-	if (item_block_sum(block) == r->m.sum[i])
+	uint16_t len = r->m.len[i];
+
+	if (item_stored_matches(&r->m, i, block)) {
+		memset(block + len, 0, FS_BLOCK_BYTES - (size_t)len);
 		return 0;
+	}
 	fs_tell_damage(__atomic_load_n(&r->f->fv, __ATOMIC_ACQUIRE), r->f->ino,
 		       r->m.pos[i], -EFSBADCRC, "contents");
 	return -EFSBADCRC;
@@ -145,7 +151,7 @@ static int read_fetch(struct read_op *r, uint32_t from, uint32_t to,
 		ranges[n++] = (struct log_range){
 			.pos = r->m.pos[start / FS_BLOCK_BYTES],
 			.buf = at,
-			.len = FS_BLOCK_BYTES
+			.len = r->m.len[start / FS_BLOCK_BYTES]
 		};
 	}
 	if (n)
@@ -406,11 +412,11 @@ static void change_put(struct fs_file *f, struct change_set *c)
 		file_set_block(f, 0, c->head);
 	c->head = NULL;
 	if (c->pos)
-		file_set_stored(f, c->first, c->pos, c->sum,
+		file_set_stored(f, c->first, c->pos, c->sum, c->len,
 				(unsigned int)c->n);
 	for (size_t k = 0; k < c->nwhole; k++)
 		file_set_stored(f, (c->whole_first + k) * WINDOW_BLOCKS,
-				c->whole[k].pos, c->whole[k].sum,
+				c->whole[k].pos, c->whole[k].sum, NULL,
 				WINDOW_BLOCKS);
 	for (size_t i = 0; i < c->n && c->bufs; i++) {
 		if (c->bufs[i])

@@ -22,6 +22,8 @@
  * I28	The state shown by a view is its tree overlaid with the buffers of
  *	its files; a buffered block hides the tree's, and at or above
  *	file->cut the tree's blocks are void.
+ * I29	Packed blocks (item.h) are among the first EXTENT_PACKED_MAX of their
+ *	file, in the tree and in buffers; decoding an item checks it.
  *
  * Lock order; each may be taken while those above it are held:
  *
@@ -93,6 +95,7 @@ struct fs {
 	uint64_t name_seed; /* keys the hash of names */
 	uint64_t hash_mask; /* narrowed by tests, to force collisions */
 	uint64_t buffer_bytes;
+	bool packs; /* the store's format has packed blocks */
 
 	/* atomic */
 	uint64_t dirty_bytes; /* buffered, not appended */
@@ -159,8 +162,10 @@ struct fs_window {
 	uint64_t present; /* bit for each block in the buffer */
 	uint64_t appended; /* of those: has pos and sum, maybe no blk */
 	struct lbuf *blk[WINDOW_BLOCKS];
+	/* As in struct item_window. */
 	uint64_t pos[WINDOW_BLOCKS];
 	uint64_t sum[WINDOW_BLOCKS];
+	uint16_t len[WINDOW_BLOCKS];
 };
 
 struct fs_file {
@@ -181,6 +186,7 @@ struct fs_file {
 	bool stale; /* a switch moved it to the state before */
 	bool priv_clean; /* no set-id bits, no security.capability */
 	bool no_caps; /* no security.capability */
+	bool unpacked; /* what is appended is whole blocks */
 	struct fs_window **win; /* ascending by idx */
 	size_t nwin, win_cap;
 	uint64_t ndirty; /* blocks buffered, not appended */
@@ -469,9 +475,10 @@ int file_reserve_window(struct fs_file *f, uint64_t idx);
 /* Those that got no block. */
 void file_drop_empty_windows(struct fs_file *f);
 void file_set_block(struct fs_file *f, uint64_t blk, struct lbuf *b);
-/* The same of n blocks of one window that lie in the log already. */
+/* The same of n blocks of one window that lie in the log already; len NULL:
+ * whole ones. */
 void file_set_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
-		     const uint64_t *sum, unsigned int n);
+		     const uint64_t *sum, const uint16_t *len, unsigned int n);
 void file_drop_blocks_from(struct fs_file *f, uint64_t blk);
 void file_mark_dirty(struct fs_file *f, int64_t now_ns);
 /* So much was appended to the log, of contents. */
@@ -523,6 +530,7 @@ struct change_set {
 	struct lbuf **bufs; /* of each block; NULL: leave it */
 	/* Instead of bufs: blocks of one window that lie in the log. */
 	const uint64_t *pos, *sum;
+	const uint16_t *len; /* NULL: they are whole there */
 	/* Beside bufs, which have nothing there: windows from whole_first on */
 	struct whole_window *whole; /* NULL: none */
 	uint64_t whole_first;
@@ -536,7 +544,8 @@ int file_change(struct change_set *c);
  * it. write_lock held, and store_pin() or the copy_lock, so that no sweep
  * takes them meanwhile. */
 int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
-		    const uint64_t *sum, unsigned int n, uint64_t size);
+		    const uint64_t *sum, const uint16_t *len, unsigned int n,
+		    uint64_t size);
 /* Make it at least that long; never shorter. */
 int file_grow(struct fs_file *f, uint64_t size);
 /* Through the gate first: never with another file's held. Behind the gate only

@@ -162,7 +162,32 @@ unsigned int item_window_extent(const struct item_window *w, unsigned int *i)
 	while (at + n < EXTENT_BLOCKS_MAX && w->mask >> (at + n) & 1 &&
 	       w->pos[at + n] == w->pos[at] + (uint64_t)n * EXTENT_BLOCK_BYTES)
 		n++;
+	for (unsigned int k = 1; at + k <= EXTENT_PACKED_MAX && k < n; k++)
+		if (w->len[at + k - 1] != EXTENT_BLOCK_BYTES)
+			return k;
 	return n;
+}
+
+/* Its header. A run that begins with a page has either only whole blocks, then
+ * it is none of the packed ones, wherever it was. */
+static size_t encode_run(const struct item_window *w, unsigned int i,
+			 unsigned int n, uint8_t *p)
+{
+	uint64_t pos = w->pos[i], block = pos / EXTENT_BLOCK_BYTES;
+	uint16_t tail = w->len[i + n - 1];
+
+	ASSERT(block && tail && tail <= EXTENT_BLOCK_BYTES);
+	p[0] = (uint8_t)n;
+	if (!(pos % EXTENT_BLOCK_BYTES) && tail == EXTENT_BLOCK_BYTES) {
+		put_le32(p + 1, (uint32_t)block);
+		put_le16(p + 5, (uint16_t)(block >> 32));
+		return EXTENT_RUN_BYTES;
+	}
+	ASSERT(i + n <= EXTENT_PACKED_MAX && !(pos % EXTENT_UNIT_BYTES));
+	p[0] |= EXTENT_PACKED;
+	put_le64(p + 1,
+		 pos / EXTENT_UNIT_BYTES << EXTENT_TAIL_BITS | (tail - 1u));
+	return EXTENT_PACKED_BYTES;
 }
 
 size_t item_window_encode(const struct item_window *w,
@@ -173,13 +198,7 @@ size_t item_window_encode(const struct item_window *w,
 
 	ASSERT(w->mask);
 	for (unsigned int i = 0; (n = item_window_extent(w, &i)); i += n) {
-		uint64_t block = w->pos[i] / EXTENT_BLOCK_BYTES;
-
-		ASSERT(block && !(w->pos[i] % EXTENT_BLOCK_BYTES));
-		p[0] = (uint8_t)n;
-		put_le32(p + 1, (uint32_t)block);
-		put_le16(p + 5, (uint16_t)(block >> 32));
-		p += EXTENT_RUN_BYTES;
+		p += encode_run(w, i, n, p);
 		runs++;
 	}
 	for (unsigned int i = 0; i < EXTENT_BLOCKS_MAX; i++) {
@@ -193,26 +212,66 @@ size_t item_window_encode(const struct item_window *w,
 	return (size_t)(p - buf);
 }
 
-/* The places of one run, from block i on. */
-static int decode_run(const uint8_t *p, unsigned int i, struct item_window *w)
+/* The places of one run, from block i on: n blocks, of which only the last may
+ * be short. */
+static int put_run(struct item_window *w, unsigned int i, unsigned int n,
+		   uint64_t pos, uint16_t tail)
 {
-	uint64_t block = get_le32(p + 1) | (uint64_t)get_le16(p + 5) << 32;
-
-	if (!p[0] || p[0] > EXTENT_BLOCKS_MAX - i || !block)
-		return -EFSCORRUPTED;
-	for (unsigned int k = 0; k < p[0]; k++) {
+	for (unsigned int k = 0; k < n; k++) {
 		if (!(w->mask >> (i + k) & 1))
 			return -EFSCORRUPTED;
-		w->pos[i + k] = (block + k) * EXTENT_BLOCK_BYTES;
+		w->pos[i + k] = pos + (uint64_t)k * EXTENT_BLOCK_BYTES;
 	}
+	w->len[i + n - 1] = tail;
 	return 0;
+}
+
+/* One run from block i on; *p goes forward, to end at most. */
+static int decode_run(const uint8_t **p, const uint8_t *end, unsigned int i,
+		      bool may_pack, struct item_window *w, unsigned int *n_out)
+{
+	size_t left = (size_t)(end - *p);
+	const uint8_t *at = *p;
+	uint64_t v, pos;
+	bool packed;
+
+	if (left < EXTENT_RUN_BYTES)
+		return -EFSCORRUPTED;
+	packed = at[0] & EXTENT_PACKED;
+	*n_out = at[0] & (EXTENT_PACKED - 1u);
+	if (!*n_out || *n_out > EXTENT_BLOCKS_MAX - i)
+		return -EFSCORRUPTED;
+	if (!packed) {
+		*p += EXTENT_RUN_BYTES;
+		v = get_le32(at + 1) | (uint64_t)get_le16(at + 5) << 32;
+		return v ? put_run(w, i, *n_out, v * EXTENT_BLOCK_BYTES,
+				   EXTENT_BLOCK_BYTES)
+			 : -EFSCORRUPTED;
+	}
+	if (left < EXTENT_PACKED_BYTES || !may_pack ||
+	    i + *n_out > EXTENT_PACKED_MAX)
+		return -EFSCORRUPTED;
+	*p += EXTENT_PACKED_BYTES;
+	v = get_le64(at + 1);
+	pos = (v >> EXTENT_TAIL_BITS) * EXTENT_UNIT_BYTES;
+	v &= EXTENT_BLOCK_BYTES - 1;
+	return pos / EXTENT_BLOCK_BYTES
+		       ? put_run(w, i, *n_out, pos, (uint16_t)(v + 1))
+		       : -EFSCORRUPTED;
+}
+
+static unsigned int next_there(const struct item_window *w, unsigned int i)
+{
+	while (i < EXTENT_BLOCKS_MAX && !(w->mask >> i & 1))
+		i++;
+	return i;
 }
 
 int item_window_decode(const struct val *v, uint64_t off,
 		       struct item_window *out)
 {
-	const uint8_t *p = v->p + EXTENT_HEADER_BYTES;
-	unsigned int runs, i = 0;
+	const uint8_t *p = v->p + EXTENT_HEADER_BYTES, *end;
+	unsigned int runs, i = 0, n;
 	size_t blocks;
 	int err;
 
@@ -221,24 +280,21 @@ int item_window_decode(const struct val *v, uint64_t off,
 	out->mask = get_le64(v->p + EXTENT_OFF_MASK);
 	runs = v->p[EXTENT_OFF_RUNS];
 	blocks = (size_t)__builtin_popcountll(out->mask);
-	if (!blocks || v->len != EXTENT_HEADER_BYTES +
-					 (size_t)EXTENT_RUN_BYTES * runs +
-					 8 * blocks)
+	if (!blocks || v->len < EXTENT_HEADER_BYTES + 8 * blocks)
 		return -EFSCORRUPTED;
-	for (; runs; runs--, p += EXTENT_RUN_BYTES) {
-		while (i < EXTENT_BLOCKS_MAX && !(out->mask >> i & 1))
-			i++;
-		if (i == EXTENT_BLOCKS_MAX)
-			return -EFSCORRUPTED;
-		err = decode_run(p, i, out);
+	end = v->p + v->len - 8 * blocks;
+	for (n = 0; n < EXTENT_BLOCKS_MAX; n++)
+		out->len[n] = EXTENT_BLOCK_BYTES;
+	for (; runs; runs--) {
+		i = next_there(out, i);
+		err = decode_run(&p, end, i, !off, out, &n);
 		if (err)
 			return err;
-		i += p[0];
+		i += n;
 	}
-	while (i < EXTENT_BLOCKS_MAX && !(out->mask >> i & 1))
-		i++;
-	if (i < EXTENT_BLOCKS_MAX)
-		return -EFSCORRUPTED; /* blocks without a place */
+	/* Blocks without a place, or more than belongs there. */
+	if (next_there(out, i) < EXTENT_BLOCKS_MAX || p != end)
+		return -EFSCORRUPTED;
 	for (i = 0; i < EXTENT_BLOCKS_MAX; i++) {
 		if (!(out->mask >> i & 1))
 			continue;
@@ -271,6 +327,22 @@ int item_link_decode(const struct val *v, struct item_link *out)
 uint64_t item_block_sum(const void *block)
 {
 	return sum64(block, EXTENT_BLOCK_BYTES);
+}
+
+bool item_stored_matches(const struct item_window *w, unsigned int i,
+			 const void *stored)
+{
+	return sum64(stored, w->len[i]) == w->sum[i];
+}
+
+bool item_block_matches(const struct item_window *w, unsigned int i,
+			const uint8_t block[EXTENT_BLOCK_BYTES])
+{
+	static const uint8_t zeros[EXTENT_BLOCK_BYTES];
+
+	return item_stored_matches(w, i, block) &&
+	       !memcmp(block + w->len[i], zeros,
+		       EXTENT_BLOCK_BYTES - w->len[i]);
 }
 
 int item_check(const struct key *key, const struct val *v)

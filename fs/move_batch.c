@@ -169,7 +169,8 @@ static int put_window(struct move *m, struct fs_file *f, uint64_t number,
 		sum[n++] = item_block_sum(m->r.buf + at);
 	}
 	file_write_lock(f);
-	err = file_put_stored(f, off / FS_BLOCK_BYTES, pos, sum, n, off + len);
+	err = file_put_stored(f, off / FS_BLOCK_BYTES, pos, sum, NULL, n,
+			      off + len);
 	file_write_unlock(f);
 	return err;
 }

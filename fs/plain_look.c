@@ -68,8 +68,9 @@ static bool blocks_match(const struct looker *l, const struct item_window *w,
 	for (size_t i = 0; i < nblocks; i++) {
 		const uint8_t *b = l->buf + i * FS_BLOCK_BYTES;
 
-		if (w->mask >> i & 1 ? item_block_sum(b) != w->sum[i]
-				     : !is_zero(b, FS_BLOCK_BYTES))
+		if (w->mask >> i & 1
+			    ? !item_block_matches(w, (unsigned int)i, b)
+			    : !is_zero(b, FS_BLOCK_BYTES))
 			return false;
 	}
 	return true;

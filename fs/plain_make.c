@@ -47,7 +47,8 @@ static int copy_range(struct plain_out *o, struct fs_file *f, int fd,
 
 /* --- sharing --- */
 
-/* Blocks of the window from off on that lie one behind the other in the log. */
+/* Blocks of the window from off on that lie one behind the other in the log, in
+ * pages of their own. */
 static uint64_t run_of(const struct item_window *w, uint64_t off, uint64_t end)
 {
 	uint64_t from = off % WINDOW_BYTES / FS_BLOCK_BYTES, n = 0;
@@ -55,6 +56,7 @@ static uint64_t run_of(const struct item_window *w, uint64_t off, uint64_t end)
 		min_u64(WINDOW_BLOCKS - from, (end - off) / FS_BLOCK_BYTES);
 
 	while (n < most && w->mask >> (from + n) & 1 &&
+	       !item_is_packed(w, (unsigned int)(from + n)) &&
 	       w->pos[from + n] == w->pos[from] + n * FS_BLOCK_BYTES)
 		n++;
 	return n * FS_BLOCK_BYTES;

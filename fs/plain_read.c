@@ -236,7 +236,8 @@ static int write_changed(struct plain_reader *r, struct fs_file *f,
 			if (n < FS_BLOCK_BYTES)
 				memset(r->buf + end + n, 0, FS_BLOCK_BYTES - n);
 			if (w.mask >> i & 1 &&
-			    item_block_sum(r->buf + end) == w.sum[i])
+			    item_block_matches(&w, (unsigned int)i,
+					       r->buf + end))
 				break;
 			end += n;
 			i++;

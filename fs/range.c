@@ -27,6 +27,7 @@ static void fmap_set(struct item_window *m, unsigned int i,
 	m->mask |= (uint64_t)1 << i;
 	m->pos[i] = from->pos[k];
 	m->sum[i] = from->sum[k];
+	m->len[i] = from->len[k];
 }
 
 static int range_get(struct vtx *tx, struct range_op *r, struct item_attr *a)
@@ -239,8 +240,80 @@ static int zero_bytes(struct fs_file *f, uint64_t off, uint64_t end)
 	return err;
 }
 
+/* --- packed blocks may only be where they are --- */
+
+struct packed_op {
+	struct fs_op op;
+	struct fs_file *f;
+	uint64_t blocks; /* out: bits */
+};
+
+static int packed_fn(struct vtx *tx, void *arg)
+{
+	struct packed_op *p = arg;
+	struct item_window m;
+	int err;
+
+	if (!file_is_in(p->f, &p->op))
+		return FS_MOVED;
+	p->blocks = 0;
+	err = fmap_load(tx, p->f->ino, 0, &m);
+	for (uint64_t b = m.mask; !err && b; b &= b - 1) {
+		unsigned int i = (unsigned int)__builtin_ctzll(b);
+
+		p->blocks |= (uint64_t)item_is_packed(&m, i) << i;
+	}
+	return err;
+}
+
+static int rewrite_block(struct fs_file *f, uint64_t blk)
+{
+	struct lbuf *b = NULL;
+	struct change_set c = { .f = f,
+				.drop_from = CUT_NONE,
+				.first = blk,
+				.n = 1,
+				.bufs = &b,
+				.size = f->size };
+	int err = file_load_block(f, blk, &b);
+
+	if (!err)
+		err = file_change(&c);
+	lbuf_put(b);
+	lbuf_put(c.head);
+	return err;
+}
+
+static void set_unpacked(struct fs_file *f, bool unpacked)
+{
+	struct fs_view *fv = file_lock(f);
+
+	f->unpacked = unpacked;
+	file_unlock(f, fv);
+}
+
+/* Make it a file without packed blocks. It is entered, under the write lock,
+ * with room for a window. */
+static int unpack(struct fs_file *f)
+{
+	struct packed_op p = { .op = { .fn = packed_fn, .ino = f->ino },
+			       .f = f };
+	int err = file_read_op(f, &p.op);
+
+	if (err || !p.blocks)
+		return err;
+	set_unpacked(f, true);
+	for (; !err && p.blocks; p.blocks &= p.blocks - 1)
+		err = rewrite_block(f, (uint64_t)__builtin_ctzll(p.blocks));
+	if (!err)
+		err = file_enter(f);
+	set_unpacked(f, false);
+	return err;
+}
+
+/* shifts: blocks go to other places of the file */
 static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
-		      view_done_fn done, bool frees)
+		      view_done_fn done, bool shifts)
 {
 	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
 	int err;
@@ -249,11 +322,13 @@ static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
 	r->f = f;
 	/* Asked here: behind the gate nothing may wait for the queue, whose
 	 * leader may be waiting for us. */
-	err = frees ? fs_room_to_free(fs) : fs_room(fs, WINDOW_BYTES, false);
+	err = shifts ? fs_room(fs, WINDOW_BYTES, false) : fs_room_to_free(fs);
 	if (err)
 		return err;
 	file_write_lock(f);
 	err = fs_file_is_stale(f) ? -ESTALE : file_enter(f);
+	if (!err && shifts)
+		err = unpack(f);
 	if (!err)
 		err = file_update_op(f, VIEW_PRIVILEGED, &r->op);
 	file_write_unlock(f);
@@ -273,7 +348,7 @@ static int punch(struct fs_file *f, uint64_t off, uint64_t end)
 	err = zero_bytes(f, off, r.first * FS_BLOCK_BYTES);
 	if (!err)
 		err = zero_bytes(f, r.end * FS_BLOCK_BYTES, end);
-	return err ? err : settled_op(f, &r, punch_fn, NULL, true);
+	return err ? err : settled_op(f, &r, punch_fn, NULL, false);
 }
 
 static int shift(struct fs_file *f, uint64_t off, uint64_t len, bool insert)
@@ -297,10 +372,10 @@ static int shift(struct fs_file *f, uint64_t off, uint64_t len, bool insert)
 
 		r.size = FS_BLOCK_BYTES + len;
 		if (!err)
-			err = settled_op(f, &r, shift_fn, shift_done, false);
+			err = settled_op(f, &r, shift_fn, shift_done, true);
 		return err ? err : fs_truncate(f, back);
 	}
-	return settled_op(f, &r, shift_fn, shift_done, false);
+	return settled_op(f, &r, shift_fn, shift_done, true);
 }
 
 /* Blocks are written elsewhere each time, so none are set aside: the log has

@@ -28,7 +28,7 @@ static int mark_item(void *arg, const struct key *key, const struct val *val,
 	err = item_window_decode(val, key->off, &w);
 	for (unsigned int i = 0; !err && (n = item_window_extent(&w, &i));
 	     i += n)
-		err = mark(ctx, w.pos[i], (uint64_t)n * FS_BLOCK_BYTES);
+		err = mark(ctx, w.pos[i], item_window_bytes(&w, i, n));
 	return err;
 }
 

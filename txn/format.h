@@ -171,6 +171,13 @@ enum {
 	EXTENT_OFF_RUNS = 8, /* u8, number of runs, which follow */
 	EXTENT_HEADER_BYTES = 9,
 	EXTENT_RUN_BYTES = 7, /* u8 blocks, u48 position / 4096 */
+	/* A packed one: u8 blocks | EXTENT_PACKED, u64: position / EXTENT_UNIT
+	 * << EXTENT_TAIL_BITS | length of its last block - 1 */
+	EXTENT_PACKED = 0x80,
+	EXTENT_PACKED_BYTES = 9,
+	EXTENT_TAIL_BITS = 12,
+	EXTENT_UNIT_BYTES = 64,
+	EXTENT_PACKED_MAX = 15, /* only the first blocks of a file */
 	/* then: u64 sum of each block */
 	EXTENT_BLOCK_BYTES = 4096,
 	EXTENT_BLOCKS_MAX = 64,

@@ -4,6 +4,19 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+static void check_same(const struct item_window *a, const struct item_window *b)
+{
+	ASSERT(a->mask == b->mask);
+	for (uint64_t m = a->mask; m; m &= m - 1) {
+		unsigned int i = (unsigned int)__builtin_ctzll(m);
+
+		ASSERT(a->pos[i] == b->pos[i] && a->len[i] == b->len[i] &&
+		       a->sum[i] == b->sum[i]);
+		ASSERT(a->len[i] && a->len[i] <= EXTENT_BLOCK_BYTES);
+		ASSERT(i < EXTENT_PACKED_MAX || !item_is_packed(a, i));
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct item_attr a;
@@ -29,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ASSERT(!item_window_decode(&v, key.off, &w));
 		val.len = item_window_encode(&w, out);
 		ASSERT(!item_window_decode(&val, key.off, &again));
-		ASSERT(again.mask == w.mask);
+		check_same(&w, &again);
 	}
 	return 0;
 }
