@@ -63,7 +63,7 @@ int healer_add_state(struct healer *h, struct fs_view *fv)
 }
 
 int healer_want(struct healer *h, const struct key *key, uint64_t off,
-		uint64_t pos, uint64_t sum)
+		const struct item_window *w, unsigned int i)
 {
 	int err;
 
@@ -71,9 +71,9 @@ int healer_want(struct healer *h, const struct key *key, uint64_t off,
 		return 0;
 	err = array_grow((void **)&h->v, &h->cap, h->n + 1, sizeof(*h->v));
 	if (!err)
-		err = repair_want_block(h->r, pos, sum);
+		err = repair_want_block(h->r, w->pos[i], w->sum[i], w->len[i]);
 	if (!err)
-		h->v[h->n++] = (struct wanted){ *key, off, pos, NULL };
+		h->v[h->n++] = (struct wanted){ *key, off, w->pos[i], NULL };
 	return err;
 }
 

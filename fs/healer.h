@@ -18,9 +18,9 @@ void healer_free(struct healer *h);
 /* A state whose paths are looked for in DIR; borrowed. */
 int healer_add_state(struct healer *h, struct fs_view *fv);
 
-/* A block of the window's item, at an offset of its file. */
+/* Block i of the window's item, at an offset of its file. */
 int healer_want(struct healer *h, const struct key *key, uint64_t off,
-		uint64_t pos, uint64_t sum);
+		const struct item_window *w, unsigned int i);
 /* Heal what can be, nodes too, durable on return. *any_out: something was. */
 int healer_run(struct healer *h, bool *any_out);
 /* params->healed for what was healed and this state has. */

@@ -182,13 +182,13 @@ static int verify_block(struct verifier *v, struct scan *scan,
 	uint64_t off = key->off + (uint64_t)i * FS_BLOCK_BYTES;
 	int err;
 
-	if (buf ? item_block_sum(buf) == w->sum[i]
+	if (buf ? item_stored_matches(w, i, buf)
 		: !store_scan_is_bad(scan, w->pos[i]))
 		return 0;
 	note_bad(v, key, w->pos[i], false);
 	err = store_scan_set_bad(scan, w->pos[i]);
 	if (!err)
-		err = healer_want(v->healer, key, off, w->pos[i], w->sum[i]);
+		err = healer_want(v->healer, key, off, w, i);
 	return err;
 }
 
@@ -204,12 +204,13 @@ static int verify_extent(struct verifier *v, struct scan *scan,
 	for (unsigned int k = 0; k < n; k++)
 		met |= (uint64_t)store_scan_meet(scan, w->pos[i + k]) << k;
 	if (bits_count(met) < n) {
-		read = log_read(v->fs->log, w->pos[i], v->buf,
-				(size_t)n * FS_BLOCK_BYTES);
+		size_t bytes = item_window_bytes(w, i, n);
+
+		read = log_read(v->fs->log, w->pos[i], v->buf, bytes);
 		if (read && read != -ENXIO && read != -EIO)
 			return read;
 		v->st.blocks += n;
-		v->st.bytes += (uint64_t)n * FS_BLOCK_BYTES;
+		v->st.bytes += bytes;
 	}
 	for (unsigned int k = 0; k < n && !err; k++) {
 		uint8_t *buf = v->buf + (size_t)k * FS_BLOCK_BYTES;
@@ -217,7 +218,7 @@ static int verify_extent(struct verifier *v, struct scan *scan,
 		if (met >> k & 1)
 			buf = NULL;
 		else if (read && log_read(v->fs->log, w->pos[i + k], buf,
-					  FS_BLOCK_BYTES))
+					  w->len[i + k]))
 			/* One by one: a part of them may be readable. */
 			memcpy(buf, none, sizeof(none));
 		err = verify_block(v, scan, key, w, i + k, buf);

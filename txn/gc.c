@@ -18,12 +18,18 @@
 
 enum { NODE_CELL = 32, PAGE = LOG_PAGE_BYTES, NODES_BETWEEN_RESTS = 512 };
 
+/* Blocks of files that a scan has seen, by where they begin. NULL: none yet. */
+struct places {
+	uint64_t *pages; /* bit for each page: at its beginning */
+	uint64_t *units; /* bit for each EXTENT_UNIT_BYTES: elsewhere */
+};
+
 struct gcseg {
 	uint64_t number, bytes;
 	uint64_t limit; /* nothing at or above is touched */
-	uint64_t *live; /* bit for each page */
+	uint64_t *live; /* of a sweep: bit for each page */
 	uint64_t *met; /* small: bit for each cell */
-	uint64_t *bad; /* bit for each page; NULL: none yet */
+	struct places seen, bad; /* of a scan */
 };
 
 struct gc {
@@ -107,7 +113,8 @@ static int mark_range(void *arg, uint64_t pos, uint64_t len)
 		return 0; /* above the limit */
 	if (!len || off >= s->bytes || len > s->bytes - off)
 		return -EFSCORRUPTED;
-	for (uint64_t p = off / PAGE; p <= (off + len - 1) / PAGE; p++)
+	for (uint64_t p = off / PAGE; p <= (off + len - 1) / PAGE && !g->scan;
+	     p++)
 		set_bit(s->live, p);
 	return 0;
 }
@@ -392,11 +399,13 @@ static int list_segs(struct gc *g)
 			continue;
 		s->number = v[i].number;
 		s->bytes = v[i].bytes;
-		s->live = calloc(s->bytes / PAGE / 64 + 1, 8);
+		if (!g->scan)
+			s->live = calloc(s->bytes / PAGE / 64 + 1, 8);
 		if (v[i].head == LOG_SMALL)
 			s->met = calloc(s->bytes / NODE_CELL / 64 + 1, 8);
 		g->nsegs++;
-		if (!s->live || (v[i].head == LOG_SMALL && !s->met))
+		if ((!g->scan && !s->live) ||
+		    (v[i].head == LOG_SMALL && !s->met))
 			err = -ENOMEM;
 	}
 	free(v);
@@ -438,12 +447,19 @@ static int run(struct gc *g)
 	return err;
 }
 
+static void free_places(struct places *p)
+{
+	free(p->pages);
+	free(p->units);
+}
+
 static void free_segs(struct gc *g)
 {
 	for (size_t i = 0; i < g->nsegs; i++) {
 		free(g->segs[i].live);
 		free(g->segs[i].met);
-		free(g->segs[i].bad);
+		free_places(&g->segs[i].seen);
+		free_places(&g->segs[i].bad);
 	}
 	free(g->segs);
 }
@@ -522,17 +538,35 @@ int store_scan_catalog(struct scan *scan)
 	return mark_view(g, g->store->catalog, TREE_FILES);
 }
 
+/* The bit of a place, in *i of the map. make: there is to be a map; NULL: there
+ * is none, or no memory for it. */
+static uint64_t *place_bits(const struct gcseg *s, struct places *p,
+			    uint64_t off, bool make, uint64_t *i)
+{
+	uint64_t unit = off % PAGE ? EXTENT_UNIT_BYTES : PAGE;
+	uint64_t **map = off % PAGE ? &p->units : &p->pages;
+
+	if (!*map && make)
+		*map = calloc(s->bytes / unit / 64 + 1, 8);
+	*i = off / unit;
+	return *map;
+}
+
 bool store_scan_meet(struct scan *scan, uint64_t pos)
 {
 	struct gc *g = (struct gc *)scan;
 	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
 	struct gcseg *s = find_seg(g, pos >> LOG_SEG_SHIFT);
+	uint64_t *map, i;
 
 	if (!s || off >= s->bytes)
 		return false; /* reading it will tell */
-	if (get_bit(s->live, off / PAGE))
+	map = place_bits(s, &s->seen, off, true, &i);
+	if (!map)
+		return false;
+	if (get_bit(map, i))
 		return true;
-	set_bit(s->live, off / PAGE);
+	set_bit(map, i);
 	return false;
 }
 
@@ -540,22 +574,27 @@ bool store_scan_is_bad(struct scan *scan, uint64_t pos)
 {
 	struct gcseg *s = find_seg((struct gc *)scan, pos >> LOG_SEG_SHIFT);
 	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+	const uint64_t *map;
+	uint64_t i;
 
-	return s && s->bad && off < s->bytes && get_bit(s->bad, off / PAGE);
+	if (!s || off >= s->bytes)
+		return false;
+	map = place_bits(s, &s->bad, off, false, &i);
+	return map && get_bit(map, i);
 }
 
 int store_scan_set_bad(struct scan *scan, uint64_t pos)
 {
 	struct gcseg *s = find_seg((struct gc *)scan, pos >> LOG_SEG_SHIFT);
 	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+	uint64_t *map, i;
 
 	if (!s || off >= s->bytes)
 		return 0; /* met anew each time */
-	if (!s->bad)
-		s->bad = calloc(s->bytes / PAGE / 64 + 1, 8);
-	if (!s->bad)
+	map = place_bits(s, &s->bad, off, true, &i);
+	if (!map)
 		return -ENOMEM;
-	set_bit(s->bad, off / PAGE);
+	set_bit(map, i);
 	return 0;
 }
 

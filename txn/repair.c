@@ -6,7 +6,11 @@
 #include "txn/node.h"
 #include "txn/sum.h"
 
-enum { SCAN_BYTES = 256 << 10, PAGE = REPAIR_BLOCK_BYTES };
+enum {
+	SCAN_BYTES = 256 << 10,
+	PAGE = REPAIR_BLOCK_BYTES,
+	UNIT = EXTENT_UNIT_BYTES
+};
 
 struct want {
 	uint64_t pos, sum;
@@ -20,6 +24,8 @@ struct repair {
 	size_t n, cap;
 	struct want **by_sum; /* blocks, while searching */
 	size_t nby_sum;
+	uint32_t lens[REPAIR_LENGTHS_MAX]; /* of packed ones among them */
+	size_t nlens;
 	uint8_t *scan;
 	struct repair_stats st;
 };
@@ -108,9 +114,11 @@ static int want(struct repair *r, uint64_t pos, uint64_t sum, uint32_t len,
 	return 0;
 }
 
-int repair_want_block(struct repair *r, uint64_t pos, uint64_t sum)
+int repair_want_block(struct repair *r, uint64_t pos, uint64_t sum,
+		      uint32_t len)
 {
-	return want(r, pos, sum, PAGE, false);
+	ASSERT(len && len <= PAGE);
+	return want(r, pos, sum, len, false);
 }
 
 bool repair_is_wanted(const struct repair *r, uint64_t pos)
@@ -182,8 +190,8 @@ int repair_flip(struct repair *r, uint64_t pos)
 	struct want *w = find(r, pos);
 
 	/* Zeros are what a lost write leaves: spare the time. */
-	if (!w || w->is_node || log_read(r->log, pos, buf, PAGE) ||
-	    !memcmp(buf, zeros, PAGE) || find_flip(buf, PAGE, w->sum))
+	if (!w || w->is_node || log_read(r->log, pos, buf, w->len) ||
+	    !memcmp(buf, zeros, w->len) || find_flip(buf, w->len, w->sum))
 		return 1;
 	return try_bytes(r, w, buf);
 }
@@ -197,29 +205,48 @@ static int sum_cmp(const void *pa, const void *pb)
 	return (*a)->sum < (*b)->sum ? -1 : (*a)->sum > (*b)->sum;
 }
 
+static bool is_packed(const struct want *w)
+{
+	return w->pos % PAGE || w->len != PAGE;
+}
+
+static void note_length(struct repair *r, const struct want *w)
+{
+	for (size_t i = 0; i < r->nlens; i++)
+		if (r->lens[i] == w->len)
+			return;
+	if (r->nlens < REPAIR_LENGTHS_MAX)
+		r->lens[r->nlens++] = w->len;
+}
+
 static int index_blocks(struct repair *r)
 {
 	free(r->by_sum);
 	r->nby_sum = 0;
+	r->nlens = 0;
 	r->by_sum = calloc(r->n + 1, sizeof(*r->by_sum));
 	if (!r->by_sum)
 		return -ENOMEM;
-	for (size_t i = 0; i < r->n; i++)
-		if (!r->v[i].is_node && !r->v[i].done)
-			r->by_sum[r->nby_sum++] = &r->v[i];
+	for (size_t i = 0; i < r->n; i++) {
+		if (r->v[i].is_node || r->v[i].done)
+			continue;
+		r->by_sum[r->nby_sum++] = &r->v[i];
+		if (is_packed(&r->v[i]))
+			note_length(r, &r->v[i]);
+	}
 	if (r->nby_sum)
 		qsort(r->by_sum, r->nby_sum, sizeof(*r->by_sum), sum_cmp);
 	return 0;
 }
 
-/* A page that may be a wanted block, or several of them. */
-static int see_block(struct repair *r, const uint8_t page[PAGE])
+/* Bytes that may be a wanted block, or several of them. */
+static int see_block(struct repair *r, const uint8_t *buf, uint32_t len)
 {
-	uint64_t sum = sum64(page, PAGE);
+	uint64_t sum = sum64(buf, len);
 	size_t lo = 0, hi = r->nby_sum;
 
 	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
+		size_t mid = lo + (hi - lo) / 2;
 
 		if (r->by_sum[mid]->sum < sum)
 			lo = mid + 1;
@@ -227,14 +254,26 @@ static int see_block(struct repair *r, const uint8_t page[PAGE])
 			hi = mid;
 	}
 	for (; lo < r->nby_sum && r->by_sum[lo]->sum == sum; lo++) {
-		int err = r->by_sum[lo]->done
-				  ? 0
-				  : try_bytes(r, r->by_sum[lo], page);
+		struct want *w = r->by_sum[lo];
+		int err = w->done || w->len != len ? 0 : try_bytes(r, w, buf);
 
 		if (err < 0)
 			return err;
 	}
 	return 0;
+}
+
+/* Packed blocks that begin in the first `from` bytes of what was read. */
+static int see_packed(struct repair *r, const uint8_t *buf, size_t from,
+		      size_t len)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < from && !err; i += UNIT)
+		for (size_t k = 0; k < r->nlens && !err; k++)
+			if (r->lens[k] <= len - i)
+				err = see_block(r, buf + i, r->lens[k]);
+	return err;
 }
 
 /*
@@ -267,7 +306,7 @@ static int see_node(struct repair *r, struct want *w, const uint8_t page[PAGE],
 
 static int see_page(struct repair *r, const uint8_t page[PAGE], uint64_t pos)
 {
-	int err = r->nby_sum ? see_block(r, page) : 0;
+	int err = r->nby_sum ? see_block(r, page, PAGE) : 0;
 
 	for (size_t i = 0; i < r->n && !err; i++)
 		if (r->v[i].is_node && !r->v[i].done)
@@ -275,26 +314,34 @@ static int see_page(struct repair *r, const uint8_t page[PAGE], uint64_t pos)
 	return err;
 }
 
-/* Pages that cannot be read are none. */
+/* Pages that cannot be read are none. *len_out: read into r->scan. */
+static void scan_read(struct repair *r, uint64_t pos, size_t *len_out)
+{
+	if (log_read(r->log, pos, r->scan, *len_out)) {
+		*len_out = min_u64(*len_out, PAGE);
+		if (log_read(r->log, pos, r->scan, *len_out))
+			*len_out = 0;
+	}
+}
+
 static int search_segment(struct repair *r, const struct log_segment *seg)
 {
 	uint64_t base = seg->number << LOG_SEG_SHIFT;
 	int err = 0;
 
-	for (uint64_t off = 0; off + PAGE <= seg->bytes && !err;) {
-		size_t len =
-			min_u64(SCAN_BYTES, seg->bytes - off) / PAGE * PAGE;
+	for (uint64_t off = 0; off < seg->bytes && !err;) {
+		size_t len = min_u64(SCAN_BYTES, seg->bytes - off), step;
 
-		if (log_read(r->log, base + off, r->scan, len)) {
-			len = PAGE;
-			if (log_read(r->log, base + off, r->scan, len)) {
-				off += PAGE;
-				continue;
-			}
-		}
-		for (size_t i = 0; i < len && !err; i += PAGE)
+		scan_read(r, base + off, &len);
+		/* The last page is read again: what begins there ends in the
+		 * next one. */
+		step = len == SCAN_BYTES && r->nlens ? len - PAGE
+						     : max_u64(len, PAGE);
+		for (size_t i = 0; i + PAGE <= len && !err; i += PAGE)
 			err = see_page(r, r->scan + i, base + off + i);
-		off += len;
+		if (!err)
+			err = see_packed(r, r->scan, min_u64(step, len), len);
+		off += step;
 	}
 	return err;
 }

@@ -22,7 +22,13 @@
 #include "txn/log.h"
 #include "txn/record.h"
 
-enum { REPAIR_BLOCK_BYTES = LOG_PAGE_BYTES };
+enum {
+	REPAIR_BLOCK_BYTES = LOG_PAGE_BYTES,
+	/* Packed blocks may lie anywhere: a sum at each place, for each length.
+	 * So many lengths are searched for at once; of others only what the
+	 * caller offers, and flipped bits, are tried. */
+	REPAIR_LENGTHS_MAX = 8
+};
 
 struct repair;
 
@@ -33,14 +39,16 @@ void repair_free(struct repair *r); /* NULL is fine */
 /* A node whose bytes do not match, or cannot be read: 0: buf has them now, and
  * so has the log. -EFSBADCRC: not yet, see repair_search(). Other errors. */
 int repair_node(struct repair *r, const struct ptr *ptr, uint8_t *buf);
-/* A block of file data. Noted, for what follows. */
-int repair_want_block(struct repair *r, uint64_t pos, uint64_t sum);
+/* A block of file data, as much of it as lies there. Noted, for what follows.
+ */
+int repair_want_block(struct repair *r, uint64_t pos, uint64_t sum,
+		      uint32_t len);
 bool repair_is_wanted(const struct repair *r, uint64_t pos);
 
 /* Look through all of the log for what is wanted. *healed_out: how much was
  * found and written. */
 int repair_search(struct repair *r, uint64_t *healed_out);
-/* Are these a wanted block's bytes? 0: written; 1: no. */
+/* Are these a wanted block's bytes, made whole? 0: written; 1: no. */
 int repair_offer(struct repair *r, uint64_t pos,
 		 const uint8_t block[REPAIR_BLOCK_BYTES]);
 /* Try each bit of a wanted block. 0: written; 1: it is not that. */

@@ -342,7 +342,7 @@ int store_scan_catalog(struct scan *scan);
 /* The state that an item of the catalog names, "@12" or a name. 1: none. */
 int store_item_state(const struct key *key, const struct val *val,
 		     char name_out[STORE_NAME_MAX + 1], struct ptr *root_out);
-/* Was the page at pos met before? It is from now on. */
+/* Was the block of a file that begins at pos met before? It is from now on. */
 bool store_scan_meet(struct scan *scan, uint64_t pos);
 /* And is it known to be damaged? */
 bool store_scan_is_bad(struct scan *scan, uint64_t pos);
