@@ -400,6 +400,7 @@ static void fs_init(struct fs *fs, struct store *store,
 		fs->gone = params->gone;
 		fs->gone_arg = params->gone_arg;
 	}
+	fs->packs = store_format_version(store) >= STORE_FORMAT_PACKED;
 	fs->name_seed = XXH3_64bits(uuid, strlen(uuid));
 	fs->hash_mask = UINT64_MAX;
 	fs->clock = 1;

@@ -122,7 +122,7 @@ int format_text_parse(const char *text, size_t len, struct format_text *out)
 	if (err || v > UINT32_MAX)
 		return -EFSCORRUPTED;
 	f.version = (unsigned int)v;
-	if (f.version != STORE_FORMAT_VERSION) {
+	if (!f.version || f.version > STORE_FORMAT_VERSION) {
 		*out = f;
 		return -EPROTONOSUPPORT;
 	}

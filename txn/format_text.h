@@ -27,8 +27,8 @@ struct format_text {
 };
 
 /*
- * Any bytes. 0; -EPROTONOSUPPORT: a format file of another version (version is
- * set); -EFSCORRUPTED: not a format file. Lines with unknown keys are kept.
+ * Any bytes. 0; -EPROTONOSUPPORT: a format file of an unknown version (version
+ * is set); -EFSCORRUPTED: not a format file. Lines with unknown keys are kept.
  */
 int format_text_parse(const char *text, size_t len, struct format_text *out);
 

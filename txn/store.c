@@ -263,7 +263,8 @@ int store_create(const struct store_params *params, struct store **store_out,
 	if (err)
 		goto out;
 	s->read_only = false;
-	s->format.version = STORE_FORMAT_VERSION;
+	s->format.version = params->format_version ? params->format_version
+						   : STORE_FORMAT_VERSION;
 	s->env->random(s->env, s->uuid, sizeof(s->uuid));
 	/* Random, of the standard variant: RFC 9562, version 4. */
 	s->uuid[6] = (uint8_t)((s->uuid[6] & 0x0f) | 0x40);
@@ -316,7 +317,7 @@ static int read_format(struct store *s, struct store_error *err_out)
 	if (err == -EPROTONOSUPPORT)
 		store_error_set(err_out,
 				"the store has format version %u, this program "
-				"knows %u: use a newer txnfs",
+				"knows 1 to %u: use a newer txnfs",
 				s->format.version, STORE_FORMAT_VERSION);
 	else if (err)
 		store_error_set(err_out, "damage: .txn/format is not readable "
@@ -581,6 +582,11 @@ bool store_is_read_only(const struct store *store)
 const char *store_uuid(const struct store *store)
 {
 	return store->format.uuid;
+}
+
+unsigned int store_format_version(const struct store *store)
+{
+	return store->format.version;
 }
 
 const char *store_format_param(const struct store *store, const char *key)

@@ -20,7 +20,8 @@
 enum {
 	STORE_MESSAGE_MAX = 3900, /* bytes of a commit message */
 	STORE_NAME_MAX = 64,
-	STORE_FORMAT_VERSION = 1
+	STORE_FORMAT_VERSION = 2, /* the newest; 1 is known, too */
+	STORE_FORMAT_PACKED = 2 /* has packed extents: FORMAT.md 6 */
 };
 
 struct store;
@@ -61,6 +62,7 @@ struct store_params {
 	/* For tests and small disks; 0: default, chosen by store_create from
 	 * the free space and kept in the format file. */
 	uint64_t small_segment_bytes, bulk_segment_bytes, reserve_bytes;
+	unsigned int format_version; /* for tests; 0: the newest */
 	/* For tests that replay: segments are made by whoever needs them, not
 	 * ahead by a thread, so that the same calls change the device in the
 	 * same order. */
@@ -108,6 +110,7 @@ struct view *store_working(struct store *store);
 bool store_is_read_only(const struct store *store);
 const char *store_uuid(const struct store *store); /* 36 characters */
 const char *store_format_param(const struct store *store, const char *key);
+unsigned int store_format_version(const struct store *store);
 
 /* A fresh inode number (object number): never handed out before. */
 uint64_t store_new_obj(struct store *store);
@@ -324,8 +327,8 @@ struct scan_params {
 	/* A node cannot be read: err; the scan goes on beside it. low: the
 	 * first key that it may have had; NULL: it is a root. May be called
 	 * again for what states share. */
-	void (*damaged)(void *arg, const struct ptr *ptr,
-			const struct key *low, int err);
+	void (*damaged)(void *arg, const struct ptr *ptr, const struct key *low,
+			int err);
 	/* So many bytes of nodes were read; other than 0 ends the scan. */
 	int (*progress)(void *arg, uint64_t bytes);
 	void *arg;

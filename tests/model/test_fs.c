@@ -47,6 +47,8 @@ struct fixture {
 	struct env env;
 	struct store *store;
 	struct fs *fs;
+	bool small; /* all files, most of them packed */
+	unsigned int version; /* of the store's format; 0: the newest */
 	struct rng rng;
 	struct model now, head;
 	struct {
@@ -307,7 +309,8 @@ static void open_all(struct fixture *f, bool create)
 				  .check_item = fs_check_item,
 				  .small_segment_bytes = 1 << 20,
 				  .bulk_segment_bytes = 1 << 20,
-				  .reserve_bytes = 1 << 20 };
+				  .reserve_bytes = 1 << 20,
+				  .format_version = f->version };
 	struct store_error err = { "" };
 
 	if (create ? store_create(&p, &f->store, &err)
@@ -320,17 +323,28 @@ static void quiet(struct env *env, enum env_level level, const char *text)
 {
 }
 
-static int setup(void **state)
+static int setup_version(void **state, unsigned int version)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	assert_non_null(f);
 	*state = f;
+	f->version = version;
 	f->sim = simdev_new();
 	env_init_host(&f->env);
 	f->env.log = quiet;
 	open_all(f, true);
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_version(state, 0);
+}
+
+static int setup_1(void **state)
+{
+	return setup_version(state, 1);
 }
 
 static void put_handle(struct fixture *f, int i)
@@ -551,6 +565,8 @@ static struct mnode *node_at(struct fixture *f, int node)
 
 static size_t random_size(struct fixture *f)
 {
+	if (f->small)
+		return rng_below(&f->rng, 70000);
 	switch (rng_below(&f->rng, 5)) {
 	case 0:
 		return rng_below(&f->rng, 1000);
@@ -966,11 +982,32 @@ static void test_random_2(void **state)
 	run(*state, test_seed(77), test_param("ROUNDS", 3000));
 }
 
+static void test_small_files(void **state)
+{
+	struct fixture *f = *state;
+
+	f->small = true;
+	run(f, test_seed(5), test_param("ROUNDS", 3000));
+}
+
+static void test_format_1(void **state)
+{
+	struct fixture *f = *state;
+
+	f->small = true;
+	run(f, test_seed(6), test_param("ROUNDS", 1000));
+	assert_int_equal(store_format_version(f->store), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_random, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_random_2, setup, teardown)
+		cmocka_unit_test_setup_teardown(test_random_2, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_small_files, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_format_1, setup_1,
+						teardown)
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

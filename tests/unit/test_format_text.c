@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "txn/format_text.h"
 
+#include "txn/store.h"
+
 #include "tests/lib/test.h"
 
 static const char good[] = "txnfs-store 1\n"
@@ -25,6 +27,22 @@ static void test_fields_and_unknown_keys_are_read(void **state)
 	assert_null(format_text_get(&f, "blue"));
 }
 
+static void test_every_known_version_is_read(void **state)
+{
+	char text[FORMAT_TEXT_MAX_BYTES];
+	struct format_text f, g;
+
+	assert_int_equal(format_text_parse(good, sizeof(good) - 1, &f), 0);
+	for (unsigned int v = 1; v <= STORE_FORMAT_VERSION + 1; v++) {
+		f.version = v;
+		format_text_write(&f, text);
+		assert_int_equal(format_text_parse(text, strlen(text), &g),
+				 v <= STORE_FORMAT_VERSION ? 0
+							   : -EPROTONOSUPPORT);
+		assert_int_equal(g.version, v);
+	}
+}
+
 static void test_what_is_written_is_read(void **state)
 {
 	char text[FORMAT_TEXT_MAX_BYTES];
@@ -40,6 +58,7 @@ static void test_what_is_written_is_read(void **state)
 static void test_other_versions_are_told_apart_from_damage(void **state)
 {
 	static const char newer[] = "txnfs-store 7\nwhatever\n";
+	static const char zero[] = "txnfs-store 0\nwhatever\n";
 	static const char other[] = "something else\n";
 	static const char late[] =
 		"uuid 01234567-89ab-cdef-0123-456789abcdef\n"
@@ -51,6 +70,8 @@ static void test_other_versions_are_told_apart_from_damage(void **state)
 	assert_int_equal(format_text_parse(newer, sizeof(newer) - 1, &f),
 			 -EPROTONOSUPPORT);
 	assert_int_equal(f.version, 7);
+	assert_int_equal(format_text_parse(zero, sizeof(zero) - 1, &f),
+			 -EPROTONOSUPPORT);
 	assert_int_equal(format_text_parse(other, sizeof(other) - 1, &f),
 			 -EFSCORRUPTED);
 	assert_int_equal(format_text_parse(late, sizeof(late) - 1, &f),
@@ -90,6 +111,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_fields_and_unknown_keys_are_read),
+		cmocka_unit_test(test_every_known_version_is_read),
 		cmocka_unit_test(test_what_is_written_is_read),
 		cmocka_unit_test(
 			test_other_versions_are_told_apart_from_damage),

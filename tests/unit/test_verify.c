@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* verify.c, healer.c: small files, which share pages with others and with
+ * nodes. Each one that is damaged is told, and none beside it; it is healed
+ * from a copy that lies elsewhere in another page. */
+#include "fs/fs_internal.h"
+
+#include "tests/lib/simdev.h"
+#include "tests/lib/test.h"
+#include "txn/repair.h"
+
+#include <sys/stat.h>
+
+/* Each two files have the same bytes; they are of as many lengths as are
+ * searched for at once, and more. */
+enum { FILES = 24, FILLER = FILES, PAGE = FS_BLOCK_BYTES };
+
+struct fixture {
+	struct simdev *sim;
+	struct env env;
+	struct store *store;
+	struct fs *fs;
+	struct item_window map[FILES];
+	uint8_t data[FILES][3 * PAGE];
+	size_t size[FILES];
+	bool told[FILES];
+	unsigned int others; /* told that are none of them */
+	struct rng rng;
+};
+
+static const struct fs_cred cred = { .fsetid = true };
+
+static void quiet(struct env *env, enum env_level level, const char *text)
+{
+}
+
+static void open_store(struct fixture *f, bool create, bool repair)
+{
+	struct store_params p = { .dev = simdev_dev(f->sim),
+				  .env = &f->env,
+				  .read_only = !create,
+				  .repair = repair,
+				  .check_item = fs_check_item,
+				  .small_segment_bytes = 1 << 20,
+				  .bulk_segment_bytes = 1 << 20,
+				  .reserve_bytes = 1 << 20 };
+	struct store_error err = { "" };
+
+	if (create ? store_create(&p, &f->store, &err)
+		   : store_open(&p, &f->store, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
+}
+
+static void close_store(struct fixture *f)
+{
+	assert_int_equal(fs_close(f->fs), 0);
+	assert_int_equal(store_close(f->store), 0);
+	f->fs = NULL;
+	f->store = NULL;
+}
+
+static struct fs_file *open_file(struct fixture *f, int i, bool create)
+{
+	struct fs_view *fv = fs_working(f->fs);
+	struct fs_new w = { .mode = S_IFREG | 0644 };
+	struct fs_attr attr;
+	struct fs_file *file;
+	char name[16];
+
+	snprintf(name, sizeof(name), "f%d", i);
+	assert_int_equal(create ? fs_make(fv, &cred, FS_ROOT_INO, name,
+					  strlen(name), &w, &attr, NULL)
+				: fs_lookup(fv, FS_ROOT_INO, name, strlen(name),
+					    &attr),
+			 0);
+	assert_int_equal(fs_file_open(fv, attr.ino, &file), 0);
+	return file;
+}
+
+static void make(struct fixture *f, int i)
+{
+	struct fs_file *file = open_file(f, i, true);
+
+	for (size_t k = 0; k < f->size[i]; k++)
+		f->data[i][k] = i % 2 ? f->data[i - 1][k]
+				      : (uint8_t)(rng_next(&f->rng) >> 40);
+	assert_int_equal(
+		fs_write(file, &cred, 0, f->data[i], f->size[i], false), 0);
+	fs_file_put(file);
+}
+
+static void commit(struct fixture *f)
+{
+	uint64_t number;
+
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+}
+
+struct map_op {
+	struct fs_op op;
+	struct item_window *w;
+};
+
+static int map_fn(struct vtx *tx, void *arg)
+{
+	struct map_op *m = arg;
+
+	return fmap_load(tx, m->op.ino, 0, m->w);
+}
+
+static void get_map(struct fixture *f, int i)
+{
+	struct fs_file *file = open_file(f, i, false);
+	struct map_op m = { .op = { .fn = map_fn, .ino = fs_file_ino(file) },
+			    .w = &f->map[i] };
+
+	assert_int_equal(fv_read(fs_working(f->fs), &m.op), 0);
+	fs_file_put(file);
+}
+
+/* Half of them in the bulk head, half in the small one, between nodes. */
+static void fill(struct fixture *f)
+{
+	static uint8_t big[(WINDOW_BLOCKS - 1) * PAGE];
+	struct fs_file *file = open_file(f, FILLER, true);
+
+	/* No whole windows: those would go out at once. */
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(fs_write(file, &cred, i * WINDOW_BYTES, big,
+					  sizeof(big), false),
+				 0);
+	fs_file_put(file);
+	for (int i = 0; i < FILES; i++) {
+		f->size[i] = i % 2 ? f->size[i - 1]
+				   : 901 + rng_below(&f->rng, 2 * PAGE);
+		make(f, i);
+		if (i % 4 == 3 && i >= FILES / 2 - 1)
+			commit(f);
+	}
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	*state = f;
+	f->sim = simdev_new();
+	f->rng.s = 3;
+	env_init_host(&f->env);
+	f->env.log = quiet;
+	open_store(f, true, false);
+	fill(f);
+	for (int i = 0; i < FILES; i++)
+		get_map(f, i);
+	assert_true(log_head_of(f->map[0].pos[0]) == LOG_BULK);
+	assert_true(log_head_of(f->map[FILES - 1].pos[0]) == LOG_SMALL);
+	close_store(f);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	if (f->fs)
+		fs_abandon(f->fs);
+	if (f->store)
+		store_abandon(f->store);
+	simdev_free(f->sim);
+	free(f);
+	return 0;
+}
+
+/* The segment that has a position. */
+static size_t segment_at(struct fixture *f, uint64_t pos)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "log/%016" PRIx64 ".%c",
+		 pos >> LOG_SEG_SHIFT,
+		 log_head_of(pos) == LOG_BULK ? 'b' : 's');
+	for (size_t i = 0; i < simdev_file_count(f->sim); i++)
+		if (!strcmp(simdev_file_name(f->sim, i), name))
+			return i;
+	fail_msg("no %s", name);
+	return 0;
+}
+
+/* Other bytes than they were, or those again. */
+static void turn(struct fixture *f, int i, unsigned int blk, uint8_t with)
+{
+	uint64_t pos = f->map[i].pos[blk];
+	uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+	size_t seg = segment_at(f, pos);
+
+	for (uint64_t k = 0; k < f->map[i].len[blk]; k++)
+		simdev_set_byte(f->sim, seg, off + k,
+				simdev_get_byte(f->sim, seg, off + k) ^ with);
+}
+
+static void note(void *arg, const char *state, const char *path,
+		 const char *what)
+{
+	struct fixture *f = arg;
+	int i;
+
+	if (path && sscanf(path, "f%d", &i) == 1 && i < FILES)
+		f->told[i] = true;
+	else
+		f->others++;
+}
+
+static void verify(struct fixture *f, bool repair, struct fs_verify_stats *st)
+{
+	struct fs_verify_params p = {
+		.damaged = note, .healed = NULL, .plain_fd = -1, .arg = f
+	};
+
+	memset(f->told, 0, sizeof(f->told));
+	f->others = 0;
+	open_store(f, false, repair);
+	assert_int_equal(fs_verify(f->fs, &p, st), 0);
+	assert_int_equal(f->others, 0);
+}
+
+static void check_bytes(struct fixture *f, int i)
+{
+	struct fs_file *file = open_file(f, i, false);
+	uint8_t buf[3 * PAGE];
+	size_t got;
+
+	assert_int_equal(fs_read(file, 0, buf, sizeof(buf), &got), 0);
+	assert_int_equal(got, f->size[i]);
+	assert_memory_equal(buf, f->data[i], got);
+	fs_file_put(file);
+}
+
+static void test_damage_is_told_of_that_file_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_verify_stats st;
+
+	verify(f, false, &st);
+	assert_int_equal(st.damaged, 0);
+	close_store(f);
+	for (int i = 0; i < FILES; i++)
+		for (uint64_t m = f->map[i].mask; m; m &= m - 1) {
+			unsigned int blk = (unsigned int)__builtin_ctzll(m);
+
+			turn(f, i, blk, 0x55);
+			verify(f, false, &st);
+			assert_int_equal(st.damaged, 1);
+			for (int k = 0; k < FILES; k++) {
+				assert_int_equal(f->told[k], k == i);
+				if (k != i)
+					check_bytes(f, k);
+			}
+			close_store(f);
+			turn(f, i, blk, 0x55);
+		}
+}
+
+/* The other of the two has them, at another place of its page. All lengths at
+ * once are more than one search is for. */
+static void test_a_copy_elsewhere_heals(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_verify_stats st;
+	unsigned int blocks = 0;
+
+	assert_true(FILES / 2 > REPAIR_LENGTHS_MAX);
+	for (int i = 0; i < FILES; i += 2)
+		for (uint64_t m = f->map[i].mask; m; m &= m - 1) {
+			turn(f, i, (unsigned int)__builtin_ctzll(m), 0x55);
+			blocks++;
+		}
+	verify(f, true, &st);
+	assert_int_equal(st.damaged, 0);
+	assert_int_equal(st.healed_blocks, blocks);
+	for (int i = 0; i < FILES; i++)
+		check_bytes(f, i);
+	close_store(f);
+	verify(f, false, &st);
+	assert_int_equal(st.damaged, 0);
+}
+
+static void test_a_flipped_bit_of_a_short_block(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_verify_stats st;
+
+	for (int i = 0; i < 2; i++) { /* both of two */
+		unsigned int last = (unsigned int)(f->size[i] / PAGE);
+		uint64_t pos = f->map[i].pos[last];
+		uint64_t off = pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
+		uint64_t at = off + f->map[i].len[last] - 1;
+		size_t seg = segment_at(f, pos);
+
+		assert_true(f->map[i].len[last] < PAGE);
+		simdev_set_byte(f->sim, seg, at,
+				simdev_get_byte(f->sim, seg, at) ^ 0x80);
+	}
+	verify(f, true, &st);
+	assert_int_equal(st.damaged, 0);
+	assert_int_equal(st.healed_blocks, 2);
+	check_bytes(f, 0);
+	check_bytes(f, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_damage_is_told_of_that_file_alone, setup,
+			teardown),
+		cmocka_unit_test_setup_teardown(test_a_copy_elsewhere_heals,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_flipped_bit_of_a_short_block, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
