@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/resource.h>
@@ -22,6 +23,11 @@
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
+
+/* Of malloc, which would have eight arenas for each core. What is free in one
+ * is not used for the others: with ten that was 150 of 380 MiB, in a tree of a
+ * million files. */
+enum { ARENA_CORES = 4 }; /* that share one */
 
 static const char help_text[] =
 	"usage: txnfs DIR [MOUNTPOINT] [-o OPTION[,OPTION...]] [-f] [-d]\n"
@@ -631,8 +637,11 @@ static int run(struct arguments *a, int tell)
 	if (!status && (side_start(m) || plain_start(m) || ctl_start(m, tell)))
 		status = EXIT_FAILURE;
 	served = !status;
-	if (served)
+	if (served) {
+		/* What looking at the plain files took. */
+		(void)malloc_trim(0);
 		status = (unsigned char)serve(m);
+	}
 	if (mount_close(m) && served)
 		status = EXIT_STOPPED;
 	/* Not before everything is let go: the next try may follow at once. */
@@ -693,6 +702,13 @@ static void raise_limits(void)
 	}
 }
 
+static void limit_arenas(void)
+{
+	int n = (int)sysconf(_SC_NPROCESSORS_ONLN) / ARENA_CORES;
+
+	(void)mallopt(M_ARENA_MAX, n > 1 ? n : 1);
+}
+
 int main(int argc, char **argv)
 {
 	struct arguments a = { .fuse = FUSE_ARGS_INIT(argc, argv) };
@@ -731,6 +747,7 @@ int main(int argc, char **argv)
 	/* What our caller has open is not ours to keep. */
 	(void)close_range(3, ~0u, 0);
 	raise_limits();
+	limit_arenas();
 	if (!status)
 		status = a.foreground ? run(&a, -1) : run_in_background(&a);
 	fuse_opt_free_args(&a.fuse);
