@@ -21,83 +21,90 @@ enum {
 
 /* --- files that nodes have in use; nodes_lock --- */
 
-static void files_append(struct mount *m, struct knode *n)
+static void files_append(struct mount *m, struct knode_use *use)
 {
-	n->file_next = NULL;
-	n->file_prev = m->files_end;
-	if (n->file_prev)
-		n->file_prev->file_next = n;
+	use->file_next = NULL;
+	use->file_prev = m->files_end;
+	if (use->file_prev)
+		use->file_prev->file_next = use;
 	else
-		m->files = n;
-	m->files_end = n;
+		m->files = use;
+	m->files_end = use;
 	m->nfiles++;
 }
 
-static void files_remove(struct mount *m, struct knode *n)
+static void files_remove(struct mount *m, struct knode_use *use)
 {
-	if (n->file_prev)
-		n->file_prev->file_next = n->file_next;
+	if (use->file_prev)
+		use->file_prev->file_next = use->file_next;
 	else
-		m->files = n->file_next;
-	if (n->file_next)
-		n->file_next->file_prev = n->file_prev;
+		m->files = use->file_next;
+	if (use->file_next)
+		use->file_next->file_prev = use->file_prev;
 	else
-		m->files_end = n->file_prev;
+		m->files_end = use->file_prev;
 	m->nfiles--;
 }
 
 struct fs_file *node_take_file(struct mount *m, struct knode *n)
 {
-	struct fs_file *f = n->file;
+	struct fs_file *f = n->use ? n->use->file : NULL;
 
-	if (f && !n->file_kept)
-		files_remove(m, n);
-	n->file = NULL;
+	if (!f)
+		return NULL;
+	if (!n->use->file_kept)
+		files_remove(m, n->use);
+	n->use->file = NULL;
+	knode_unuse(n);
 	return f;
 }
 
 /* Of the one that was not used for the longest time, when there are many. */
 static struct fs_file *take_oldest(struct mount *m)
 {
-	struct knode *n;
+	struct knode_use *use;
 
 	if (m->nfiles <= FILES_MAX)
 		return NULL;
 	while (m->files->file_used) {
-		n = m->files;
-		n->file_used = false;
-		files_remove(m, n);
-		files_append(m, n);
+		use = m->files;
+		use->file_used = false;
+		files_remove(m, use);
+		files_append(m, use);
 	}
-	return node_take_file(m, m->files);
+	return node_take_file(m, m->files->node);
 }
 
 /* Takes over f, or puts it when the node has one meanwhile; keep: until the
  * kernel forgets the node. The node's file, in use once more. */
-static struct fs_file *set_file(struct mount *m, struct knode *n,
-				struct fs_file *f, bool keep)
+static int set_file(struct mount *m, struct knode *n, struct fs_file *f,
+		    bool keep, struct fs_file **out)
 {
 	struct fs_file *old = NULL, *mine = f;
+	struct knode_use *use;
 
 	pthread_mutex_lock(&m->nodes_lock);
-	if (!n->file) {
-		n->file = f;
+	use = knode_use(n);
+	if (use && !use->file) {
+		use->file = f;
 		mine = NULL;
-		n->file_kept = false;
-		n->file_used = true; /* not the one that is taken */
-		files_append(m, n);
+		use->file_kept = false;
+		use->file_used = true; /* not the one that is taken */
+		files_append(m, use);
 		old = take_oldest(m);
 	}
-	n->file_used = true;
-	if (keep && !n->file_kept) {
-		files_remove(m, n);
-		n->file_kept = true;
+	if (use) {
+		use->file_used = true;
+		if (keep && !use->file_kept) {
+			files_remove(m, use);
+			use->file_kept = true;
+		}
+		*out = fs_file_get(use->file);
 	}
-	f = fs_file_get(n->file);
 	pthread_mutex_unlock(&m->nodes_lock);
 	fs_file_put(mine);
 	fs_file_put(old);
-	return f;
+	return use ? 0 : -ENOMEM;
 }
 
 struct fs_file *peek_file(struct mount *m, struct knode *n,
@@ -110,9 +117,9 @@ struct fs_file *peek_file(struct mount *m, struct knode *n,
 	if (!m->opt.fast)
 		return NULL;
 	pthread_mutex_lock(&m->nodes_lock);
-	if (n->file) {
-		n->file_used = true;
-		f = fs_file_get(n->file);
+	if (n->use && n->use->file) {
+		n->use->file_used = true;
+		f = fs_file_get(n->use->file);
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
 	return f;
@@ -136,8 +143,7 @@ static int open_file(struct mount *m, struct knode *n, bool keep,
 			break;
 		fs_file_put(f);
 	} while (true);
-	*out = set_file(m, n, f, keep);
-	return 0;
+	return set_file(m, n, f, keep, out);
 }
 
 int get_file(struct mount *m, struct knode *n, const struct handle *h,
@@ -153,10 +159,15 @@ void put_file(const struct handle *h, struct fs_file *f)
 		fs_file_put(f);
 }
 
-void node_set_file(struct mount *m, struct knode *n, struct fs_file *f,
-		   bool keep)
+int node_set_file(struct mount *m, struct knode *n, struct fs_file *f,
+		  bool keep)
 {
-	fs_file_put(set_file(m, n, f, keep));
+	struct fs_file *again;
+	int err = set_file(m, n, f, keep, &again);
+
+	if (!err)
+		fs_file_put(again);
+	return err;
 }
 
 void node_keep_named(struct mount *m, const struct knode *dir, const char *name)

@@ -17,10 +17,13 @@ static struct handle *handle_new(struct mount *m, struct knode *n)
 	if (!h)
 		return NULL;
 	h->node = n;
-	pthread_mutex_init(&h->lock, NULL);
 	pthread_mutex_lock(&m->nodes_lock);
-	if (n)
-		n->nopen++;
+	if (n && knode_open(n)) {
+		pthread_mutex_unlock(&m->nodes_lock);
+		free(h);
+		return NULL;
+	}
+	pthread_mutex_init(&h->lock, NULL);
 	h->next = m->handles;
 	if (h->next)
 		h->next->prev = h;
@@ -29,18 +32,24 @@ static struct handle *handle_new(struct mount *m, struct knode *n)
 	return h;
 }
 
-static void handle_set_node(struct mount *m, struct handle *h, struct knode *n)
+static int handle_set_node(struct mount *m, struct handle *h, struct knode *n)
 {
-	h->node = n;
+	int err;
+
 	pthread_mutex_lock(&m->nodes_lock);
-	n->nopen++;
+	err = knode_open(n);
 	pthread_mutex_unlock(&m->nodes_lock);
+	if (!err)
+		h->node = n;
+	return err;
 }
 
 static void handle_free(struct mount *m, struct handle *h)
 {
 	if (!h)
 		return;
+	if (h->counted)
+		knode_del_writer(m, h->node);
 	pthread_mutex_lock(&m->nodes_lock);
 	if (h->prev)
 		h->prev->next = h->next;
@@ -49,10 +58,8 @@ static void handle_free(struct mount *m, struct handle *h)
 	if (h->next)
 		h->next->prev = h->prev;
 	if (h->node)
-		h->node->nopen--;
+		knode_close(h->node);
 	pthread_mutex_unlock(&m->nodes_lock);
-	if (h->counted)
-		knode_del_writer(m, h->node);
 	fs_file_put(h->f);
 	pthread_mutex_destroy(&h->lock);
 	free(h->text);
@@ -181,15 +188,20 @@ static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
 {
 	struct fuse_entry_param e = { 0 };
 	struct knode *n = knode_get(m, knode_view(dir), NULL, attr->ino);
+	int err;
 
 	if (!n)
 		return -ENOMEM;
 	if (m->opt.fast) {
 		/* The end of this handle would not be told either. */
-		node_set_file(m, n, h->f, !attr->nlink);
+		err = node_set_file(m, n, h->f, !attr->nlink);
 		h->f = NULL;
 	} else {
-		handle_set_node(m, h, n);
+		err = handle_set_node(m, h, n);
+	}
+	if (err) {
+		knode_forget(m, n, 1);
+		return err;
 	}
 	if (!m->opt.fast && (fi->flags & O_ACCMODE) == O_RDWR) {
 		knode_add_writer(m, n);

@@ -32,6 +32,7 @@
 #include "fs/ctl_parse.h"
 #include "fs/fs.h"
 #include "fs/holder.h"
+#include "fs/slab.h"
 
 /* O_TMPFILE and statx: operations of a newer libfuse (tools/libfuse.sh). */
 #define HAVE_FUSE_3_18 (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
@@ -98,41 +99,47 @@ struct snap {
  * knode_make_stale(). Kept until the end, programs remember numbers. */
 struct renumber {
 	uint64_t ino;
-	uint64_t count; /* how often it was given another */
+	uint32_t count; /* how often it was given another */
 	struct renumber *next;
 };
 
 /*
  * What the kernel calls by its address (root and virtual ones live in struct
  * mount). An object is the node for its (view, inode) as long as it is hashed;
- * a switch that gives the inode other contents takes it out of the table, and
- * the next lookup makes another.
+ * a switch that gives the inode other contents makes it unfit for that, and the
+ * next lookup makes another. The kernel may know millions: what only those need
+ * that are open lies in struct knode_use.
  */
 struct knode {
-	enum knode_kind kind;
+	uint8_t kind; /* enum knode_kind */
+	bool stale; /* atomic: fv is a state before a switch */
+	bool hashed; /* nodes_lock: lookups find it */
+	uint32_t stale_shown; /* for its st_ino since then; set before stale */
 	uint64_t ino;
 	uint64_t generation;
 	struct fs_view *fv; /* atomic: a switch moves it to the old state */
 	struct snap *snap; /* of a commit's objects */
-	bool stale; /* atomic: fv is a state before a switch */
 	/* Removed while somebody still holds it (a directory, an O_PATH
 	 * descriptor): what it was. Set once, atomic; changed under
 	 * nodes_lock. */
 	struct fs_attr *gone;
-	uint64_t stale_shown; /* st_ino since; set before stale */
 	/* nodes_lock: */
 	uint64_t nlookup;
-	bool hashed;
+	struct knode_use *use; /* NULL: it is not open */
+	struct knode *next; /* in the table, hashed or not */
+};
+
+/* While a node has one of the first three. nodes_lock. */
+struct knode_use {
 	unsigned int nopen; /* handles */
 	unsigned int nwriters; /* open files that may be mapped shared */
 	/* With open=fast, where the kernel does not tell who has it open: */
 	struct fs_file *file; /* in use since the first request; mount_fast.c */
 	bool file_used; /* since it was last looked at to be let go */
 	bool file_kept; /* until the kernel forgets the node */
-	struct knode *file_prev, *file_next;
-	struct knode *hash_next;
-	struct knode *writer_prev, *writer_next;
-	struct knode *all_prev, *all_next;
+	struct knode *node;
+	struct knode_use *file_prev, *file_next;
+	struct knode_use *writer_prev, *writer_next;
 };
 
 struct mount_options {
@@ -203,13 +210,13 @@ struct mount {
 	struct knode root;
 	struct knode virt[NODE_KINDS];
 	pthread_mutex_t nodes_lock; /* guards the next fourteen */
-	struct knode *all; /* made by knode_get() */
-	struct knode **buckets;
+	struct slab nodes; /* all but root and virt */
+	struct knode **buckets; /* of all those */
 	size_t nbuckets, nnodes;
 	uint64_t next_generation;
 	struct snap *snaps;
-	struct knode *writers;
-	struct knode *files, *files_end; /* nodes with a file, and how many */
+	struct knode_use *writers;
+	struct knode_use *files, *files_end; /* with a file, and how many */
 	size_t nfiles;
 	struct handle *handles;
 	struct renumber **renumbered; /* by hash */
@@ -365,6 +372,13 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
  */
 struct knode *knode_new_ctl(struct mount *m);
 void knode_forget(struct mount *m, struct knode *n, uint64_t count);
+/* Under nodes_lock: one more handle. -ENOMEM. */
+int knode_open(struct knode *n);
+void knode_close(struct knode *n);
+/* Under nodes_lock: what n has while it is in use, made if need be. NULL: no
+ * memory. It goes by knode_unuse() when nothing is left in it. */
+struct knode_use *knode_use(struct knode *n);
+void knode_unuse(struct knode *n);
 /* The node of a working object that the kernel knows, with one more lookup. */
 struct knode *knode_hold(struct mount *m, uint64_t ino);
 /* The kernel's number of a working object that it knows; 0: it does not. */
@@ -390,6 +404,7 @@ void knode_gone_attr(struct mount *m, struct knode *n, unsigned int set,
 void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old);
 /* The st_ino of an object; n is its node, or one of the same view. */
 uint64_t knode_shown(struct mount *m, const struct knode *n, uint64_t ino);
+/* Of one that is open. */
 void knode_add_writer(struct mount *m, struct knode *n);
 void knode_del_writer(struct mount *m, struct knode *n);
 /* Inodes of working files that are open for reading and writing; free(). */
@@ -557,9 +572,9 @@ void put_file(const struct handle *h, struct fs_file *f);
 struct fs_file *peek_file(struct mount *m, struct knode *n,
 			  const struct handle *h);
 /* The node takes over a file that was just made; keep: until the kernel forgets
- * the node, since it has no name. */
-void node_set_file(struct mount *m, struct knode *n, struct fs_file *f,
-		   bool keep);
+ * the node, since it has no name. -ENOMEM: f was put. */
+int node_set_file(struct mount *m, struct knode *n, struct fs_file *f,
+		  bool keep);
 /* Before a name goes, what it means is kept so: somebody may have it open. */
 void node_keep_named(struct mount *m, const struct knode *dir,
 		     const char *name);

@@ -4,7 +4,11 @@
 
 #include "txn/sum.h"
 
-enum { BUCKETS_FIRST = 1024, RENUMBER_FIRST = 64 };
+enum {
+	BUCKETS_FIRST = 1024,
+	RENUMBER_FIRST = 64,
+	RENUMBER_MAX = (1 << SNAP_ID_BITS) - 1
+};
 
 int knodes_init(struct mount *m)
 {
@@ -13,38 +17,48 @@ int knodes_init(struct mount *m)
 	if (!m->buckets)
 		return -ENOMEM;
 	m->nbuckets = BUCKETS_FIRST;
+	m->nodes = SLAB(struct knode);
 	m->root = (struct knode){ .kind = NODE_OBJECT,
 				  .ino = FS_ROOT_INO,
 				  .fv = fs_working(m->fs) };
 	return 0;
 }
 
-static size_t bucket(const struct mount *m, const struct fs_view *fv,
-		     uint64_t ino)
+static struct knode **bucket(const struct mount *m, const struct fs_view *fv,
+			     uint64_t ino)
 {
-	uint64_t v[2] = { fs_view_id(fv), ino };
+	uint64_t v[2] = { fv ? fs_view_id(fv) : 0, ino };
 
-	return XXH3_64bits(v, sizeof(v)) & (m->nbuckets - 1);
+	return &m->buckets[XXH3_64bits(v, sizeof(v)) & (m->nbuckets - 1)];
 }
 
-static void grow(struct mount *m)
+/* Where a node is, for as long as there is one: what a switch makes stale was
+ * of the working view. */
+static struct knode **bucket_of(const struct mount *m, const struct knode *n)
+{
+	const struct fs_view *fv = n->stale ? m->root.fv : n->fv;
+
+	return bucket(m, fv, fv ? n->ino : n->generation);
+}
+
+static void resize(struct mount *m, size_t nbuckets)
 {
 	size_t old = m->nbuckets;
 	struct knode **from = m->buckets;
-	struct knode **b = calloc(old * 2, sizeof(struct knode *));
+	struct knode **b = calloc(nbuckets, sizeof(struct knode *));
 
 	if (!b)
 		return; /* slower, no more */
 	m->buckets = b;
-	m->nbuckets = old * 2;
+	m->nbuckets = nbuckets;
 	for (size_t i = 0; i < old; i++) {
 		struct knode *next, *n = from[i];
 
 		for (; n; n = next) {
-			struct knode **to = &b[bucket(m, n->fv, n->ino)];
+			struct knode **to = bucket_of(m, n);
 
-			next = n->hash_next;
-			n->hash_next = *to;
+			next = n->next;
+			n->next = *to;
 			*to = n;
 		}
 	}
@@ -53,25 +67,35 @@ static void grow(struct mount *m)
 
 static struct knode *find(struct mount *m, struct fs_view *fv, uint64_t ino)
 {
-	struct knode *n = m->buckets[bucket(m, fv, ino)];
+	struct knode *n = *bucket(m, fv, ino);
 
-	while (n && (n->ino != ino || n->fv != fv))
-		n = n->hash_next;
+	while (n && (n->ino != ino || n->fv != fv || !n->hashed))
+		n = n->next;
 	return n;
 }
 
-static void unhash(struct mount *m, struct knode *n)
+static void add(struct mount *m, struct knode *n)
 {
 	struct knode **p;
 
-	if (!n->hashed)
-		return;
-	p = &m->buckets[bucket(m, n->fv, n->ino)];
+	if (m->nnodes >= m->nbuckets)
+		resize(m, 2 * m->nbuckets);
+	p = bucket_of(m, n);
+	n->next = *p;
+	*p = n;
+	m->nnodes++;
+}
+
+static void del(struct mount *m, struct knode *n)
+{
+	struct knode **p = bucket_of(m, n);
+
 	while (*p != n)
-		p = &(*p)->hash_next;
-	*p = n->hash_next;
-	n->hashed = false;
+		p = &(*p)->next;
+	*p = n->next;
 	m->nnodes--;
+	if (m->nnodes < m->nbuckets / 8 && m->nbuckets > BUCKETS_FIRST)
+		resize(m, m->nbuckets / 2);
 }
 
 fuse_ino_t knode_id(struct mount *m, struct knode *n)
@@ -81,56 +105,33 @@ fuse_ino_t knode_id(struct mount *m, struct knode *n)
 		       : (fuse_ino_t)(uintptr_t)n;
 }
 
-static void list(struct mount *m, struct knode *n)
-{
-	n->all_next = m->all;
-	if (m->all)
-		m->all->all_prev = n;
-	m->all = n;
-}
-
-static void unlist(struct mount *m, struct knode *n)
-{
-	if (n->all_prev)
-		n->all_prev->all_next = n->all_next;
-	else
-		m->all = n->all_next;
-	if (n->all_next)
-		n->all_next->all_prev = n->all_prev;
-}
-
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 			uint64_t ino)
 {
-	struct knode *n, *made = NULL;
+	struct knode *n;
+	bool known;
 
 	if (fv == m->root.fv && ino == FS_ROOT_INO)
 		return &m->root;
-	made = calloc(1, sizeof(*made));
 	pthread_mutex_lock(&m->nodes_lock);
 	n = find(m, fv, ino);
-	if (!n && made) {
-		n = made;
-		made = NULL;
+	known = n;
+	if (!known)
+		n = slab_alloc(&m->nodes);
+	if (n && !known) {
 		*n = (struct knode){ .kind = NODE_OBJECT,
 				     .ino = ino,
 				     .generation = ++m->next_generation,
 				     .fv = fs_view_get(fv),
 				     .snap = snap,
 				     .hashed = true };
-		if (m->nnodes >= m->nbuckets)
-			grow(m);
-		n->hash_next = m->buckets[bucket(m, fv, ino)];
-		m->buckets[bucket(m, fv, ino)] = n;
-		m->nnodes++;
-		list(m, n);
+		add(m, n);
 		if (snap)
 			snap->nodes++;
 	}
 	if (n)
 		n->nlookup++;
 	pthread_mutex_unlock(&m->nodes_lock);
-	free(made);
 	return n;
 }
 
@@ -149,15 +150,17 @@ static void put_snap_locked(struct mount *m, struct snap *s)
 
 struct knode *knode_new_ctl(struct mount *m)
 {
-	struct knode *n = malloc(sizeof(*n));
+	struct knode *n;
 
-	if (!n)
-		return NULL;
-	*n = m->virt[NODE_CTL];
-	n->nlookup = 1;
 	pthread_mutex_lock(&m->nodes_lock);
-	n->generation = ++m->next_generation;
-	list(m, n);
+	n = slab_alloc(&m->nodes);
+	if (n) {
+		*n = (struct knode){ .kind = NODE_CTL,
+				     .ino = m->virt[NODE_CTL].ino,
+				     .generation = ++m->next_generation,
+				     .nlookup = 1 };
+		add(m, n);
+	}
 	pthread_mutex_unlock(&m->nodes_lock);
 	return n;
 }
@@ -166,6 +169,7 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 {
 	struct fs_view *fv = NULL;
 	struct fs_file *f = NULL;
+	struct fs_attr *gone = NULL;
 	bool last;
 
 	if (n == &m->root || (n->kind != NODE_OBJECT && n == &m->virt[n->kind]))
@@ -174,19 +178,19 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 	n->nlookup -= min_u64(count, n->nlookup);
 	last = !n->nlookup;
 	if (last) {
-		unhash(m, n);
-		unlist(m, n);
+		del(m, n);
 		fv = n->fv;
 		f = node_take_file(m, n);
+		gone = n->gone;
 		if (n->snap)
 			put_snap_locked(m, n->snap);
+		slab_free(&m->nodes, n);
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
 	if (last) {
 		fs_file_put(f);
 		fs_view_put(fv);
-		free(n->gone);
-		free(n);
+		free(gone);
 	}
 }
 
@@ -222,7 +226,7 @@ void knode_unhash(struct mount *m, uint64_t ino)
 	pthread_mutex_lock(&m->nodes_lock);
 	n = find(m, m->root.fv, ino);
 	if (n)
-		unhash(m, n);
+		n->hashed = false;
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 
@@ -239,7 +243,7 @@ void knode_gone(void *arg, const struct fs_attr *attr)
 	if (n) {
 		/* The kernel's object is dead for good: should a switch bring
 		 * it back, it is a new node. */
-		unhash(m, n);
+		n->hashed = false;
 		copy = malloc(sizeof(*copy));
 		if (copy) /* else: ENOENT from now on */
 			*copy = *attr;
@@ -282,17 +286,20 @@ static struct renumber **renumber_slot(const struct mount *m, uint64_t ino)
 	return p;
 }
 
-/* Above the inode number, below the bit of views other than working. */
-static uint64_t shown_locked(const struct mount *m, uint64_t ino)
+static uint32_t times_renumbered(const struct mount *m, uint64_t ino)
 {
-	uint64_t mask = ((uint64_t)1 << SNAP_ID_BITS) - 1;
 	const struct renumber *r;
 
-	if (!m->renumber_buckets)
-		return ino;
-	r = *renumber_slot(m, ino);
-	return r ? ino | (r->count & mask) << SNAP_ID_SHIFT | (uint64_t)1 << 62
-		 : ino;
+	r = m->renumber_buckets ? *renumber_slot(m, ino) : NULL;
+	return r ? r->count : 0;
+}
+
+/* Above the inode number, below the bit of views other than working. */
+static uint64_t renumbered(uint64_t ino, uint32_t times)
+{
+	return times ? ino | (uint64_t)times << SNAP_ID_SHIFT |
+			       (uint64_t)1 << 62
+		     : ino;
 }
 
 static bool renumber_grow(struct mount *m)
@@ -336,7 +343,7 @@ static void renumber(struct mount *m, uint64_t ino)
 		m->nrenumbered++;
 		__atomic_store_n(&m->any_renumbered, true, __ATOMIC_RELEASE);
 	}
-	(*slot)->count++;
+	(*slot)->count = (*slot)->count % RENUMBER_MAX + 1;
 }
 
 static void renumber_release(struct mount *m)
@@ -356,18 +363,18 @@ static void renumber_release(struct mount *m)
  * take two versions of a file for one. */
 uint64_t knode_shown(struct mount *m, const struct knode *n, uint64_t ino)
 {
-	uint64_t shown;
+	uint32_t times;
 
 	if (n->snap)
 		return ino | n->snap->id << SNAP_ID_SHIFT | (uint64_t)1 << 63;
 	if (knode_is_stale(n) && ino == n->ino)
-		return n->stale_shown;
+		return renumbered(ino, n->stale_shown);
 	if (!__atomic_load_n(&m->any_renumbered, __ATOMIC_ACQUIRE))
 		return ino;
 	pthread_mutex_lock(&m->nodes_lock);
-	shown = shown_locked(m, ino);
+	times = times_renumbered(m, ino);
 	pthread_mutex_unlock(&m->nodes_lock);
-	return shown;
+	return renumbered(ino, times);
 }
 
 void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
@@ -379,10 +386,10 @@ void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
 	pthread_mutex_lock(&m->nodes_lock);
 	n = find(m, m->root.fv, ino);
 	if (n) {
-		unhash(m, n);
-		n->stale_shown = shown_locked(m, ino);
+		n->hashed = false;
+		n->stale_shown = times_renumbered(m, ino);
 		/* open=fast: perhaps it is */
-		if (n->nopen || m->opt.fast)
+		if ((n->use && n->use->nopen) || m->opt.fast)
 			renumber(m, ino);
 		__atomic_store_n(&n->fv, fs_view_get(old), __ATOMIC_RELEASE);
 		__atomic_store_n(&n->stale, true, __ATOMIC_RELEASE);
@@ -390,31 +397,79 @@ void knode_make_stale(struct mount *m, uint64_t ino, struct fs_view *old)
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 
+/* --- what only open ones need --- */
+
+struct knode_use *knode_use(struct knode *n)
+{
+	struct knode_use *use = n->use;
+
+	if (use)
+		return use;
+	use = malloc(sizeof(*use));
+	if (use)
+		*use = (struct knode_use){ .node = n };
+	n->use = use;
+	return use;
+}
+
+void knode_unuse(struct knode *n)
+{
+	struct knode_use *use = n->use;
+
+	if (!use || use->nopen || use->nwriters || use->file)
+		return;
+	n->use = NULL;
+	free(use);
+}
+
+int knode_open(struct knode *n)
+{
+	struct knode_use *use = knode_use(n);
+
+	if (!use)
+		return -ENOMEM;
+	use->nopen++;
+	return 0;
+}
+
+void knode_close(struct knode *n)
+{
+	n->use->nopen--;
+	knode_unuse(n);
+}
+
 /* --- files that may be mapped for writing --- */
 
 void knode_add_writer(struct mount *m, struct knode *n)
 {
+	struct knode_use *use;
+
 	pthread_mutex_lock(&m->nodes_lock);
-	if (!n->nwriters++) {
-		n->writer_prev = NULL;
-		n->writer_next = m->writers;
+	use = n->use;
+	if (!use->nwriters++) {
+		use->writer_prev = NULL;
+		use->writer_next = m->writers;
 		if (m->writers)
-			m->writers->writer_prev = n;
-		m->writers = n;
+			m->writers->writer_prev = use;
+		m->writers = use;
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 
 void knode_del_writer(struct mount *m, struct knode *n)
 {
+	struct knode_use *use;
+
 	pthread_mutex_lock(&m->nodes_lock);
-	if (!--n->nwriters) {
-		if (n->writer_prev)
-			n->writer_prev->writer_next = n->writer_next;
+	use = n->use;
+	if (!--use->nwriters) {
+		if (use->writer_prev)
+			use->writer_prev->writer_next = use->writer_next;
 		else
-			m->writers = n->writer_next;
-		if (n->writer_next)
-			n->writer_next->writer_prev = n->writer_prev;
+			m->writers = use->writer_next;
+		if (use->writer_next)
+			use->writer_next->writer_prev = use->writer_prev;
+		knode_unuse(n);
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
 }
@@ -436,16 +491,17 @@ int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out)
 	int err = 0;
 
 	pthread_mutex_lock(&m->nodes_lock);
-	for (const struct knode *w = m->writers; w; w = w->writer_next)
+	for (const struct knode_use *w = m->writers; w; w = w->writer_next)
 		n++;
 	if (n)
 		inos = malloc(n * sizeof(*inos));
 	if (n && !inos)
 		err = -ENOMEM;
 	n = 0;
-	for (const struct knode *w = m->writers; w && !err; w = w->writer_next)
-		if (!w->stale)
-			inos[n++] = w->ino;
+	for (const struct knode_use *w = m->writers; w && !err;
+	     w = w->writer_next)
+		if (!w->node->stale)
+			inos[n++] = w->node->ino;
 	pthread_mutex_unlock(&m->nodes_lock);
 	*inos_out = inos;
 	*n_out = err ? 0 : n;
@@ -526,8 +582,13 @@ void knode_put_snap(struct mount *m, struct snap *s)
 /* The kernel has forgotten everything: it is unmounted. */
 void knodes_release(struct mount *m)
 {
-	while (m->all)
-		knode_forget(m, m->all, m->all->nlookup);
+	struct knode *n;
+
+	/* The table gets smaller on the way. */
+	for (size_t i = 0; m->nnodes; i++)
+		while ((n = m->buckets[i & (m->nbuckets - 1)]))
+			knode_forget(m, n, n->nlookup);
+	slab_release(&m->nodes);
 	renumber_release(m);
 	free(m->buckets);
 	pthread_mutex_destroy(&m->nodes_lock);
