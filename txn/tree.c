@@ -163,13 +163,18 @@ int tree_load_child(const struct tree *t, const struct node *node,
 
 void cursor_init(struct cursor *c, const struct tree *t, const struct root *r)
 {
-	*c = (struct cursor){ .tree = t, .root = r };
+	/* Not all of the path, for each operation. */
+	c->tree = t;
+	c->held = NULL;
+	c->nheld = c->cap = 0;
+	cursor_reset(c, r);
 }
 
 void cursor_reset(struct cursor *c, const struct root *r)
 {
 	c->root = r;
 	c->leaf = NULL;
+	c->path.node[0] = NULL;
 	c->miss = (struct ptr){ 0 };
 }
 
@@ -178,7 +183,9 @@ void cursor_release(struct cursor *c)
 	for (size_t i = 0; i < c->nheld; i++)
 		clean_node_put(c->held[i]);
 	free(c->held);
-	*c = (struct cursor){ 0 };
+	c->held = NULL;
+	c->nheld = c->cap = 0;
+	cursor_reset(c, NULL);
 }
 
 int cursor_hold(struct cursor *c, struct node *node)
@@ -210,13 +217,6 @@ int tree_load(struct cursor *c)
 	c->miss = (struct ptr){ 0 };
 	return cursor_hold(c, node);
 }
-
-/* The nodes from the top to a leaf. */
-struct path {
-	struct node *node[TREE_HEIGHT_MAX];
-	unsigned int idx[TREE_HEIGHT_MAX];
-	int depth; /* of the leaf */
-};
 
 static int hold_if(struct cursor *c, struct node *node, bool held)
 {
@@ -271,8 +271,7 @@ static int step_down(struct cursor *c, struct path *p, unsigned int idx)
 	return 0;
 }
 
-/* 1: the tree is empty. */
-static int find_leaf(struct cursor *c, const struct key *key, struct path *p)
+static int start_path(struct cursor *c)
 {
 	struct node *node;
 	bool held;
@@ -286,10 +285,28 @@ static int find_leaf(struct cursor *c, const struct key *key, struct path *p)
 		return err;
 	if (node->level >= TREE_HEIGHT_MAX)
 		return -EFSCORRUPTED;
-	p->depth = 0;
-	p->node[0] = node;
-	while (!err && p->node[p->depth]->level)
-		err = step_down(c, p, node_child_idx(p->node[p->depth], key));
+	c->path.depth = 0;
+	c->path.node[0] = node;
+	return 0;
+}
+
+/* To the leaf for key, c->path; as far as it goes the same way as the last one,
+ * nothing is looked for. 1: the tree is empty. */
+static int find_leaf(struct cursor *c, const struct key *key)
+{
+	struct path *p = &c->path;
+	int err = 0;
+
+	if (!p->node[0])
+		err = start_path(c);
+	for (int d = 0; !err && p->node[d]->level; d++) {
+		unsigned int idx = node_child_idx(p->node[d], key);
+
+		if (d < p->depth && idx == p->idx[d])
+			continue;
+		p->depth = d;
+		err = step_down(c, p, idx);
+	}
 	return err;
 }
 
@@ -309,15 +326,14 @@ static bool in_last_leaf(const struct cursor *c, const struct key *key)
 
 int tree_leaf(struct cursor *c, const struct key *key, struct node **leaf_out)
 {
-	struct path p;
 	int err;
 
 	*leaf_out = c->leaf;
 	if (in_last_leaf(c, key))
 		return 0;
-	err = find_leaf(c, key, &p);
+	err = find_leaf(c, key);
 	if (!err)
-		*leaf_out = p.node[p.depth];
+		*leaf_out = c->path.node[c->path.depth];
 	return err;
 }
 
@@ -334,26 +350,21 @@ static int take_item(struct cursor *c, struct node *leaf, unsigned int idx,
 
 int tree_get(struct cursor *c, const struct key *key, struct val *val_out)
 {
-	struct path p;
+	struct node *leaf;
 	struct key k;
 	unsigned int i;
 	int err;
 
-	if (in_last_leaf(c, key)) {
-		p.depth = 0;
-		p.node[0] = c->leaf;
-	} else {
-		err = find_leaf(c, key, &p);
-		if (err)
-			return err;
-	}
-	i = node_lower_bound(p.node[p.depth], key);
-	if (i == p.node[p.depth]->n)
+	err = tree_leaf(c, key, &leaf);
+	if (err)
+		return err;
+	i = node_lower_bound(leaf, key);
+	if (i == leaf->n)
 		return 1;
-	k = node_key(p.node[p.depth], i);
+	k = node_key(leaf, i);
 	if (key_cmp(&k, key))
 		return 1;
-	return take_item(c, p.node[p.depth], i, NULL, val_out);
+	return take_item(c, leaf, i, NULL, val_out);
 }
 
 /* From the end of one leaf to the first item of the next. 1: there is none. */
@@ -362,7 +373,7 @@ static int next_leaf(struct cursor *c, struct path *p)
 	int err;
 
 	while (p->depth) {
-		struct node *parent = p->node[--p->depth];
+		const struct node *parent = p->node[--p->depth];
 
 		if (p->idx[p->depth] + 1u >= parent->n)
 			continue;
@@ -393,26 +404,20 @@ static int prev_leaf(struct cursor *c, struct path *p)
 int tree_next(struct cursor *c, const struct key *from, const struct key *to,
 	      struct key *key_out, struct val *val_out)
 {
-	struct path p = { .depth = 0 };
 	struct node *leaf;
 	unsigned int i;
 	struct key k;
 	int err;
 
-	if (in_last_leaf(c, from)) {
-		p.node[0] = c->leaf;
-	} else {
-		err = find_leaf(c, from, &p);
-		if (err)
-			return err;
-	}
-	leaf = p.node[p.depth];
+	err = tree_leaf(c, from, &leaf);
+	if (err)
+		return err;
 	i = node_lower_bound(leaf, from);
 	if (i == leaf->n) {
-		err = next_leaf(c, &p);
+		err = next_leaf(c, &c->path);
 		if (err)
 			return err;
-		leaf = p.node[p.depth];
+		leaf = c->path.node[c->path.depth];
 		i = 0;
 	}
 	k = node_key(leaf, i);
@@ -424,16 +429,15 @@ int tree_next(struct cursor *c, const struct key *from, const struct key *to,
 int tree_prev(struct cursor *c, const struct key *from, const struct key *to,
 	      struct key *key_out, struct val *val_out)
 {
-	struct path p = { .depth = 0 };
 	struct node *leaf;
 	unsigned int i;
 	struct key k;
 	int err;
 
-	err = find_leaf(c, to, &p);
+	err = find_leaf(c, to);
 	if (err)
 		return err;
-	leaf = p.node[p.depth];
+	leaf = c->path.node[c->path.depth];
 	i = node_lower_bound(leaf, to);
 	if (i < leaf->n) {
 		k = node_key(leaf, i);
@@ -441,10 +445,10 @@ int tree_prev(struct cursor *c, const struct key *from, const struct key *to,
 			i++;
 	}
 	if (!i) {
-		err = prev_leaf(c, &p);
+		err = prev_leaf(c, &c->path);
 		if (err)
 			return err;
-		leaf = p.node[p.depth];
+		leaf = c->path.node[c->path.depth];
 		i = leaf->n;
 	}
 	k = node_key(leaf, --i);

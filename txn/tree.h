@@ -111,6 +111,13 @@ void root_put(const struct tree *t, struct root *r);
 bool root_same(const struct root *a, const struct root *b);
 bool root_is_dirty(const struct root *r); /* has nodes not yet written */
 
+/* The nodes from the top to a leaf, and which child of each comes next. */
+struct path {
+	struct node *node[TREE_HEIGHT_MAX]; /* node[0] NULL: none yet */
+	unsigned int idx[TREE_HEIGHT_MAX];
+	int depth; /* of the last */
+};
+
 /*
  * A reader's hold on the nodes that it looked at: values stay valid until
  * cursor_release() (dirty nodes: until the owner's lock is dropped).
@@ -122,7 +129,7 @@ struct cursor {
 	struct node **held; /* clean nodes kept in memory */
 	size_t nheld, cap;
 	struct node *leaf; /* of the last hit, for the next one */
-	uint32_t leaf_idx;
+	struct path path; /* the last one gone, for the next */
 };
 
 void cursor_init(struct cursor *c, const struct tree *t, const struct root *r);

@@ -1123,7 +1123,9 @@ int tree_apply(struct cursor *c, struct root *root, uint64_t gen,
 	ASSERT(a.path_at == a.npath);
 	set_top(&a, root, &res);
 out:
-	c->leaf = NULL; /* it may be another now */
+	/* they may be others now */
+	c->leaf = NULL;
+	c->path.node[0] = NULL;
 	while (a.pool) {
 		struct node *node = a.pool;
 

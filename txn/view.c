@@ -203,10 +203,11 @@ static int load_missed(struct vtx *tx)
 
 int view_read(struct view *v, view_fn fn, void *arg)
 {
-	struct vtx tx = { .update = false };
+	struct vtx tx;
 	unsigned int pin = store_pin(v->store);
 	int err;
 
+	tx.update = false;
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
 	for (;;) {
 		rwlock_lock_shared(&v->lock);
@@ -273,10 +274,11 @@ static int update_try(struct view *v, struct vtx *tx, const struct update *u)
 
 static int update_run(struct view *v, const struct update *u)
 {
-	struct vtx tx = { .update = true };
+	struct vtx tx;
 	unsigned int pin = store_pin(v->store);
 	int err;
 
+	tx.update = true;
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
 	batch_init(&tx.batch);
 	for (;;) {

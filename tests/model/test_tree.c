@@ -592,11 +592,63 @@ static void test_a_flipped_bit_is_found(void **state)
 	root_put(&f->tree, &root);
 }
 
+static void put_tag(struct fixture *f, struct cursor *c, struct root *root,
+		    uint64_t obj, uint64_t tag)
+{
+	struct item it = { .key = KEY(obj, 1, 0), .tag = tag, .len = 100 };
+	uint8_t buf[100];
+	struct batch b;
+
+	fill(buf, &it);
+	batch_init(&b);
+	assert_int_equal(batch_put(&b, &it.key, buf, it.len), 0);
+	assert_int_equal(tree_apply(c, root, f->gen, &b), 0);
+	batch_release(&b);
+}
+
+static void assert_tag(struct cursor *c, uint64_t obj, uint64_t tag)
+{
+	struct item it = { .key = KEY(obj, 1, 0), .tag = tag, .len = 100 };
+	struct val val;
+
+	assert_int_equal(tree_get(c, &it.key, &val), 0);
+	assert_val(&val, &it);
+}
+
+/* What a cursor keeps of where it was is never of another state. */
+static void test_a_cursor_follows_its_root(void **state)
+{
+	struct fixture *f = *state;
+	struct root root = ROOT_EMPTY, old;
+	struct cursor c;
+
+	cursor_init(&c, &f->tree, &root);
+	for (uint64_t i = 0; i < 5000; i++)
+		put_tag(f, &c, &root, i, 1);
+	old = root_get(&root);
+	f->gen++;
+	for (uint64_t i = 0; i < 5000; i += 499) {
+		cursor_reset(&c, &root);
+		assert_tag(&c, i, 1);
+		put_tag(f, &c, &root, i, 2);
+		assert_tag(&c, i, 2);
+		assert_tag(&c, i + 1, 1);
+		cursor_reset(&c, &old);
+		assert_tag(&c, i, 1);
+		cursor_reset(&c, &root);
+		assert_tag(&c, i, 2);
+	}
+	cursor_release(&c);
+	root_put(&f->tree, &old);
+	root_put(&f->tree, &root);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_a_cursor_follows_its_root),
 		TEST(test_random_batches),
 		TEST(test_ascending_keys_fill_nodes),
 		TEST(test_nodes_that_get_small_are_merged),
