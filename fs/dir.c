@@ -14,7 +14,9 @@
 enum {
 	COLLISIONS = 1 << ENTRY_COLLISION_BITS,
 	LINK_COLLISIONS = 1 << LINK_COLLISION_BITS,
-	READDIR_ENTRIES = 128
+	/* At once, on the stack: names are mostly short. */
+	READDIR_ENTRIES = 64,
+	READDIR_NAMES_BYTES = 4096
 };
 
 uint64_t name_hash(const struct fs *fs, const char *name, size_t len)
@@ -285,8 +287,14 @@ struct readdir_op {
 	size_t n, names_bytes;
 	struct fs_dirent ents[READDIR_ENTRIES];
 	struct fs_attr attrs[READDIR_ENTRIES];
-	char names[READDIR_ENTRIES * FS_NAME_MAX];
+	char names[READDIR_NAMES_BYTES];
 };
+
+static bool readdir_has_room(const struct readdir_op *r)
+{
+	return r->n < READDIR_ENTRIES &&
+	       r->names_bytes + FS_NAME_MAX <= sizeof(r->names);
+}
 
 static int readdir_take(struct vtx *tx, struct readdir_op *r, uint64_t cookie,
 			const struct item_entry *e)
@@ -326,7 +334,7 @@ static int readdir_fn(struct vtx *tx, void *arg)
 	err = tx_get_attr(tx, r->op.ino, &dir);
 	if (!err && !S_ISDIR(dir.mode))
 		err = -ENOTDIR;
-	while (!err && r->n < READDIR_ENTRIES) {
+	while (!err && readdir_has_room(r)) {
 		struct item_entry e;
 		struct key at;
 		struct val val;
@@ -350,24 +358,21 @@ static int readdir_fn(struct vtx *tx, void *arg)
 int fs_readdir(struct fs_view *fv, uint64_t dir, uint64_t cookie,
 	       bool with_attr, fs_dirent_fn fn, void *arg)
 {
-	struct readdir_op *r;
+	struct readdir_op r;
 	int err = 0;
 
 	if (cookie >= INT64_MAX)
 		return 0;
-	r = malloc(sizeof(*r));
-	if (!r)
-		return -ENOMEM;
-	r->from = cookie + 1;
-	r->with_attr = with_attr;
+	r.n = 0;
+	r.from = cookie + 1;
+	r.with_attr = with_attr;
 	do {
-		r->op = (struct fs_op){ .fn = readdir_fn, .ino = dir };
-		err = fv_read(fv, &r->op);
-		for (size_t i = 0; !err && i < r->n; i++) {
-			err = fn(arg, &r->ents[i]);
-			r->from = r->ents[i].cookie + 1;
+		r.op = (struct fs_op){ .fn = readdir_fn, .ino = dir };
+		err = fv_read(fv, &r.op);
+		for (size_t i = 0; !err && i < r.n; i++) {
+			err = fn(arg, &r.ents[i]);
+			r.from = r.ents[i].cookie + 1;
 		}
-	} while (!err && !r->eof);
-	free(r);
+	} while (!err && !r.eof);
 	return err == 1 ? 0 : err;
 }

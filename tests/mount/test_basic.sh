@@ -117,6 +117,18 @@ same "size" "$(stat -c %s "$D/space")" $((8 << 20))
 rm "$D/space"
 commit
 
+# names as long as they can be, and short ones: a listing has each once
+mkdir "$D/names"
+for ((i = 100; i < 400; i++)); do
+	printf "%0$((i % 3 ? 252 : 1))d$i\n" 0
+done | (cd "$D/names" && xargs touch)
+find "$D/names" -mindepth 1 -printf '%s %f\n' | sort >"$work/listed"
+same "long names" "$(sort -u "$work/listed" | wc -l) $(wc -l <"$work/listed")" "300 300"
+same "the longest" "$(awk '{ print length($2) }' "$work/listed" | sort -n | uniq -c |
+	tr -s ' \n' ' ')" " 100 4 200 255 "
+rm -r "$D/names"
+commit
+
 # SIGTERM keeps staged changes
 echo sig >"$D/sig"
 pid=$(daemon_pid)
