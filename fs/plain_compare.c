@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* plain_compare.c - all of the plain directory against its table. */
+/*
+ * plain_compare.c - all of the plain directory against its table.
+ *
+ * The names of a directory are counted and summed up; then what the table has
+ * of it is read in parts and looked at by stat. Names are looked up one by one
+ * only when some were not found so. (The listing comes first: in a tmpfs it
+ * brings into the processor's cache what stat looks for.)
+ */
 #include "fs/home.h"
 #include "fs/plain_internal.h"
+
+#include "txn/sum.h"
 
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum { LIST_BYTES = 32 << 10 };
 
 struct compare {
 	struct fs *fs;
@@ -16,6 +27,18 @@ struct compare {
 	struct looker look;
 	struct plain_path path;
 	uint64_t objects; /* looked at */
+	struct plain_part *part; /* of the table */
+	char *list; /* LIST_BYTES, of a directory's names */
+};
+
+/* One that is being compared. */
+struct compared_dir {
+	int fd;
+	uint64_t ino;
+	bool exact; /* so far */
+	/* Names that were not found in the table yet, and the sum of their
+	 * hashes, which is the same in any order. */
+	uint64_t names, sum;
 };
 
 bool plain_is_own(const char *name)
@@ -43,15 +66,32 @@ static int differs(struct compare *c, enum plain_difference what)
 	return c->p->fn(c->p->arg, what, c->path.s ? c->path.s : "");
 }
 
+static int name_differs(struct compare *c, enum plain_difference what,
+			const char *name)
+{
+	size_t mark;
+	int err;
+
+	err = path_push(&c->path, name, &mark);
+	if (err)
+		return err;
+	err = differs(c, what);
+	path_pop(&c->path, mark);
+	return err;
+}
+
 /* What stat says is not all: bytes and extended attributes decide. */
 static int look_closely(struct compare *c, int dirfd, const char *name,
 			uint64_t ino, const struct stat *st, bool unlike,
 			bool *same)
 {
-	int err, fd;
+	int err = 0, fd;
 
-	err = look_contents(&c->look, dirfd, name, st, c->shown, NULL, ino,
-			    same);
+	if (!c->look.buf)
+		err = looker_init(&c->look, c->fs);
+	if (!err)
+		err = look_contents(&c->look, dirfd, name, st, c->shown, NULL,
+				    ino, same);
 	if (err || !*same)
 		return err;
 	fd = plain_open(dirfd, name, O_PATH);
@@ -78,156 +118,256 @@ static int same_links(struct compare *c, uint64_t ino, const struct stat *st,
 	return err == -ENOENT ? 0 : err;
 }
 
+static bool may_be_same(const struct plain_stat *now,
+			const struct plain_stat *was)
+{
+	return now->mode == was->mode && now->uid == was->uid &&
+	       now->gid == was->gid &&
+	       (S_ISDIR(now->mode) ||
+		(now->size == was->size && now->mtime_ns == was->mtime_ns));
+}
+
+/* Nothing was done to it, not even a link to it was made or removed. */
+static bool is_exact(const struct plain_stat *now, const struct plain_stat *was)
+{
+	return may_be_same(now, was) && now->host_ino == was->host_ino &&
+	       now->ctime_ns == was->ctime_ns;
+}
+
 /*
  * The host's inode number and ctime tell that nothing changed. They differ
  * too for a copy of the whole directory, after an extra hard link or a rename:
  * then the object is looked at, and what stat says noted for the next time.
  */
 static int same_object(struct compare *c, int dirfd, const char *name,
-		       uint64_t ino, const struct stat *st, bool *same)
+		       uint64_t ino, const struct stat *st,
+		       const struct plain_stat *was, bool *same, bool *exact)
 {
-	struct plain_stat now = plain_of_stat(st), was;
+	struct plain_stat now = plain_of_stat(st);
 	int err;
 
 	c->objects++;
-	*same = false;
+	*exact = false;
+	*same = was->flags & PLAIN_LEFT; /* it should not be there at all */
 	if (c->p->progress && c->p->progress(c->p->arg, c->objects))
 		return -ECANCELED;
-	err = plain_get(c->fs, ino, &was);
-	if (err)
-		return err == 1 ? 0 : err;
-	if (was.flags & PLAIN_LEFT) {
-		*same = true; /* it should not be there at all */
+	if (*same || !may_be_same(&now, was))
 		return 0;
-	}
-	if (now.mode != was.mode || now.uid != was.uid || now.gid != was.gid)
-		return 0;
-	if (!S_ISDIR(now.mode) &&
-	    (now.size != was.size || now.mtime_ns != was.mtime_ns))
-		return 0;
-	*same = now.host_ino == was.host_ino && now.ctime_ns == was.ctime_ns &&
-		!(c->p->checksum && S_ISREG(now.mode));
+	*exact = is_exact(&now, was);
+	*same = *exact && !(c->p->checksum && S_ISREG(now.mode));
 	if (*same)
 		return 0;
-	err = same_links(c, ino, st, &was, same);
+	err = same_links(c, ino, st, was, same);
 	if (!err && *same)
 		err = look_closely(c, dirfd, name, ino, st,
-				   was.flags & PLAIN_UNLIKE, same);
-	if (err || !*same || store_is_read_only(c->fs->store))
+				   was->flags & PLAIN_UNLIKE, same);
+	if (err || !*same || *exact || store_is_read_only(c->fs->store))
 		return err;
-	now.flags = was.flags;
+	now.flags = was->flags;
 	return plain_put(c->fs, ino, &now);
 }
 
-static int compare_dir(struct compare *c, int fd, uint64_t dir);
-
-/* A name that is in both. */
-static int compare_name(struct compare *c, int dirfd, const char *name,
-			uint64_t ino, uint32_t type)
+static uint64_t sum_of(const struct compare *c, const char *name)
 {
-	struct stat st;
-	bool same;
-	int err, fd;
+	return XXH3_64bits_withSeed(name, strlen(name), c->fs->name_seed);
+}
 
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISDIR(st.st_mode) || !S_ISDIR(type)) {
-		err = same_object(c, dirfd, name, ino, &st, &same);
-		return err || same ? err : differs(c, PLAIN_CHANGED);
-	}
-	fd = plain_open(dirfd, name, O_RDONLY | O_DIRECTORY);
-	if (fd == -EXDEV)
+static int compare_dir(struct compare *c, struct compared_dir *d);
+
+/* The table has it, too. */
+static void found(const struct compare *c, struct compared_dir *d,
+		  const char *name)
+{
+	d->names--;
+	d->sum -= sum_of(c, name);
+}
+
+static int not_found(struct compare *c, struct compared_dir *d,
+		     const struct plain_stat *was, const char *name)
+{
+	if (was->flags & (PLAIN_ABSENT | PLAIN_LEFT))
+		return 0;
+	d->exact = false;
+	return name_differs(c, PLAIN_REMOVED, name);
+}
+
+/* Anything but a directory that is still one. */
+static int compare_object(struct compare *c, struct compared_dir *d,
+			  const char *name, uint64_t ino,
+			  const struct plain_stat *was)
+{
+	bool same = false, exact = false;
+	struct stat st;
+	int err = 0;
+
+	if (fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? not_found(c, d, was, name) : -errno;
+	found(c, d, name);
+	/* Of a name without attributes nothing can be the same. */
+	if (was->mode)
+		err = same_object(c, d->fd, name, ino, &st, was, &same, &exact);
+	d->exact &= exact;
+	return err || same ? err : name_differs(c, PLAIN_CHANGED, name);
+}
+
+/* A directory in both, or what was one. */
+static int compare_subdir(struct compare *c, struct compared_dir *d,
+			  const char *name, uint64_t ino,
+			  const struct plain_stat *was)
+{
+	struct compared_dir sub = { .ino = ino };
+	bool same = false;
+	struct stat st;
+	size_t mark;
+	int err;
+
+	sub.fd = plain_open(d->fd, name, O_RDONLY | O_DIRECTORY);
+	if (sub.fd == -ENOENT || sub.fd == -ENOTDIR || sub.fd == -ELOOP)
+		return compare_object(c, d, name, ino, was);
+	if (sub.fd == -EXDEV) {
+		found(c, d, name);
 		return 0; /* another mount: left out by init too */
-	if (fd < 0)
-		return fd;
-	err = same_object(c, dirfd, name, ino, &st, &same);
+	}
+	if (sub.fd < 0)
+		return sub.fd;
+	found(c, d, name);
+	err = path_push(&c->path, name, &mark);
+	if (err)
+		goto out;
+	if (fstat(sub.fd, &st))
+		err = -errno;
+	if (!err && was->mode)
+		err = same_object(c, d->fd, name, ino, &st, was, &same,
+				  &sub.exact);
 	if (!err && !same)
 		err = differs(c, PLAIN_CHANGED);
 	if (!err)
-		err = compare_dir(c, fd, ino);
-	close(fd);
+		err = compare_dir(c, &sub);
+	path_pop(&c->path, mark);
+out:
+	close(sub.fd);
 	return err;
 }
 
-/* What is there. */
-static int find_added(struct compare *c, int dirfd, uint64_t dir)
+/* --- what is there --- */
+
+typedef int (*name_fn)(struct compare *c, struct compared_dir *d,
+		       const char *name);
+
+static int each_name(struct compare *c, struct compared_dir *d, name_fn fn)
 {
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *de;
+	if (lseek(d->fd, 0, SEEK_SET) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = getdents64(d->fd, c->list, LIST_BYTES);
+
+		if (n <= 0)
+			return n ? -errno : 0;
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *de =
+				(const struct dirent64 *)(void *)(c->list + at);
+			const char *name = de->d_name;
+			int err;
+
+			at += de->d_reclen;
+			if (!strcmp(name, ".") || !strcmp(name, "..") ||
+			    (d->ino == FS_ROOT_INO && plain_is_own(name)))
+				continue;
+			err = fn(c, d, name);
+			if (err)
+				return err;
+		}
+	}
+}
+
+static int count_name(struct compare *c, struct compared_dir *d,
+		      const char *name)
+{
+	d->names++;
+	d->sum += sum_of(c, name);
+	return 0;
+}
+
+static int find_added(struct compare *c, struct compared_dir *d,
+		      const char *name)
+{
+	uint64_t ino;
+	uint32_t type;
+	int err;
+
+	err = plain_find_name(c->fs, d->ino, name, &ino, &type);
+	return err || ino ? err : name_differs(c, PLAIN_ADDED, name);
+}
+
+/* --- directories --- */
+
+/* Those of a part of the table, which is used again for what is in them. */
+struct subdirs {
+	struct subdir {
+		uint64_t ino;
+		struct plain_stat was;
+		size_t name; /* in names */
+	} * v;
+	char *names;
+	size_t n, cap, names_len, names_cap;
+};
+
+static int add_subdir(struct subdirs *s, const char *name, uint64_t ino,
+		      const struct plain_stat *was)
+{
+	size_t len = strlen(name) + 1;
+	int err;
+
+	err = array_grow((void **)&s->v, &s->cap, s->n + 1, sizeof(*s->v));
+	if (!err)
+		err = array_grow((void **)&s->names, &s->names_cap,
+				 s->names_len + len, 1);
+	if (err)
+		return err;
+	memcpy(s->names + s->names_len, name, len);
+	s->v[s->n++] = (struct subdir){ ino, *was, s->names_len };
+	s->names_len += len;
+	return 0;
+}
+
+static int compare_part(struct compare *c, struct compared_dir *d)
+{
+	const struct plain_part *p = c->part;
+	struct subdirs s = { .n = 0 };
 	int err = 0;
 
-	if (!d) {
-		err = -errno;
-		if (fd >= 0)
-			close(fd);
-		return err;
-	}
-	while (!err && (errno = 0, de = readdir(d))) {
-		const char *name = de->d_name;
-		uint64_t ino;
-		uint32_t type;
-		size_t mark;
+	for (size_t i = 0; i < p->n && !err; i++) {
+		const struct plain_noted *n = &p->v[i];
+		const char *name = p->names + n->name;
 
-		if (!strcmp(name, ".") || !strcmp(name, "..") ||
-		    (dir == FS_ROOT_INO && plain_is_own(name)))
-			continue;
-		err = plain_find_name(c->fs, dir, name, &ino, &type);
-		if (!err)
-			err = path_push(&c->path, name, &mark);
-		if (err)
-			break;
-		if (!ino)
-			err = differs(c, PLAIN_ADDED);
-		else
-			err = compare_name(c, dirfd, name, ino, type);
-		path_pop(&c->path, mark);
+		err = S_ISDIR(n->type)
+			      ? add_subdir(&s, name, n->ino, &p->was[i])
+			      : compare_object(c, d, name, n->ino, &p->was[i]);
 	}
-	if (!err && errno)
-		err = -errno;
-	closedir(d);
+	for (size_t i = 0; i < s.n && !err; i++)
+		err = compare_subdir(c, d, s.names + s.v[i].name, s.v[i].ino,
+				     &s.v[i].was);
+	free(s.v);
+	free(s.names);
 	return err;
 }
 
-/* What was there and is not. */
-static int find_removed(struct compare *c, int dirfd, uint64_t dir)
+static int compare_dir(struct compare *c, struct compared_dir *d)
 {
 	uint64_t cookie = 0;
-	struct plain_name n = { .ino = 0 };
+	bool more = true;
+	int err = each_name(c, d, count_name);
 
-	for (;;) {
-		struct plain_stat was;
-		struct stat st;
-		size_t mark;
-		int err;
-
-		err = plain_next_name(c->fs, dir, &cookie, &n);
-		if (err)
-			return err == 1 ? 0 : err;
-		if (!fstatat(dirfd, n.name, &st, AT_SYMLINK_NOFOLLOW))
-			continue;
-		if (errno != ENOENT)
-			return -errno;
-		err = plain_get(c->fs, n.ino, &was);
-		if (!err && was.flags & (PLAIN_ABSENT | PLAIN_LEFT))
-			continue;
-		if (err < 0)
-			return err;
-		err = path_push(&c->path, n.name, &mark);
-		if (!err) {
-			err = differs(c, PLAIN_REMOVED);
-			path_pop(&c->path, mark);
-		}
-		if (err)
-			return err;
+	while (!err && more) {
+		err = plain_next_part(c->fs, d->ino, &cookie, c->part);
+		more = c->part->n;
+		if (!err)
+			err = compare_part(c, d);
 	}
-}
-
-static int compare_dir(struct compare *c, int fd, uint64_t dir)
-{
-	int err = find_added(c, fd, dir);
-
-	return err ? err : find_removed(c, fd, dir);
+	if (err || (!d->names && !d->sum))
+		return err;
+	d->exact = false;
+	return each_name(c, d, find_added);
 }
 
 int plain_view(struct fs *fs, uint64_t which, struct fs_view **out,
@@ -246,31 +386,57 @@ int plain_view(struct fs *fs, uint64_t which, struct fs_view **out,
 	return fs_view_new(fs, &root, out);
 }
 
+/* DIR itself, which has no name. */
+static int compare_root(struct compare *c, struct compared_dir *d)
+{
+	struct plain_stat was;
+	bool same = false;
+	struct stat st;
+	int err;
+
+	if (fstat(d->fd, &st))
+		return -errno;
+	err = plain_get(c->fs, FS_ROOT_INO, &was);
+	if (!err)
+		err = same_object(c, d->fd, ".", FS_ROOT_INO, &st, &was, &same,
+				  &d->exact);
+	if (err == 1)
+		err = 0;
+	return err || same ? err : differs(c, PLAIN_CHANGED);
+}
+
 int plain_compare(struct fs *fs, int dirfd,
 		  const struct plain_compare_params *params)
 {
-	struct compare c = { .fs = fs, .p = params };
+	struct compare c = { .fs = fs,
+			     .p = params,
+			     .part = malloc(sizeof(*c.part)),
+			     .list = malloc(LIST_BYTES) };
+	struct compared_dir d = { .fd = -1, .ino = FS_ROOT_INO };
 	struct plain_state state;
-	struct stat st;
-	bool same = false;
-	int err;
+	int err = 0;
 
-	err = plain_view(fs, PLAIN_STATE_SHOWN, &c.shown, &state);
-	if (err)
-		return err == 1 ? -EFSCORRUPTED : err;
-	err = looker_init(&c.look, fs);
-	if (!err && fstat(dirfd, &st))
-		err = -errno;
-	/* The empty state has not even DIR itself. */
-	same = !state.root.pos;
-	if (!err && !same)
-		err = same_object(&c, dirfd, ".", FS_ROOT_INO, &st, &same);
-	if (!err && !same)
-		err = differs(&c, PLAIN_CHANGED);
+	if (!c.part || !c.list)
+		err = -ENOMEM;
 	if (!err)
-		err = compare_dir(&c, dirfd, FS_ROOT_INO);
+		err = plain_view(fs, PLAIN_STATE_SHOWN, &c.shown, &state);
+	if (err == 1)
+		err = -EFSCORRUPTED;
+	if (!err) {
+		d.fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		err = d.fd < 0 ? -errno : 0;
+	}
+	/* The empty state has not even DIR itself. */
+	if (!err && state.root.pos)
+		err = compare_root(&c, &d);
+	if (!err)
+		err = compare_dir(&c, &d);
+	if (d.fd >= 0)
+		close(d.fd);
 	looker_release(&c.look);
 	free(c.path.s);
+	free(c.part);
+	free(c.list);
 	fs_view_put(c.shown);
 	return err;
 }

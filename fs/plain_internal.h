@@ -58,15 +58,23 @@ int plain_put_name(struct fs *fs, uint64_t dir, const char *name, size_t len,
 		   uint64_t ino, uint32_t type);
 /* 0 too when there is no such name. */
 int plain_del_name(struct fs *fs, uint64_t dir, const char *name, size_t len);
-/* The name at or after *cookie, which becomes the one to go on from. 1: no
- * more. */
-struct plain_name {
-	char name[FS_NAME_MAX + 1];
+/* Names of a directory, in order of inode numbers, with what stat showed. */
+enum { PLAIN_PART_NAMES = 1024, PLAIN_PART_BYTES = 64 << 10 };
+struct plain_noted {
 	uint64_t ino;
 	uint32_t type;
+	uint32_t name; /* where in names it begins; NUL-terminated */
 };
-int plain_next_name(struct fs *fs, uint64_t dir, uint64_t *cookie,
-		    struct plain_name *out);
+struct plain_part {
+	size_t n;
+	struct plain_noted v[PLAIN_PART_NAMES];
+	struct plain_stat was[PLAIN_PART_NAMES]; /* mode 0: there is none */
+	char names[PLAIN_PART_BYTES];
+};
+/* From *cookie (at first 0) on, which becomes the one to go on from. None:
+ * there are no more. */
+int plain_next_part(struct fs *fs, uint64_t dir, uint64_t *cookie,
+		    struct plain_part *out);
 
 /* A state that the table names. */
 struct plain_state {

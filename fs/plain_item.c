@@ -284,45 +284,90 @@ int plain_find_name(struct fs *fs, uint64_t dir, const char *name,
 	return err;
 }
 
-struct next_op {
+/* What was read is copied: a run after a node was missed goes on from there. */
+struct part_op {
 	uint64_t dir, cookie;
-	struct plain_name *out;
+	struct plain_part *p;
+	uint32_t used; /* of p->names */
+	size_t nstats;
 };
 
-static int next_name_fn(struct vtx *tx, void *arg)
+static int part_names_fn(struct vtx *tx, void *arg)
 {
-	struct next_op *n = arg;
-	struct key from = KEY(n->dir, PLAIN_KIND_ENTRY, n->cookie);
-	struct key to = KEY(n->dir, PLAIN_KIND_ENTRY, UINT64_MAX), at;
-	struct item_entry e;
-	struct val val;
-	int err;
+	struct part_op *o = arg;
+	struct key from = KEY(o->dir, PLAIN_KIND_ENTRY, o->cookie), at;
+	struct key to = KEY(o->dir, PLAIN_KIND_ENTRY, UINT64_MAX);
+	struct plain_part *p = o->p;
 
-	err = vtx_next(tx, &from, &to, &at, &val);
-	if (!err)
-		err = item_entry_decode(&val, &e);
-	if (!err && at.off > INT64_MAX)
-		err = -EFSCORRUPTED; /* no hash gives that */
-	if (err)
-		return err;
-	memcpy(n->out->name, e.name, e.len);
-	n->out->name[e.len] = '\0';
-	n->out->ino = e.ino;
-	n->out->type = e.type;
-	n->cookie = at.off + 1;
+	while (p->n < PLAIN_PART_NAMES &&
+	       o->used + FS_NAME_MAX < PLAIN_PART_BYTES) {
+		struct item_entry e;
+		struct val val;
+		int err;
+
+		err = vtx_next(tx, &from, &to, &at, &val);
+		if (err == 1)
+			return 0;
+		if (!err)
+			err = item_entry_decode(&val, &e);
+		if (!err && at.off > INT64_MAX)
+			err = -EFSCORRUPTED; /* no hash gives that */
+		if (err)
+			return err;
+		p->v[p->n++] = (struct plain_noted){ e.ino, e.type, o->used };
+		memcpy(p->names + o->used, e.name, e.len);
+		p->names[o->used + e.len] = '\0';
+		o->used += (uint32_t)e.len + 1;
+		from.off = o->cookie = at.off + 1;
+	}
 	return 0;
 }
 
-int plain_next_name(struct fs *fs, uint64_t dir, uint64_t *cookie,
-		    struct plain_name *out)
+static int part_stats_fn(struct vtx *tx, void *arg)
 {
-	struct next_op n = { dir, *cookie, out };
+	struct part_op *o = arg;
+	struct plain_part *p = o->p;
+
+	for (; o->nstats < p->n; o->nstats++) {
+		const struct key key =
+			KEY(p->v[o->nstats].ino, PLAIN_KIND_STAT, 0);
+		struct plain_stat *was = &p->was[o->nstats];
+		struct val val;
+		int err;
+
+		*was = (struct plain_stat){ 0 };
+		err = vtx_get(tx, &key, &val);
+		if (err == 1)
+			continue;
+		if (!err && val.len != PLAIN_STAT_BYTES)
+			err = -EFSCORRUPTED;
+		if (err)
+			return err;
+		decode(val.p, was);
+	}
+	return 0;
+}
+
+static int noted_cmp(const void *pa, const void *pb)
+{
+	const struct plain_noted *a = pa, *b = pb;
+
+	return a->ino < b->ino ? -1 : a->ino > b->ino;
+}
+
+int plain_next_part(struct fs *fs, uint64_t dir, uint64_t *cookie,
+		    struct plain_part *out)
+{
+	struct part_op o = { .dir = dir, .cookie = *cookie, .p = out };
 	int err;
 
-	err = view_read(store_plain(fs->store), next_name_fn, &n);
-	if (!err)
-		*cookie = n.cookie;
-	return err;
+	out->n = 0;
+	err = view_read(store_plain(fs->store), part_names_fn, &o);
+	if (err || !out->n)
+		return err;
+	*cookie = o.cookie;
+	qsort(out->v, out->n, sizeof(*out->v), noted_cmp);
+	return view_read(store_plain(fs->store), part_stats_fn, &o);
 }
 
 /* --- states --- */

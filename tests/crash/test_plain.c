@@ -732,9 +732,8 @@ static void test_dir_made_anew(void **state)
 		snprintf(aside, sizeof(aside), "%s%s", from,
 			 r.kept ? "@offline-1" : "");
 		if (f->edited)
-			assert_int_equal(unlinkat(f->dirfd, aside,
-						  AT_REMOVEDIR),
-					 0);
+			assert_int_equal(
+				unlinkat(f->dirfd, aside, AT_REMOVEDIR), 0);
 		kept += r.kept;
 		is_shown(f, fs_working(f->fs), false);
 		from[0] ^= 'a' ^ 'b';
@@ -844,9 +843,8 @@ static void test_attributes_left_out(void **state)
 	touch_ctime(f, "a");
 	no_edits(f);
 	rename_in_root(f, "a", "b", 0);
-	assert_int_equal(fs_link(fs_working(f->fs), ino, FS_ROOT_INO, "c", 1,
-				 &a),
-			 0);
+	assert_int_equal(
+		fs_link(fs_working(f->fs), ino, FS_ROOT_INO, "c", 1, &a), 0);
 	sync_all(f);
 	touch_ctime(f, "b");
 	no_edits(f);
@@ -980,6 +978,41 @@ static void test_in(void **state)
 	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
 }
 
+/* A directory of more names than are looked at at once, with directories among
+ * them: every edit is found, and nothing else. As many names are added as are
+ * removed. */
+static void test_many_names(void **state)
+{
+	enum { MANY = 3 * PLAIN_PART_NAMES };
+	struct fixture *f = *state;
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r;
+	struct store_error text;
+	char path[64];
+	uint64_t ino;
+
+	for (int i = 0; i < MANY; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		ino = make(f, FS_ROOT_INO, path,
+			   i % 100 ? S_IFREG | 0644 : S_IFDIR | 0755);
+		if (!(i % 100))
+			make(f, ino, "in", S_IFREG | 0644);
+	}
+	sync_all(f);
+	no_edits(f);
+	for (int i = 1; i < MANY; i += MANY / 8) {
+		snprintf(path, sizeof(path), "%d", i + !(i % 100));
+		assert_int_equal(fchmodat(f->dirfd, path, 0600, 0), 0);
+		snprintf(path, sizeof(path), "%d/in", i - i % 100);
+		assert_int_equal(fchmodat(f->dirfd, path, 0600, 0), 0);
+	}
+	assert_int_equal(unlinkat(f->dirfd, "99", 0), 0);
+	assert_int_equal(mkdirat(f->dirfd, "new", 0700), 0);
+	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_int_equal(r.edits, 2 * 8 + 2);
+	no_edits(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -997,6 +1030,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_attributes_left_out, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_names, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
