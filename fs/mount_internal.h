@@ -202,7 +202,8 @@ struct mount {
 	/* What the kernel and libfuse agreed to. */
 	bool has_acl, has_readdirplus, has_tmpfile, has_birth, has_killpriv;
 #if !HAVE_KILLPRIV
-	uint64_t init_unique; /* atomic: request to answer with the flag */
+	uint64_t init_unique; /* atomic: request to answer with init_flags */
+	uint32_t init_flags;
 	pthread_key_t kill_key; /* does the thread's request ask for it? */
 	bool has_kill_key;
 #endif

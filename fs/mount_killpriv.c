@@ -9,6 +9,9 @@
  * bits. So the messages are looked at where libfuse reads and writes them. A
  * thread reads a request and then handles it: what the request says of the
  * bits is kept for the thread until it reads the next one.
+ *
+ * Such a libfuse may also forget to say, in that answer, that lookups in one
+ * directory may go on at once (FUSE_CAP_PARALLEL_DIROPS, 3.14 does).
  */
 #include "fs/mount_internal.h"
 
@@ -59,9 +62,12 @@ static void look_at_init(struct mount *m, const struct fuse_in_header *in,
 			     sizeof(((struct fuse_init_in *)0)->flags);
 	const struct fuse_init_in *init = body(in, got, bytes);
 
-	m->has_killpriv = init && init->flags & FUSE_HANDLE_KILLPRIV_V2;
-	if (m->has_killpriv)
-		__atomic_store_n(&m->init_unique, in->unique, __ATOMIC_RELEASE);
+	if (!init)
+		return;
+	m->init_flags =
+		init->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS);
+	m->has_killpriv = m->init_flags & FUSE_HANDLE_KILLPRIV_V2;
+	__atomic_store_n(&m->init_unique, in->unique, __ATOMIC_RELEASE);
 }
 
 static ssize_t read_request(int fd, void *buf, size_t len, void *userdata)
@@ -85,14 +91,14 @@ static ssize_t read_request(int fd, void *buf, size_t len, void *userdata)
 	return got;
 }
 
-/* The answer to INIT, with the flag. */
+/* The answer to INIT, with the flags. */
 static ssize_t write_init(int fd, const struct iovec iov[2], struct mount *m)
 {
 	struct fuse_init_out init = { 0 };
 	struct iovec v[2] = { iov[0], { &init, iov[1].iov_len } };
 
 	memcpy(&init, iov[1].iov_base, iov[1].iov_len);
-	init.flags |= FUSE_HANDLE_KILLPRIV_V2;
+	init.flags |= m->init_flags;
 	__atomic_store_n(&m->init_unique, 0, __ATOMIC_RELAXED);
 	return writev(fd, v, 2);
 }
