@@ -237,21 +237,37 @@ void fs_flip_is_head(struct fs *fs)
 	__atomic_store_n(&fs->new_bytes, 0, __ATOMIC_SEQ_CST);
 }
 
-int fs_flip_anyhow(struct fs *fs, const struct root *to, struct root *old_out)
+struct anyhow {
+	struct fs_delta *delta;
+	fs_flipped_fn at;
+	void *arg;
+};
+
+static void anyhow_at(void *arg, struct fs_view *old, const uint64_t *late,
+		      size_t nlate)
 {
+	const struct anyhow *a = arg;
+
+	if (a->at)
+		a->at(a->arg, a->delta, old);
+}
+
+int fs_flip_anyhow(struct fs *fs, const struct root *to, fs_flipped_fn at,
+		   void *arg, struct root *old_out)
+{
+	struct anyhow a = { .at = at, .arg = arg };
 	struct root now = ROOT_EMPTY;
-	struct fs_delta *delta = NULL;
 	uint64_t version = fs_version(fs);
 	int err;
 
 	err = fs_freeze(fs, &now);
 	if (!err)
-		err = fs_delta_new(fs, &now, to, &delta);
+		err = fs_delta_new(fs, &now, to, &a.delta);
 	if (!err)
-		err = fs_flip(fs, to, delta, version, true, NULL, NULL,
+		err = fs_flip(fs, to, a.delta, version, true, anyhow_at, &a,
 			      old_out);
 	track_stop(fs);
-	fs_delta_free(delta);
+	fs_delta_free(a.delta);
 	root_put(store_tree(fs->store), &now);
 	return err;
 }
@@ -265,7 +281,7 @@ static int abort_flip(void *arg, struct root *old_out)
 {
 	struct abort_arg *a = arg;
 
-	return fs_flip_anyhow(a->fs, a->head, old_out);
+	return fs_flip_anyhow(a->fs, a->head, NULL, NULL, old_out);
 }
 
 int fs_abort(struct fs *fs)

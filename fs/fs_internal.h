@@ -392,8 +392,12 @@ int fv_remove_tree(struct fs_view *fv, uint64_t dir, const char *name,
 /* --- flip.c --- */
 
 /* In a switch_req's flip: the working view goes to a state that nobody
- * compared with it; before there is a mount. */
-int fs_flip_anyhow(struct fs *fs, const struct root *to, struct root *old_out);
+ * compared with it, while nobody changes it; at as that of fs_flip(), may be
+ * NULL. */
+typedef void (*fs_flipped_fn)(void *arg, const struct fs_delta *delta,
+			      struct fs_view *old);
+int fs_flip_anyhow(struct fs *fs, const struct root *to, fs_flipped_fn at,
+		   void *arg, struct root *old_out);
 
 /* --- extent.c: what the tree knows of contents; under a view's lock --- */
 

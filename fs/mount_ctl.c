@@ -376,7 +376,7 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 
 /* Any signal interrupts the caller's write, the end of a child too, and its
  * wait goes on with the signal pending. Only those that ask it to end count. */
-static bool wants_to_end(long pid)
+bool ctl_wants_to_end(long pid)
 {
 	static const int ends[] = { SIGHUP, SIGINT, SIGQUIT, SIGKILL, SIGTERM };
 	uint64_t pending = 0;
@@ -408,7 +408,7 @@ static int run_command(struct mount *m, struct ctl_job *job,
 	if (store_is_read_only(m->store) && c->verb < CTL_DIFF)
 		err = -EROFS;
 	else if ((job->rings || fuse_req_interrupted(job->req)) &&
-		 wants_to_end(job->pid))
+		 ctl_wants_to_end(job->pid))
 		err = -EINTR;
 	else if (c->verb == CTL_GC)
 		err = fs_gc(m->fs, NULL); /* it waits for those who pin */

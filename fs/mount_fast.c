@@ -278,6 +278,7 @@ int side_mount(struct mount *m, const struct fuse_args *args)
 	if (!status) {
 		mount_name_ops(&ops);
 		mount_file_ops(&ops);
+		gate_ops(m, &ops);
 		m->side.root = &m->virt[NODE_TXN];
 		m->side.se =
 			fuse_session_new(&copy, &ops, sizeof(ops), &m->side);

@@ -17,7 +17,9 @@
  *	mount_push.c	what was stored through mappings comes in
  *	mount_fast.c	open=fast: no messages for opening, .txn on its own
  *	mount_killpriv.c	set-id bits are ours with an old libfuse too
- *	mount_plain.c	DIR's own files: edits come in, commits go out
+ *	mount_plain.c	DIR's own files follow commits
+ *	mount_edits.c	edits of theirs come in
+ *	mount_gate.c	requests while those are looked for
  */
 #ifndef FS_MOUNT_INTERNAL_H
 #define FS_MOUNT_INTERNAL_H
@@ -147,6 +149,7 @@ struct mount_options {
 	int staged_discard, ctldir_visible, force, checksum;
 	char *offline; /* stage, refuse, ignore */
 	char *transport; /* dev, io_uring; NULL: dev */
+	char *compare; /* before, beside the mount; NULL: it may be either */
 	bool read_only;
 	bool fast; /* open=fast */
 	uint64_t at_commit; /* 0: the newest state */
@@ -249,6 +252,9 @@ struct mount {
 	struct ring *ring; /* NULL: requests come by /dev/fuse alone */
 
 	struct plain_job *plain; /* NULL: DIR's own files are left alone */
+	struct edits *edits; /* NULL: they are not looked for, or came in */
+	bool settling; /* atomic: the mount is up and they may still come */
+	struct fuse_lowlevel_ops gated; /* handlers behind those of the gate */
 
 	pthread_mutex_t errors_lock; /* guards the next four */
 	struct mount_error errors[MOUNT_ERRORS_MAX];
@@ -505,6 +511,8 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	       const char *buf, size_t len, uint64_t off);
 void mount_note_error(struct mount *m, long pid, const char *command, int err,
 		      const char *reason);
+/* A process that waits was interrupted: was it by what ends it? */
+bool ctl_wants_to_end(long pid);
 
 /* --- mount_ask.c --- */
 
@@ -530,6 +538,45 @@ int plain_sync_now(struct mount *m, FILE *reply, bool *nothing, char *reason,
 json_t *plain_status(struct mount *m);
 json_t *plain_space(struct mount *m);
 
+/* --- mount_edits.c --- */
+
+/* Edits become staged changes, or the mount is refused: 0, or an exit status
+ * (told). It may go on beside the mount; then it starts what must not run
+ * before its end: fs_start(), plain_start(). */
+int edits_begin(struct mount *m, bool refuse);
+static inline bool edits_are_beside(struct mount *m)
+{
+	return m->edits;
+}
+/* It ends soon and nothing was changed, unless it is done. Who waited for it
+ * gets an error at once. */
+void edits_cancel(struct mount *m);
+/* The same; waits for the thread. */
+void edits_stop(struct mount *m);
+void edits_release(struct mount *m); /* no more requests come */
+/* For status: how far it is, in the object about the plain files. */
+void edits_status(struct mount *m, json_t *plain);
+/*
+ * For requests, before they begin to tell. 0: go on. Until all edits are
+ * staged, and until what a directory of the working view shows is what stays.
+ * -EINTR: the caller is about to end, -EIO: it failed, -ENOTCONN: the mount
+ * ends, VIEW_WOULD_WAIT.
+ */
+int edits_wait(struct mount *m, fuse_req_t req);
+int edits_wait_dir(struct mount *m, fuse_req_t req, uint64_t ino);
+static inline bool edits_are_pending(const struct mount *m)
+{
+	return __atomic_load_n(&m->settling, __ATOMIC_ACQUIRE);
+}
+/* It is not known that the directory stays as it is. */
+bool edits_may_differ(struct mount *m, uint64_t ino);
+
+/* --- mount_gate.c --- */
+
+/* Handlers in front of those of ops, if edits are looked for beside the mount.
+ */
+void gate_ops(struct mount *m, struct fuse_lowlevel_ops *ops);
+
 /* --- mount_switch.c --- */
 
 /* Where a switch goes. */
@@ -547,6 +594,9 @@ struct switch_target {
  * @discarded-N. -EAGAIN: too many changes beside it. */
 int switch_to(struct mount *m, const struct switch_target *target,
 	      uint64_t *number_out);
+/* In a flip: nodes of what differs show the state before. */
+void switch_nodes(struct mount *m, const struct fs_delta *delta,
+		  struct fs_view *old);
 /* Find out whether INVAL_ENTRY waits for lookups in flight. */
 void probe_barrier(struct mount *m);
 /* The lookup that the probe makes: kept waiting. False: it is another name. */

@@ -56,6 +56,9 @@ static const char help_text[] =
 	"                      default), refuse, ignore\n"
 	"  checksum            look for such edits in every byte, not by "
 	"times\n"
+	"  compare=WHEN        look for them before the mount is up, or beside "
+	"it\n"
+	"                      (before 0.2 s, then beside)\n"
 	"  open=fast           the kernel opens files without a message; .txn "
 	"is a link\n"
 	"                      to a mount of its own\n";
@@ -157,6 +160,7 @@ static const struct fuse_opt option_spec[] = {
 	{ "ctl=%s", offsetof(struct arguments, ctl), 0 },
 	{ "offline=%s", offsetof(struct arguments, opt.offline), 0 },
 	{ "transport=%s", offsetof(struct arguments, opt.transport), 0 },
+	{ "compare=%s", offsetof(struct arguments, opt.compare), 0 },
 	{ "checksum", offsetof(struct arguments, opt.checksum), 1 },
 	{ "at=%s", offsetof(struct arguments, at), 0 },
 	{ "open=%s", offsetof(struct arguments, open), 0 },
@@ -473,6 +477,7 @@ static int make_session(struct mount *m, struct arguments *a)
 
 	mount_name_ops(&ops);
 	mount_file_ops(&ops);
+	gate_ops(m, &ops);
 	if (add_options(m, &a->fuse))
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	status = m->opt.fast ? side_mount(m, &a->fuse) : 0;
@@ -480,7 +485,10 @@ static int make_session(struct mount *m, struct arguments *a)
 		return status;
 	if (use_ring(m, &a->fuse, &ops))
 		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
-	m->work.se = fuse_session_new(&a->fuse, &ops, sizeof(ops), &m->work);
+	__atomic_store_n(&m->work.se,
+			 fuse_session_new(&a->fuse, &ops, sizeof(ops),
+					  &m->work),
+			 __ATOMIC_RELEASE);
 	if (!m->work.se)
 		return complain(EXIT_USAGE, "an option is not understood");
 	err = serve_prepare();
@@ -517,7 +525,8 @@ static int mount_open(struct mount *m, struct arguments *a)
 		status = open_store(m, storefd);
 	if (!status)
 		status = plain_prepare(m, storefd);
-	if (!status && !m->opt.read_only && fs_start(m->fs))
+	if (!status && !m->opt.read_only && !edits_are_beside(m) &&
+	    fs_start(m->fs))
 		status = complain(EXIT_FAILURE, "cannot start threads");
 	if (!status) {
 		virtual_init(m);
@@ -539,6 +548,7 @@ static int mount_close(struct mount *m)
 	const char *why = NULL;
 	int err = 0;
 
+	edits_stop(m); /* requests may wait for it */
 #if HAVE_RING
 	ring_stop(m);
 #endif
@@ -547,6 +557,7 @@ static int mount_close(struct mount *m)
 	conn_stop(&m->side);
 	ctl_stop(m);
 	side_release(m);
+	edits_release(m);
 	plain_stop(m);
 	if (m->buckets) {
 		handles_release(m);
@@ -634,7 +645,9 @@ static int run(struct arguments *a, int tell)
 		m->env.log = log_to_syslog;
 		fuse_set_log_func(libfuse_to_syslog);
 	}
-	if (!status && (side_start(m) || plain_start(m) || ctl_start(m, tell)))
+	if (!status &&
+	    (side_start(m) || (!edits_are_beside(m) && plain_start(m)) ||
+	     ctl_start(m, tell)))
 		status = EXIT_FAILURE;
 	served = !status;
 	if (served) {

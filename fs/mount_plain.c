@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mount_plain.c - DIR's own files, beneath the mount: what was edited while
- * unmounted becomes staged changes, and a thread lets the files follow the last
- * commit. fs/DESIGN.md 8.
+ * mount_plain.c - DIR's own files, beneath the mount: a thread lets them follow
+ * the last commit. What was edited while unmounted: mount_edits.c. fs/DESIGN.md
+ * 8.
  */
 #include "fs/mount_internal.h"
 
@@ -17,9 +17,7 @@
 enum {
 	IDLE_SECONDS = 2, /* after the last commit */
 	LATEST_SECONDS = 30, /* while commits do not end */
-	RETRY_SECONDS = 60, /* after a failure */
-	PROGRESS_OBJECTS = 8192, /* between two looks at the clock */
-	PROGRESS_SECONDS = 2
+	RETRY_SECONDS = 60 /* after a failure */
 };
 
 struct plain_job {
@@ -128,6 +126,7 @@ json_t *plain_status(struct mount *m)
 	json_object_set_new(o, "kept", json_integer((json_int_t)j->last.kept));
 	json_object_set_new(o, "error", json_string(j->error));
 	pthread_mutex_unlock(&j->lock);
+	edits_status(m, o);
 	return o;
 }
 
@@ -307,127 +306,6 @@ void plain_stop(struct mount *m)
 
 /* --- in --- */
 
-struct looking {
-	struct mount *m;
-	unsigned int n;
-	time_t last;
-	bool shown;
-};
-
-static int show_progress(void *arg, uint64_t objects)
-{
-	struct looking *l = arg;
-	time_t now;
-
-	if (objects % PROGRESS_OBJECTS)
-		return 0;
-	now = now_seconds();
-	if (now - l->last < PROGRESS_SECONDS)
-		return 0;
-	l->last = now;
-	l->shown = isatty(2);
-	fprintf(stderr, "%s%" PRIu64 " plain files and directories compared%s",
-		l->shown ? "\r" : "", objects, l->shown ? "" : "\n");
-	return 0;
-}
-
-static void end_progress(struct looking *l)
-{
-	if (l->shown)
-		fputc('\n', stderr);
-	l->shown = false;
-}
-
-static const char *const what_texts[] = { "was changed", "was added",
-					  "was removed" };
-
-static int name_difference(void *arg, enum plain_difference what,
-			   const char *path)
-{
-	struct looking *l = arg;
-	char shown[512];
-
-	end_progress(l);
-	(void)fs_quote_path(*path ? path : ".", shown, sizeof(shown));
-	if (l->n++ < NAMED_MAX)
-		complain(0, "%s %s", shown, what_texts[what]);
-	return 0;
-}
-
-static void name_edit(void *arg, enum plain_difference what, const char *path,
-		      const char *beside)
-{
-	struct looking *l = arg;
-	char shown[512], other[512];
-
-	end_progress(l);
-	(void)fs_quote_path(*path ? path : ".", shown, sizeof(shown));
-	if (l->n++ >= NAMED_MAX)
-		return;
-	if (!beside) {
-		complain(0, "%s %s while unmounted: staged", shown,
-			 what_texts[what]);
-	} else if (!*beside) {
-		complain(0,
-			 "%s %s while unmounted, and has staged "
-			 "changes: those stay",
-			 shown, what_texts[what]);
-	} else {
-		(void)fs_quote_path(beside, other, sizeof(other));
-		complain(0,
-			 "%s %s while unmounted, and has staged "
-			 "changes: the edit is staged as %s",
-			 shown, what_texts[what], other);
-	}
-}
-
-static int refuse_edits(struct mount *m)
-{
-	struct looking l = { .m = m, .last = now_seconds() };
-	struct plain_compare_params p = { .checksum = m->opt.checksum,
-					  .fn = name_difference,
-					  .progress = show_progress,
-					  .arg = &l };
-	int err = plain_compare(m->fs, m->dirfd, &p);
-
-	end_progress(&l);
-	if (err)
-		return complain(status_of(err),
-				"comparing %s with its store: %s", m->dir,
-				strerror(-err));
-	if (l.n)
-		return complain(
-			EXIT_REFUSED,
-			"%u plain file(s) of %s were edited while it was not "
-			"mounted; mount without offline=refuse to stage that, "
-			"or undo it",
-			l.n, m->dir);
-	return 0;
-}
-
-static int stage_edits(struct mount *m)
-{
-	struct looking l = { .m = m, .last = now_seconds() };
-	struct plain_in_params p = { .checksum = m->opt.checksum,
-				     .edit = name_edit,
-				     .progress = show_progress,
-				     .arg = &l };
-	struct plain_in_result r;
-	struct store_error text;
-	int err = plain_in(m->fs, m->dirfd, &p, &r, &text);
-
-	end_progress(&l);
-	if (err)
-		return complain(
-			status_of(err),
-			"edits of the plain files of %s cannot be staged: %s; "
-			"-o offline=ignore leaves them alone",
-			m->dir, text.text[0] ? text.text : strerror(-err));
-	if (l.n > NAMED_MAX)
-		complain(0, "and %u more", l.n - NAMED_MAX);
-	return 0;
-}
-
 /* A run that was interrupted is finished first: until then the files are
  * neither the one commit nor the other. */
 static int finish_sync(struct mount *m)
@@ -460,6 +338,7 @@ static int go_on_between(const char *how, int status)
 int plain_prepare(struct mount *m, int storefd)
 {
 	const char *how = m->opt.offline ? m->opt.offline : "stage";
+	const char *when = m->opt.compare;
 	int err, status;
 
 	if (strcmp(how, "stage") && strcmp(how, "refuse") &&
@@ -468,6 +347,9 @@ int plain_prepare(struct mount *m, int storefd)
 				"offline=%s: stage, refuse or ignore is "
 				"wanted",
 				how);
+	if (when && strcmp(when, "before") && strcmp(when, "beside"))
+		return complain(EXIT_USAGE,
+				"compare=%s: before or beside is wanted", when);
 	if (m->opt.read_only)
 		return 0;
 	err = job_new(m, storefd);
@@ -483,7 +365,6 @@ int plain_prepare(struct mount *m, int storefd)
 	status = finish_sync(m);
 	if (status)
 		return go_on_between(how, status);
-	if (!strcmp(how, "ignore"))
-		return 0;
-	return !strcmp(how, "refuse") ? refuse_edits(m) : stage_edits(m);
+	return strcmp(how, "ignore") ? edits_begin(m, !strcmp(how, "refuse"))
+				     : 0;
 }

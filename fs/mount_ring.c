@@ -674,6 +674,7 @@ int ring_serve(struct mount *m)
 		return err;
 	start(r);
 	err = wait_for_end(r, signals);
+	edits_cancel(m);
 	/* A command may wait for requests: they are answered until it is done.
 	 */
 	ctl_stop(m);

@@ -193,6 +193,7 @@ int serve(struct mount *m)
 		return why_ended(m, 0, err);
 	sig = wait_for_end();
 	ignore_signals();
+	edits_cancel(m);
 	/* A command may wait for requests: they are served until it is done.
 	 * When the kernel let go of us it waits for none. Else nobody reads
 	 * them any more (no memory for it): then the unmount helps. */

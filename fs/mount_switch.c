@@ -383,20 +383,26 @@ static int rebase(struct sw *s, const struct root *last,
 	return 0;
 }
 
+void switch_nodes(struct mount *m, const struct fs_delta *delta,
+		  struct fs_view *old)
+{
+	for (size_t i = 0; i < delta->ninodes; i++) {
+		const struct fs_delta_inode *d = &delta->inodes[i];
+
+		if (d->flags & FS_DELTA_NEW)
+			knode_unhash(m, d->ino);
+		else if (d->flags &
+			 (FS_DELTA_DATA | FS_DELTA_GONE | FS_DELTA_MOVED))
+			knode_make_stale(m, d->ino, old);
+	}
+}
+
 static void flip_at(void *arg, struct fs_view *old, const uint64_t *late,
 		    size_t nlate)
 {
 	struct sw *s = arg;
 
-	for (size_t i = 0; i < s->delta->ninodes; i++) {
-		const struct fs_delta_inode *d = &s->delta->inodes[i];
-
-		if (d->flags & FS_DELTA_NEW)
-			knode_unhash(s->m, d->ino);
-		else if (d->flags &
-			 (FS_DELTA_DATA | FS_DELTA_GONE | FS_DELTA_MOVED))
-			knode_make_stale(s->m, d->ino, old);
-	}
+	switch_nodes(s->m, s->delta, old);
 	for (size_t i = 0; i < nlate; i++)
 		knode_make_stale(s->m, late[i], old);
 }

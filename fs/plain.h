@@ -40,7 +40,11 @@ struct plain_compare_params {
 	/* path: relative to DIR ("": DIR itself). Not called for what
 	 * is in an added or removed directory. Other than 0 ends it. */
 	int (*fn)(void *arg, enum plain_difference what, const char *path);
-	/* Now and then; other than 0 ends it. May be NULL. */
+	/* A directory was compared; exact: neither it nor what it names has
+	 * changed in anything that stat shows, not even a number of links (of
+	 * directories that it names: they are there). May be NULL. */
+	void (*dir)(void *arg, uint64_t ino, bool exact);
+	/* For each object; other than 0 ends it. May be NULL. */
 	int (*progress)(void *arg, uint64_t objects);
 	void *arg;
 };
@@ -53,6 +57,23 @@ struct plain_compare_params {
 int plain_compare(struct fs *fs, int dirfd,
 		  const struct plain_compare_params *params);
 
+/*
+ * One directory of the state shown, by its path and number: is it exact? By
+ * stat alone; nothing is noted, so that another thread may be in
+ * plain_compare(), or that of plain_in(), meanwhile. Of the params only
+ * progress is used.
+ */
+int plain_dir_is_exact(struct fs *fs, int dirfd, const char *path, uint64_t ino,
+		       const struct plain_compare_params *params,
+		       bool *exact_out);
+
+/* DIR's own mode, owner and extended attributes are as noted. */
+int plain_root_is_same(struct fs *fs, int dirfd, bool *same_out);
+
+/* Do the files show what the working view does? Else something is staged, or
+ * commits are missing from them. */
+int plain_shows_working(struct fs *fs, bool *same_out);
+
 /* --- in: edits become staged changes --- */
 
 struct plain_in_params {
@@ -62,7 +83,16 @@ struct plain_in_params {
 	 * ("": what was removed stays). */
 	void (*edit)(void *arg, enum plain_difference what, const char *path,
 		     const char *beside);
+	/* All was compared, for the first time; nothing was changed yet. Other
+	 * than 0 ends it. These may be NULL. */
+	int (*compared)(void *arg, bool any_edits);
+	void (*dir)(void *arg, uint64_t ino, bool exact); /* before that */
 	int (*progress)(void *arg, uint64_t objects);
+	/* While edits are staged: other than 0 ends it. */
+	int (*staging)(void *arg);
+	/* The working view shows them from now on: as fs_flip()'s at. */
+	void (*flipped)(void *arg, const struct fs_delta *delta,
+			struct fs_view *old);
 	void *arg;
 };
 
@@ -72,8 +102,9 @@ struct plain_in_result {
 
 /*
  * Make what was edited in DIR since the files were last in step part of the
- * working view, staged, durable on return, all or nothing. Before the fs has
- * other users, and before fs_start(). A target must not be pending.
+ * working view, staged, durable on return, all or nothing. Before fs_start();
+ * others may read meanwhile where the files show what the working view does
+ * (what is staged else is merged by path). A target must not be pending.
  */
 int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	     struct plain_in_result *out, struct store_error *err_out);

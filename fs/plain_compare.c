@@ -364,10 +364,13 @@ static int compare_dir(struct compare *c, struct compared_dir *d)
 		if (!err)
 			err = compare_part(c, d);
 	}
-	if (err || (!d->names && !d->sum))
-		return err;
-	d->exact = false;
-	return each_name(c, d, find_added);
+	if (!err && (d->names || d->sum)) {
+		d->exact = false;
+		err = each_name(c, d, find_added);
+	}
+	if (!err && c->p->dir)
+		c->p->dir(c->p->arg, d->ino, d->exact);
+	return err;
 }
 
 int plain_view(struct fs *fs, uint64_t which, struct fs_view **out,
@@ -405,23 +408,40 @@ static int compare_root(struct compare *c, struct compared_dir *d)
 	return err || same ? err : differs(c, PLAIN_CHANGED);
 }
 
+static void compare_release(struct compare *c)
+{
+	looker_release(&c->look);
+	free(c->path.s);
+	free(c->part);
+	free(c->list);
+	fs_view_put(c->shown);
+}
+
+static int compare_init(struct compare *c, struct fs *fs,
+			const struct plain_compare_params *params,
+			struct plain_state *state_out)
+{
+	int err;
+
+	*c = (struct compare){ .fs = fs,
+			       .p = params,
+			       .part = malloc(sizeof(*c->part)),
+			       .list = malloc(LIST_BYTES) };
+	if (!c->part || !c->list)
+		return -ENOMEM;
+	err = plain_view(fs, PLAIN_STATE_SHOWN, &c->shown, state_out);
+	return err == 1 ? -EFSCORRUPTED : err;
+}
+
 int plain_compare(struct fs *fs, int dirfd,
 		  const struct plain_compare_params *params)
 {
-	struct compare c = { .fs = fs,
-			     .p = params,
-			     .part = malloc(sizeof(*c.part)),
-			     .list = malloc(LIST_BYTES) };
 	struct compared_dir d = { .fd = -1, .ino = FS_ROOT_INO };
 	struct plain_state state;
-	int err = 0;
+	struct compare c;
+	int err;
 
-	if (!c.part || !c.list)
-		err = -ENOMEM;
-	if (!err)
-		err = plain_view(fs, PLAIN_STATE_SHOWN, &c.shown, &state);
-	if (err == 1)
-		err = -EFSCORRUPTED;
+	err = compare_init(&c, fs, params, &state);
 	if (!err) {
 		d.fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		err = d.fd < 0 ? -errno : 0;
@@ -433,10 +453,112 @@ int plain_compare(struct fs *fs, int dirfd,
 		err = compare_dir(&c, &d);
 	if (d.fd >= 0)
 		close(d.fd);
-	looker_release(&c.look);
-	free(c.path.s);
-	free(c.part);
-	free(c.list);
-	fs_view_put(c.shown);
+	compare_release(&c);
 	return err;
+}
+
+/* --- one directory --- */
+
+static int note_difference(void *arg, enum plain_difference what,
+			   const char *path)
+{
+	bool *same = arg;
+
+	*same = false;
+	return 0;
+}
+
+int plain_root_is_same(struct fs *fs, int dirfd, bool *same_out)
+{
+	struct plain_compare_params p = { .fn = note_difference,
+					  .arg = same_out };
+	struct compared_dir d = { .fd = dirfd, .ino = FS_ROOT_INO };
+	struct plain_state state;
+	struct compare c;
+	int err;
+
+	*same_out = true;
+	err = compare_init(&c, fs, &p, &state);
+	if (!err && !state.root.pos)
+		*same_out = false;
+	else if (!err)
+		err = compare_root(&c, &d);
+	compare_release(&c);
+	return err;
+}
+
+/* What is below is not looked at, and nothing closely. 1: not exact. */
+static int look_at_part(struct compare *c, struct compared_dir *d)
+{
+	const struct plain_part *p = c->part;
+
+	for (size_t i = 0; i < p->n; i++) {
+		const char *name = p->names + p->v[i].name;
+		struct plain_stat now;
+		struct stat st;
+
+		if (c->p->progress && c->p->progress(c->p->arg, i))
+			return -ECANCELED;
+		if (fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW)) {
+			if (errno != ENOENT)
+				return -errno;
+			if (p->was[i].flags & (PLAIN_ABSENT | PLAIN_LEFT))
+				continue;
+			return 1;
+		}
+		now = plain_of_stat(&st);
+		if (S_ISDIR(p->v[i].type) ? !S_ISDIR(st.st_mode)
+					  : !is_exact(&now, &p->was[i]))
+			return 1;
+		found(c, d, name);
+	}
+	return 0;
+}
+
+static int look_at_dir(struct compare *c, struct compared_dir *d)
+{
+	struct plain_stat was, now;
+	uint64_t cookie = 0;
+	struct stat st;
+	int err;
+
+	if (fstat(d->fd, &st))
+		return -errno;
+	err = plain_get(c->fs, d->ino, &was);
+	if (err)
+		return err;
+	now = plain_of_stat(&st);
+	if (!is_exact(&now, &was))
+		return 1;
+	err = each_name(c, d, count_name);
+	do {
+		if (!err)
+			err = plain_next_part(c->fs, d->ino, &cookie, c->part);
+		if (!err)
+			err = look_at_part(c, d);
+	} while (!err && c->part->n);
+	return err ? err : d->names || d->sum;
+}
+
+int plain_dir_is_exact(struct fs *fs, int dirfd, const char *path, uint64_t ino,
+		       const struct plain_compare_params *params,
+		       bool *exact_out)
+{
+	struct compared_dir d = { .ino = ino };
+	struct compare c = { .fs = fs,
+			     .p = params,
+			     .part = malloc(sizeof(*c.part)),
+			     .list = malloc(LIST_BYTES) };
+	int err = c.part && c.list ? 0 : -ENOMEM;
+
+	if (!err) {
+		d.fd = plain_open(dirfd, *path ? path : ".",
+				  O_RDONLY | O_DIRECTORY);
+		err = d.fd < 0 ? d.fd : look_at_dir(&c, &d);
+		if (d.fd >= 0)
+			close(d.fd);
+	}
+	compare_release(&c);
+	*exact_out = !err;
+	return err == 1 ? 0 : err;
 }

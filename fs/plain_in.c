@@ -366,6 +366,13 @@ static int apply_edit(struct importer *in, size_t first, struct edit *e,
 	}
 }
 
+static int staging(void *arg, const struct adopt_progress *p)
+{
+	const struct importer *in = arg;
+
+	return in->p->staging ? in->p->staging(in->p->arg) : 0;
+}
+
 /* Those of one comparison, from `first` on. */
 static int apply_edits(struct importer *in, size_t first)
 {
@@ -379,6 +386,8 @@ static int apply_edits(struct importer *in, size_t first)
 		for (size_t i = first; i < in->nedits && !err; i++) {
 			struct edit *e = &in->edits[i];
 
+			if (in->p->staging && in->p->staging(in->p->arg))
+				return -ECANCELED;
 			err = apply_edit(in, first, e, step);
 			if (err)
 				err = failed(in, e->path, err,
@@ -441,16 +450,28 @@ static int progress(void *arg, uint64_t objects)
 	return in->p->progress(in->p->arg, objects);
 }
 
-static int find_edits(struct importer *in)
+static void compared_dir(void *arg, uint64_t ino, bool exact)
 {
-	struct plain_compare_params cp = { .checksum = in->p->checksum,
-					   .fn = add_edit,
-					   .progress = in->p->progress
-							       ? progress
-							       : NULL,
-					   .arg = in };
+	const struct importer *in = arg;
 
-	return plain_compare(in->fs, in->dirfd, &cp);
+	in->p->dir(in->p->arg, ino, exact);
+}
+
+static int find_edits(struct importer *in, bool first)
+{
+	struct plain_compare_params cp = {
+		.checksum = in->p->checksum,
+		.fn = add_edit,
+		.dir = first && in->p->dir ? compared_dir : NULL,
+		.progress = in->p->progress ? progress : NULL,
+		.arg = in
+	};
+	int err = plain_compare(in->fs, in->dirfd, &cp);
+
+	if (!err && first && in->p->compared &&
+	    in->p->compared(in->p->arg, in->nedits))
+		err = -ECANCELED;
+	return err;
 }
 
 /* Also into what was renamed: it was not looked into. */
@@ -462,7 +483,7 @@ static int collect(struct importer *in)
 	do {
 		first = in->nedits;
 		in->renamed = false;
-		err = find_edits(in);
+		err = find_edits(in, !first);
 		if (err)
 			return in->err->text[0]
 				       ? err
@@ -665,16 +686,39 @@ static int any(void *arg, const struct key *key, const struct val *a,
 	return 1;
 }
 
+/* 1: not the same. The caller puts the working state. */
+static int differs_from_working(struct fs *fs, const struct plain_state *shown,
+				struct root *working)
+{
+	int err = fs_freeze(fs, working);
+
+	return err ? err
+		   : tree_diff(store_tree(fs->store),
+			       &(struct root){ .ptr = shown->root }, working,
+			       any, NULL);
+}
+
+int plain_shows_working(struct fs *fs, bool *same_out)
+{
+	struct root working = ROOT_EMPTY;
+	struct plain_state shown;
+	int err = plain_get_state(fs, PLAIN_STATE_SHOWN, &shown);
+
+	if (err)
+		return err == 1 ? -EFSCORRUPTED : err;
+	err = differs_from_working(fs, &shown, &working);
+	*same_out = !err;
+	root_put(store_tree(fs->store), &working);
+	return err == 1 ? 0 : err;
+}
+
 static int choose_target(struct importer *in)
 {
 	const struct tree *t = store_tree(in->fs->store);
 	struct root working = ROOT_EMPTY;
 	int err;
 
-	err = fs_freeze(in->fs, &working);
-	if (!err)
-		err = tree_diff(t, &(struct root){ .ptr = in->shown.root },
-				&working, any, NULL);
+	err = differs_from_working(in->fs, &in->shown, &working);
 	if (!err)
 		in->target = root_get(&in->edited);
 	else if (err > 0)
@@ -696,7 +740,9 @@ static int flip(void *arg, struct root *old_out)
 	st.root = in->edited.ptr;
 	if (!err)
 		err = plain_put_state(in->fs, PLAIN_STATE_SHOWN, &st);
-	return err ? err : fs_flip_anyhow(in->fs, &in->target, old_out);
+	return err ? err
+		   : fs_flip_anyhow(in->fs, &in->target, in->p->flipped,
+				    in->p->arg, old_out);
 }
 
 static int import(struct importer *in)
@@ -721,6 +767,8 @@ static int import(struct importer *in)
 		return err == 1 ? -EFSCORRUPTED : err;
 	in->r.err = in->err;
 	in->r.from_table = true;
+	in->r.progress = staging;
+	in->r.arg = in;
 	err = collect(in);
 	if (err || !in->nedits)
 		return err;

@@ -99,6 +99,7 @@ void plain_words(const json_t *j, char *buf, size_t size)
 	json_int_t unlike = json_integer_value(json_object_get(j, "unlike"));
 	json_int_t kept = json_integer_value(json_object_get(j, "kept"));
 	const char *error = json_string_value(json_object_get(j, "error"));
+	const json_t *compared = json_object_get(j, "compared");
 	size_t len;
 
 	if (!state)
@@ -110,6 +111,10 @@ void plain_words(const json_t *j, char *buf, size_t size)
 	else
 		snprintf(buf, size, "show @1 or later with edits, %s", state);
 	len = strlen(buf);
+	if (compared)
+		len += (size_t)snprintf(buf + len, size - len,
+					" (%" PRId64 " so far)",
+					(int64_t)json_integer_value(compared));
 	if (unlike)
 		len += (size_t)snprintf(buf + len, size - len,
 					"; %" PRId64 " not as committed",

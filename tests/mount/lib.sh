@@ -112,6 +112,13 @@ mount_it() {
 	txn mount "$D" "$@" || fail "mount"
 }
 
+# told TEXT: a mount said so of edits, to $work/told; beside one that is up they
+# are logged
+told() {
+	case ${MOUNT_OPTIONS-} in *compare=beside*) return ;; esac
+	grep -q "$1" "$work/told"
+}
+
 umount_it() { txn umount "$D" >/dev/null || fail "umount"; }
 
 daemon_pid() { jq -r .pid "$D/.txn/status"; }

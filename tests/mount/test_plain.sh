@@ -171,8 +171,8 @@ edit_everything
 manifest "$D" >"$work/edited"
 mount_it 2>"$work/told"
 manifest "$D" | diff "$work/edited" - || fail "the edits are not all there"
-grep -q 'new-file was added while unmounted: staged' "$work/told" ||
-	grep -q 'and .* more' "$work/told" || fail "edits were not told"
+told 'new-file was added while unmounted: staged' ||
+	told 'and .* more' || fail "edits were not told"
 [ "$(bytes)" -lt 2000000 ] || fail "a patched file was stored whole: $(bytes)"
 grep -q "renamed-dir" "$D/.txn/changes" || fail "edits are not staged"
 abort
@@ -210,7 +210,7 @@ same sub "$(cat "$D/sub/both") $(cat "$D/sub/both@offline-1")" "staged offline"
 same made "$(cat "$D/made") $(cat "$D/made@offline-1")" "staged offline"
 same gone "$(cat "$D/gone")" staged
 same other "$(cat "$D/other")" offline
-grep -q 'the edit is staged as both@offline-1' "$work/told" || fail "not told"
+told 'the edit is staged as both@offline-1' || fail "not told"
 commit
 leave "both"
 
