@@ -21,6 +21,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <time.h>
@@ -350,6 +351,8 @@ static void *edits_main(void *arg)
 	}
 	pthread_cond_broadcast(&e->cond);
 	pthread_mutex_unlock(&e->lock);
+	if (is_beside(e))
+		(void)malloc_trim(0); /* what comparing took */
 	return NULL;
 }
 

@@ -8,7 +8,7 @@
 
 #define PACE_NS 500000
 #define PACE_SLEEP_NS 1000
-/* Who did not call for so long was waiting for something meanwhile, or begins. */
+/* Who did not call for so long was waiting for something, or begins. */
 #define PACE_BEGIN_NS 10000000
 
 static __thread int64_t last_ns;

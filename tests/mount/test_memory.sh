@@ -14,7 +14,7 @@ mkdir -p "$D"
 for ((i = 0; i < 100; i++)); do mkdir "$D/d$i"; done
 seq "$files" | (cd "$D" && awk '{ print "d" $1 % 100 "/f" $1 }' | xargs touch)
 make_store
-mount_it
+mount_it -o compare=before
 pid=$(daemon_pid)
 
 memory() { awk '/^RssAnon/ { print $2 }' "/proc/$pid/status"; } # KiB
