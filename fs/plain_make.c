@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* plain_make.c - objects of a state as plain ones. */
 #include "fs/plain_internal.h"
+#include "txn/pace.h"
 
 #include <fcntl.h>
 #include <sys/sysmacros.h>
@@ -434,6 +435,7 @@ int out_build(struct plain_out *o, uint64_t ino)
 	bool is_dir;
 	int err, fd;
 
+	pace();
 	(void)out_find(o, ino, &x);
 	err = fs_getattr(o->hv, ino, &a);
 	if (err)

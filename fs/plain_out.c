@@ -16,6 +16,7 @@
  * what is there first, so that one that was done is left alone.
  */
 #include "fs/plain_internal.h"
+#include "txn/pace.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>
@@ -204,6 +205,7 @@ static int decide(struct plain_out *o, size_t i)
 	bool patch = false;
 	int err;
 
+	pace();
 	x->how = OUT_KEEP;
 	if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN))
 		return 0;
@@ -439,6 +441,7 @@ static int take_entry(struct plain_out *o, const struct fs_delta_name *e)
 	bool ours = false;
 	int dirfd, err;
 
+	pace();
 	entry_name(o, e, name);
 	err = out_open_dir(o, e->dir, true, &dirfd);
 	if (!err)
@@ -550,6 +553,7 @@ static int take_link(struct plain_out *o, const struct fs_delta_name *e)
 	struct stat st;
 	int err;
 
+	pace();
 	d = out_find(o, e->b_ino, &x);
 	if (!d || x->how == OUT_BUILD || e->a_ino == e->b_ino)
 		return 0;
@@ -708,6 +712,7 @@ static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
 	bool moved;
 	int dirfd, err;
 
+	pace();
 	d = out_find(o, e->b_ino, &x);
 	if (!d)
 		return -EFSCORRUPTED;
@@ -788,6 +793,7 @@ static int patch(struct plain_out *o, uint64_t ino)
 	bool ours = false;
 	int err, fd;
 
+	pace();
 	err = out_open_object(o, ino, O_RDWR | O_NONBLOCK, &fd);
 	if (!err) {
 		err = patch_open(o, ino, fd, &ours);
@@ -947,6 +953,7 @@ static int record_inode(struct plain_out *o, size_t i)
 	struct stat st;
 	int err, fd;
 
+	pace();
 	if (x->left) {
 		err = plain_get(o->fs, d->ino, &p);
 		p.flags |= PLAIN_LEFT;
@@ -986,6 +993,7 @@ static int record_entry(struct plain_out *o, const struct fs_delta_name *e)
 	struct fs_attr a;
 	int err;
 
+	pace();
 	if (e->b_ino) {
 		err = fs_getattr(o->hv, e->b_ino, &a);
 		return err ? err

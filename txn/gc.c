@@ -15,6 +15,7 @@
 
 #include "txn/format.h"
 #include "txn/node.h"
+#include "txn/pace.h"
 
 enum { NODE_CELL = 32, PAGE = LOG_PAGE_BYTES, NODES_BETWEEN_RESTS = 512 };
 
@@ -163,6 +164,7 @@ static int rest(struct gc *g, const struct ptr *ptr)
 			       ? g->scan->progress(g->scan->arg, ptr->len)
 			       : 0;
 
+	pace();
 	if (++g->nodes % NODES_BETWEEN_RESTS)
 		return 0;
 	if (!g->p->hurry)

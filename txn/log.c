@@ -6,6 +6,8 @@
  */
 #include "txn/log_internal.h"
 
+#include "txn/pace.h"
+
 static const uint8_t zero_page[LOG_PAGE_BYTES];
 
 /* --- buffers --- */
@@ -457,6 +459,7 @@ int log_write_below(struct log *log, struct head *h, uint64_t limit)
 
 	do {
 		err = write_batch(log, h, limit);
+		pace(); /* who waits for the lock waits for all of this */
 	} while (!err);
 	return err == 1 ? 0 : err;
 }

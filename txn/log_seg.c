@@ -2,6 +2,8 @@
 /* log_seg.c - the segments and their files; see log_internal.h. */
 #include "txn/log_internal.h"
 
+#include "txn/pace.h"
+
 #include <inttypes.h>
 
 enum { ZERO_BYTES = 256 * 1024, NUMBER_DIGITS = 16 };
@@ -249,6 +251,7 @@ static int fill_zeros(struct log *log, struct dev_file *f, uint64_t bytes)
 		err = log->p.dev->ops->writev(f, off, &iov, 1);
 		if (!err)
 			err = log->p.dev->ops->sync_pace(f, off, iov.len);
+		pace();
 	}
 	free(zeros);
 	return err;

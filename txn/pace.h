@@ -4,7 +4,9 @@
  * processor when its tick comes (every 4 ms with CONFIG_HZ=250): a thread that
  * computes for longer keeps a program waiting for so long, though that would
  * need a few microseconds. So long work calls pace() wherever it holds no
- * lock: after half a millisecond without a pause it sleeps for a moment.
+ * lock that others wait for: after half a millisecond without a pause it sleeps
+ * for a moment, 50 us with what the kernel adds. (With 5 us, timer slack off,
+ * a writer beside a commit of 10,000 files waited for 3.1 ms, with 50 for 0.9.)
  */
 #ifndef TXN_PACE_H
 #define TXN_PACE_H
