@@ -364,6 +364,7 @@ int fs_readdir(struct fs_view *fv, uint64_t dir, uint64_t cookie,
 	if (cookie >= INT64_MAX)
 		return 0;
 	r.n = 0;
+	r.eof = false;
 	r.from = cookie + 1;
 	r.with_attr = with_attr;
 	do {
