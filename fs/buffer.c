@@ -257,14 +257,16 @@ void file_move(struct fs_file *f, struct fs_view *to)
 	struct fs_view *from = f->fv;
 
 	ASSERT(!f->dirty && !f->listed && from->is_working);
+	/* Both at once: its last user may give it up as soon as it has the new
+	 * view, which nobody keeps from changing but this lock. */
 	pthread_mutex_lock(&from->files_lock);
+	pthread_mutex_lock(&to->files_lock);
 	table_remove(from, f);
 	f->stale = true;
 	__atomic_store_n(&f->fv, fs_view_get(to), __ATOMIC_RELEASE);
-	pthread_mutex_unlock(&from->files_lock);
-	pthread_mutex_lock(&to->files_lock);
 	table_add(to, f);
 	pthread_mutex_unlock(&to->files_lock);
+	pthread_mutex_unlock(&from->files_lock);
 }
 
 void fv_each_file(struct fs_view *fv, void (*fn)(void *arg, struct fs_file *f),

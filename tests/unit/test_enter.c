@@ -217,6 +217,65 @@ static void test_capabilities_that_come_and_go(void **state)
 	assert_int_equal(get_caps(f, ino), 0);
 }
 
+/* --- files that are given up in a flip --- */
+
+enum { GIVEN_UP = 64, FLIPS = 2000 };
+
+struct giver {
+	struct fs_file *files[GIVEN_UP];
+	bool begun; /* atomic */
+};
+
+static void *give_up(void *arg)
+{
+	struct giver *g = arg;
+
+	__atomic_store_n(&g->begun, true, __ATOMIC_RELEASE);
+	for (int i = 0; i < GIVEN_UP; i++) {
+		while (!fs_file_is_stale(g->files[i]))
+			; /* at once: what counts is the moment after it */
+		fs_file_put(g->files[i]);
+	}
+	return NULL;
+}
+
+/* A file that the flip just took to the state before is in that one's table,
+ * for whoever gives it up then. */
+static void test_files_given_up_in_a_flip(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t inos[GIVEN_UP], number;
+
+	for (int i = 0; i < GIVEN_UP; i++) {
+		struct fs_file *file;
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "g%d", i);
+		file = make(f, name);
+		inos[i] = fs_file_ino(file);
+		fs_file_put(file);
+	}
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	for (int i = 0; i < FLIPS; i++) {
+		struct giver g = { .begun = false };
+		pthread_t t;
+
+		for (int k = 0; k < GIVEN_UP; k++) {
+			assert_int_equal(fs_file_open(fs_working(f->fs),
+						      inos[k], &g.files[k]),
+					 0);
+			assert_int_equal(fs_write(g.files[k], &cred, 0, "x", 1,
+						  false),
+					 0);
+		}
+		assert_int_equal(pthread_create(&t, NULL, give_up, &g), 0);
+		while (!__atomic_load_n(&g.begun, __ATOMIC_ACQUIRE))
+			sched_yield();
+		assert_int_equal(fs_abort(f->fs), 0);
+		pthread_join(t, NULL);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +287,8 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_capabilities_that_come_and_go, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_files_given_up_in_a_flip,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
