@@ -8,6 +8,7 @@
  * which the freeze happens.
  */
 #include "fs/fs_internal.h"
+#include "txn/pace.h"
 
 #include <time.h>
 
@@ -229,6 +230,7 @@ static void *background(void *arg)
 	struct timespec until;
 	int err;
 
+	pace_begin();
 	pthread_mutex_lock(&fs->thread_lock);
 	while (!fs->stop) {
 		add_seconds(&until, CHECKPOINT_SECONDS);
@@ -260,6 +262,7 @@ static void *sweeper(void *arg)
 	struct fs *fs = arg;
 	struct timespec until;
 
+	pace_begin();
 	pthread_mutex_lock(&fs->thread_lock);
 	while (!fs->stop) {
 		int err = 0;

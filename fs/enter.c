@@ -368,7 +368,9 @@ int fs_balance(struct fs_view *fv)
 
 void fs_write_behind(struct fs *fs)
 {
+	pace_begin();
 	(void)log_write_behind(fs->log, LOG_BULK, WRITE_BEHIND_BYTES);
+	pace_end();
 }
 
 int fs_room(struct fs *fs, uint64_t bytes, bool privileged)

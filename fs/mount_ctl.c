@@ -9,6 +9,7 @@
 #include "fs/mount_internal.h"
 
 #include "fs/slice.h"
+#include "txn/pace.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -544,6 +545,7 @@ static void *long_main(void *arg)
 	struct mount *m = req_mount(job->req);
 
 	slice_set(SLICE_BACKGROUND_NS);
+	pace_begin();
 	run_job(m, job);
 	pthread_mutex_lock(&m->ctl_lock);
 	m->nlong--;
@@ -609,7 +611,9 @@ static void run_here(struct mount *m, struct ctl_job *job)
 	m->ctl_here = true;
 	pthread_mutex_unlock(&m->ctl_lock);
 	slice_set(SLICE_BACKGROUND_NS);
+	pace_begin();
 	run_job(m, job);
+	pace_end();
 	slice_set(SLICE_DEFAULT);
 	pthread_mutex_lock(&m->ctl_lock);
 	m->ctl_here = false;
@@ -714,6 +718,7 @@ static void *ctl_main(void *arg)
 			m->jobs_end = &m->jobs;
 		m->ctl_runs = true;
 		pthread_mutex_unlock(&m->ctl_lock);
+		pace_begin();
 		run_job(m, job);
 		pthread_mutex_lock(&m->ctl_lock);
 	}

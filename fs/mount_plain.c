@@ -7,6 +7,7 @@
 #include "fs/mount_internal.h"
 
 #include "fs/plain.h"
+#include "txn/pace.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -192,6 +193,7 @@ static void *plain_main(void *arg)
 {
 	struct plain_job *j = arg;
 
+	pace_begin();
 	look_at_table(j);
 	pthread_mutex_lock(&j->lock);
 	while (!j->stop) {

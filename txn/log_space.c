@@ -8,6 +8,8 @@
  */
 #include "txn/log_internal.h"
 
+#include "txn/pace.h"
+
 enum { KEEP_BYTES = 4 << 20 };
 
 uint64_t log_seg_size(const struct log *log, enum log_head id)
@@ -291,6 +293,7 @@ static void *preparer(void *arg)
 {
 	struct log *log = arg;
 
+	pace_begin();
 	pthread_mutex_lock(&log->wake_lock);
 	while (!log->quit) {
 		if (!log->wake) {

@@ -11,7 +11,8 @@
 /* Who did not call for so long was waiting for something, or begins. */
 #define PACE_BEGIN_NS 10000000
 
-static __thread int64_t last_ns;
+static _Thread_local int64_t last_ns;
+static _Thread_local bool paces;
 
 static int64_t now_ns(void)
 {
@@ -22,11 +23,25 @@ static int64_t now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+void pace_begin(void)
+{
+	paces = true;
+	last_ns = now_ns();
+}
+
+void pace_end(void)
+{
+	paces = false;
+}
+
 void pace(void)
 {
 	const struct timespec moment = { .tv_nsec = PACE_SLEEP_NS };
-	int64_t now = now_ns();
+	int64_t now;
 
+	if (!paces)
+		return;
+	now = now_ns();
 	if (now - last_ns < PACE_NS)
 		return;
 	if (now - last_ns < PACE_BEGIN_NS) {

@@ -11,6 +11,10 @@
 #ifndef TXN_PACE_H
 #define TXN_PACE_H
 
-void pace(void);
+/* For the calling thread: what it does from now on may be long. A thread that
+ * answers requests does not begin: whoever waits for an fsync waits for it. */
+void pace_begin(void);
+void pace_end(void);
+void pace(void); /* nothing, for others */
 
 #endif
