@@ -7,6 +7,7 @@
 #include "tests/lib/nomem.h"
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
+#include "tests/lib/window.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -193,26 +194,12 @@ static void check_all(struct fixture *f)
 		fail_msg("%s", why);
 }
 
-struct map_op {
-	struct fs_op op;
-	struct item_window *w;
-};
-
-static int map_fn(struct vtx *tx, void *arg)
-{
-	struct map_op *m = arg;
-
-	return fmap_load(tx, m->op.ino, 0, m->w);
-}
-
 /* Of its first window. */
 static void get_map(struct fixture *f, int i, struct item_window *w)
 {
-	struct map_op m = {
-		.op = { .fn = map_fn, .ino = fs_file_ino(f->file[i]) }, .w = w
-	};
-
-	assert_int_equal(fv_read(fs_working(f->fs), &m.op), 0);
+	assert_int_equal(window_get(fs_working(f->fs), fs_file_ino(f->file[i]),
+				    w),
+			 0);
 }
 
 static uint64_t bulk_tail(struct fixture *f)

@@ -6,6 +6,7 @@
 
 #include "tests/lib/simdev.h"
 #include "tests/lib/test.h"
+#include "tests/lib/window.h"
 #include "txn/repair.h"
 
 #include <sys/stat.h>
@@ -96,25 +97,13 @@ static void commit(struct fixture *f)
 	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
 }
 
-struct map_op {
-	struct fs_op op;
-	struct item_window *w;
-};
-
-static int map_fn(struct vtx *tx, void *arg)
-{
-	struct map_op *m = arg;
-
-	return fmap_load(tx, m->op.ino, 0, m->w);
-}
-
 static void get_map(struct fixture *f, int i)
 {
 	struct fs_file *file = open_file(f, i, false);
-	struct map_op m = { .op = { .fn = map_fn, .ino = fs_file_ino(file) },
-			    .w = &f->map[i] };
 
-	assert_int_equal(fv_read(fs_working(f->fs), &m.op), 0);
+	assert_int_equal(window_get(fs_working(f->fs), fs_file_ino(file),
+				    &f->map[i]),
+			 0);
 	fs_file_put(file);
 }
 
