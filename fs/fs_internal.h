@@ -37,7 +37,8 @@
  *				that entering one file takes its lock instead.
  *	3. file->lock		buffers of one file, with one of these shared;
  *				under the data_lock exclusive not needed
- *	4. fv->files_lock	the table of files in use
+ *	4. fv->files_lock	the table of files in use; that of the working
+ *				view before another's
  *	   fs->track_lock	what was written since fs_version()
  *	   fs->told_lock	damage that was told
  *	5. locks of the log	(log_append, log_claim)

@@ -3,7 +3,8 @@
  * mount_internal.h - what the files of the daemon share. Read fs/DESIGN.md
  * first: nodes, the switch, threads.
  *
- *	mount_main.c	options, start, the loop, the end
+ *	mount_main.c	options, start, the end
+ *	mount_serve.c	requests are read until somebody ends that
  *	mount_place.c	the directory, its store, who has it
  *	mount_dead.c	taking the place of a mount whose daemon is gone
  *	mount_knode.c	the objects that the kernel knows by number
