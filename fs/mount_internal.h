@@ -61,7 +61,8 @@ enum { RING_LIBFUSE = FUSE_MAKE_VERSION(3, 19) };
 
 /* Minor versions of the kernel's protocol that have them. */
 enum { PROTO_TMPFILE = 37, PROTO_STATX = 39 };
-enum { READ_AHEAD_BYTES = 1 << 20 }; /* a request */
+/* Two requests: one is answered while the other is read. */
+enum { READ_AHEAD_BYTES = 2 << 20 };
 
 enum {
 	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */

@@ -78,7 +78,7 @@ helper -o ro || fail "over a dead mount"
 has ro
 umount_it
 
-# --- it reads ahead as the filesystem below, at most a request ---
+# --- it reads ahead as the filesystem below, at most two requests ---
 ahead() { cat "/sys/class/bdi/$(mountpoint -d "$1")/read_ahead_kb"; }
 reads_ahead() { # of the host, expected of the mount: KiB
 	echo "$1" >"/sys/class/bdi/$(mountpoint -d "$work/small")/read_ahead_kb"
@@ -96,7 +96,7 @@ if [ "$(id -u)" = 0 ] && [ -w /sys/class/bdi ] &&
 	D=$work/small/data
 	make_store
 	reads_ahead 512 512
-	reads_ahead 4096 1024
+	reads_ahead 4096 2048
 	reads_ahead 16 128
 	D=$work/data
 else
