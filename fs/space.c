@@ -9,7 +9,8 @@ enum {
 	SWEEP_IDLE_BYTES = 1 << 20,
 	SWEEP_PART = 8,
 	SWEEP_FULL_BYTES = 256 << 10, /* when writers wait */
-	TRIM_ROUNDS = 60, /* of the sweeper, a second each */
+	BURST_ROUNDS = 2, /* of the sweeper, a second each */
+	TRIM_ROUNDS = 60,
 	/* Who asks for the sweep may be waited for by somebody that the sweep
 	 * waits for: a commit that pushes a mapping, say. */
 	SPACE_WAIT_SECONDS = 5
@@ -87,19 +88,28 @@ int fs_gc(struct fs *fs, struct gc_stats *stats)
 	if (!err)
 		err = sweep(fs, true, stats);
 	if (!err)
-		log_trim(fs->log);
+		log_trim(fs->log, true);
 	return err;
 }
 
 void fs_trim(struct fs *fs)
 {
-	uint64_t now = appended(fs);
+	struct log_stats ls;
+	uint64_t now, small;
 
+	log_get_stats(fs->log, &ls);
+	small = ls.appended_bytes[LOG_SMALL];
+	now = small + ls.appended_bytes[LOG_BULK];
 	if (now != fs->quiet_at)
 		fs->quiet_rounds = 0;
 	fs->quiet_at = now;
-	if (++fs->quiet_rounds == TRIM_ROUNDS)
-		log_trim(fs->log);
+	fs->quiet_rounds++;
+	if (fs->quiet_rounds == BURST_ROUNDS && small != fs->burst_from) {
+		log_expect(fs->log, small - fs->burst_from);
+		fs->burst_from = small;
+	}
+	if (fs->quiet_rounds == TRIM_ROUNDS)
+		log_trim(fs->log, false);
 }
 
 bool fs_wants_sweep(struct fs *fs)

@@ -175,8 +175,13 @@ int log_host_space(struct log *log, uint64_t *bytes_out);
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	     bool privileged);
 /* Give prepared segments back that claims and the reserve do not need, when
- * nobody appends; they are made again when somebody does. */
-void log_trim(struct log *log);
+ * nobody appends; they are made again when somebody does. all: those for a
+ * burst too. */
+void log_trim(struct log *log, bool all);
+/* Nobody appends, and before the small head took so many bytes: be ready for as
+ * many, up to 32 MiB (in the background; where the host has plenty). While
+ * segments are filled with zeros, the flushes of others wait for that. */
+void log_expect(struct log *log, uint64_t bytes);
 void log_claim(struct log *log, enum log_head head, uint64_t bytes);
 void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
 /* The same for the small head, without waiting: false, log_room() has to. */

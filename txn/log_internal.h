@@ -103,13 +103,14 @@ struct log {
 	pthread_mutex_t prep_lock;
 	pthread_mutex_t wake_lock; /* guards what follows */
 	pthread_cond_t wake_cond;
-	bool wake, quit;
+	bool wake, quit, expects;
 	pthread_t preparer;
 	bool preparer_runs;
 
 	/* atomic */
 	int error;
 	uint64_t flushes, late_segments;
+	uint64_t burst; /* what log_expect() was told last */
 	pthread_mutex_t error_lock; /* guards error_text's first writing */
 	char error_text[256];
 };

@@ -10,7 +10,11 @@
 
 #include "txn/pace.h"
 
-enum { KEEP_BYTES = 4 << 20 };
+enum {
+	KEEP_BYTES = 4 << 20,
+	BURST_MAX_BYTES = 32 << 20, /* prepared for one */
+	BURST_PART = 16, /* of the host's space, at most */
+};
 
 uint64_t log_seg_size(const struct log *log, enum log_head id)
 {
@@ -105,16 +109,66 @@ static void drop_prepared(struct log *log, struct seg *s)
 	log_remove_seg(log, s);
 }
 
+/* Out of the line: the last one, when what is before it is enough besides keep
+ * bytes, with something for those who were told that there is room and have not
+ * claimed it. Under head->lock. */
+static struct seg *take_surplus(const struct log *log, struct head *h,
+				uint64_t keep)
+{
+	uint64_t size = countable(log_seg_size(log, h->id));
+	uint64_t need =
+		wanted(log, h, false) + min_u64(size / 2, KEEP_BYTES) + keep;
+	struct seg **at = &h->prepared, *s;
+
+	if (!h->nprepared || log_head_free(log, h) < need + size)
+		return NULL;
+	while ((*at)->next_prepared)
+		at = &(*at)->next_prepared;
+	s = *at;
+	*at = NULL;
+	h->prepared_last = at;
+	h->nprepared--;
+	log_note_free(log, h);
+	return s;
+}
+
+/* Under prep_lock. false: there was none. */
+static bool drop_surplus(struct log *log, struct head *h, uint64_t keep)
+{
+	struct seg *s;
+
+	pthread_mutex_lock(&h->lock);
+	s = take_surplus(log, h, keep);
+	pthread_mutex_unlock(&h->lock);
+	if (s)
+		drop_prepared(log, s);
+	return s;
+}
+
+/* Space of the host for a segment, with what the other head does not need.
+ * Under prep_lock. */
+static int find_host_space(struct log *log, const struct head *h)
+{
+	struct head *other = &log->heads[h->id == LOG_SMALL ? LOG_BULK
+							    : LOG_SMALL];
+	uint64_t space;
+	int err;
+
+	do {
+		err = log_host_space(log, &space);
+		if (err || space >= log_seg_size(log, h->id))
+			return err;
+	} while (drop_surplus(log, other, 0));
+	return -ENOSPC;
+}
+
 /* One more segment. Under prep_lock. */
 static int prepare_one(struct log *log, struct head *h)
 {
 	struct seg *s;
-	uint64_t space;
 	int err;
 
-	err = log_host_space(log, &space);
-	if (!err && space < log_seg_size(log, h->id))
-		err = -ENOSPC;
+	err = find_host_space(log, h);
 	if (err)
 		return err;
 	pthread_mutex_lock(&h->lock);
@@ -208,45 +262,16 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	return err;
 }
 
-/* Out of the line: the last one, when what is before it is enough, with
- * something for those who were told that there is room and have not claimed it.
- * Under head->lock. */
-static struct seg *take_surplus(const struct log *log, struct head *h)
+void log_trim(struct log *log, bool all)
 {
-	uint64_t size = countable(log_seg_size(log, h->id));
-	uint64_t need = wanted(log, h, false) + min_u64(size / 2, KEEP_BYTES);
-	struct seg **at = &h->prepared, *s;
-
-	if (!h->nprepared || log_head_free(log, h) < need + size)
-		return NULL;
-	while ((*at)->next_prepared)
-		at = &(*at)->next_prepared;
-	s = *at;
-	*at = NULL;
-	h->prepared_last = at;
-	h->nprepared--;
-	log_note_free(log, h);
-	return s;
-}
-
-static struct seg *next_surplus(const struct log *log, struct head *h)
-{
-	struct seg *s;
-
-	pthread_mutex_lock(&h->lock);
-	s = take_surplus(log, h);
-	pthread_mutex_unlock(&h->lock);
-	return s;
-}
-
-void log_trim(struct log *log)
-{
-	struct seg *s;
+	uint64_t keep = all ? 0
+			    : __atomic_load_n(&log->burst, __ATOMIC_RELAXED);
 
 	pthread_mutex_lock(&log->prep_lock);
 	for (int id = 0; id < LOG_HEADS && !log_error(log, NULL); id++)
-		while ((s = next_surplus(log, &log->heads[id])))
-			drop_prepared(log, s);
+		while (drop_surplus(log, &log->heads[id],
+				    id == LOG_SMALL ? keep : 0))
+			;
 	pthread_mutex_unlock(&log->prep_lock);
 }
 
@@ -289,9 +314,31 @@ static void prepare_ahead(struct log *log)
 	}
 }
 
+/* Is there, or would too little be left for others? */
+static bool is_ready_for_burst(struct log *log)
+{
+	uint64_t burst = __atomic_load_n(&log->burst, __ATOMIC_RELAXED), space;
+
+	return has_room(log, LOG_SMALL, burst, false) ||
+	       log_error(log, NULL) || log_host_space(log, &space) ||
+	       space / BURST_PART < burst;
+}
+
+static void prepare_for_burst(struct log *log)
+{
+	int err = 0;
+
+	while (!err && !is_ready_for_burst(log)) {
+		pthread_mutex_lock(&log->prep_lock);
+		err = prepare_one(log, &log->heads[LOG_SMALL]);
+		pthread_mutex_unlock(&log->prep_lock);
+	}
+}
+
 static void *preparer(void *arg)
 {
 	struct log *log = arg;
+	bool expects;
 
 	pace_begin();
 	pthread_mutex_lock(&log->wake_lock);
@@ -301,8 +348,12 @@ static void *preparer(void *arg)
 			continue;
 		}
 		log->wake = false;
+		expects = log->expects;
+		log->expects = false;
 		pthread_mutex_unlock(&log->wake_lock);
 		prepare_ahead(log);
+		if (expects)
+			prepare_for_burst(log);
 		pthread_mutex_lock(&log->wake_lock);
 	}
 	pthread_mutex_unlock(&log->wake_lock);
@@ -341,5 +392,16 @@ void log_wake_preparer(struct log *log)
 		log->wake = true;
 		pthread_cond_signal(&log->wake_cond);
 	}
+	pthread_mutex_unlock(&log->wake_lock);
+}
+
+void log_expect(struct log *log, uint64_t bytes)
+{
+	__atomic_store_n(&log->burst, min_u64(bytes, BURST_MAX_BYTES),
+			 __ATOMIC_RELAXED);
+	pthread_mutex_lock(&log->wake_lock);
+	log->expects = true;
+	log->wake = true;
+	pthread_cond_signal(&log->wake_cond);
 	pthread_mutex_unlock(&log->wake_lock);
 }

@@ -177,6 +177,14 @@ static void test_writing_behind_leaves_little(void **state)
 	assert_true(b.most < BEHIND_BYTES);
 }
 
+/* Durable, 4 KiB at a time. */
+static void fill(struct log *log, uint64_t bytes)
+{
+	for (uint64_t done = 0; done < bytes; done += 4096)
+		(void)append(log, 4096, 7);
+	assert_int_equal(log_flush(log, LOG_SMALL, NULL), 0);
+}
+
 static struct log_stats stats_of(struct log *log)
 {
 	struct log_stats st;
@@ -198,7 +206,7 @@ static void test_trimming_keeps_what_is_claimed(void **state)
 	before = stats_of(f->log);
 	assert_true(before.prepared_bytes >= 16 << 20);
 	log_claim(f->log, LOG_SMALL, CLAIM);
-	log_trim(f->log);
+	log_trim(f->log, false);
 	st = stats_of(f->log);
 	assert_true(st.prepared_bytes >= CLAIM && st.prepared_bytes < 4 << 20);
 	assert_true(st.segment_file_bytes < before.segment_file_bytes / 4);
@@ -215,6 +223,62 @@ static void test_trimming_keeps_what_is_claimed(void **state)
 	/* And come again. */
 	assert_int_equal(log_room(f->log, 4 << 20, 4 << 20, false), 0);
 	assert_true(stats_of(f->log).prepared_bytes >= 8 << 20);
+}
+
+/* Within ten seconds. */
+static bool gets_ready(struct log *log, uint64_t bytes)
+{
+	for (int i = 0; i < 10000; i++) {
+		if (stats_of(log).prepared_bytes >= bytes)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+static void test_what_a_burst_took_is_prepared(void **state)
+{
+	enum { BURST = 6 << 20, MOST = 32 << 20 };
+	struct fixture *f = *state;
+	uint64_t prepared, all;
+
+	log_expect(f->log, BURST);
+	assert_true(gets_ready(f->log, BURST));
+	log_trim(f->log, false);
+	prepared = stats_of(f->log).prepared_bytes;
+	assert_true(prepared >= BURST && prepared < BURST + (2 << 20));
+	/* Who appends is not kept waiting for it: it is there. */
+	fill(f->log, BURST);
+	assert_int_equal(stats_of(f->log).unprepared_segments, 0);
+	log_expect(f->log, UINT64_MAX);
+	assert_true(gets_ready(f->log, MOST));
+	log_trim(f->log, true);
+	assert_true(stats_of(f->log).prepared_bytes < 2 << 20);
+	/* Where little would be left, there is none. */
+	all = stats_of(f->log).segment_file_bytes;
+	simdev_set_capacity(f->sim, all + 8 * BURST);
+	log_expect(f->log, 2 * BURST);
+	assert_int_equal(log_room(f->log, 0, 4096, false), 0);
+	usleep(100000);
+	assert_true(stats_of(f->log).prepared_bytes < BURST);
+}
+
+/* What one head has in line and does not need is the other's. */
+static void test_a_full_host_gives_what_is_ahead(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t before;
+
+	log_expect(f->log, 4 << 20);
+	assert_true(gets_ready(f->log, 4 << 20));
+	simdev_fill(f->sim);
+	before = stats_of(f->log).segments;
+	assert_int_equal(log_room(f->log, 0, 1 << 20, false), 0);
+	assert_int_equal(stats_of(f->log).segments, before);
+	assert_int_equal(log_room(f->log, 0, 64 << 20, false), -ENOSPC);
+	log_claim(f->log, LOG_SMALL, 65536);
+	assert_true(log_small_has_room(f->log, 0));
+	log_unclaim(f->log, LOG_SMALL, 65536);
 }
 
 static void test_a_failed_flush_stops_the_log(void **state)
@@ -498,6 +562,10 @@ int main(void)
 			test_writing_behind_leaves_little, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_trimming_keeps_what_is_claimed, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_what_a_burst_took_is_prepared, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_full_host_gives_what_is_ahead, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
 		cmocka_unit_test_setup_teardown(
