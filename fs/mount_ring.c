@@ -79,7 +79,9 @@ struct ring {
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t cond;
 	struct work *first, **last;
-	unsigned int nworkers, nidle;
+	/* nidle: workers that wait for one, some of which were just told of
+	 * what is in line. */
+	unsigned int nwork, nworkers, nidle;
 	/* Requests come from the mount on; before the start they wait, after
 	 * the end nobody does them. */
 	bool started, stopped; /* atomic */
@@ -343,6 +345,7 @@ static void *worker_main(void *arg)
 		r->first = w->next;
 		if (!r->first)
 			r->last = &r->first;
+		r->nwork--;
 		pthread_mutex_unlock(&r->lock);
 		w->run(w);
 		free(w);
@@ -382,12 +385,13 @@ static bool hand_over(struct ring *r, const struct work *w)
 	if (w->fip)
 		copy->fip = &copy->fi;
 	pthread_mutex_lock(&r->lock);
-	if (r->started && !r->nidle && r->nworkers < WORKERS_MAX)
+	if (r->started && r->nidle <= r->nwork && r->nworkers < WORKERS_MAX)
 		start_worker(r);
 	done = !r->stopped && (r->nworkers || !r->started);
 	if (done) {
 		*r->last = copy;
 		r->last = &copy->next;
+		r->nwork++;
 		pthread_cond_signal(&r->cond);
 	}
 	pthread_mutex_unlock(&r->lock);
