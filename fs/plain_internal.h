@@ -208,7 +208,10 @@ struct holder;
 int adopt_make_folder(struct plain_reader *r, int dirfd,
 		      struct holder **holder_out, int *fd_out);
 
-/* --- plain_out.c, plain_place.c, plain_make.c --- */
+/* --- plain_out.c, plain_take.c, plain_install.c, plain_place.c, plain_make.c
+ * --- */
+
+enum { OUT_FLUSH_EACH_MAX = 64 /* objects; more are flushed together */ };
 
 /* What becomes of an object that the target has. */
 enum out_how {
@@ -280,6 +283,33 @@ int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 		   const char *name);
 /* Is it a matter of rights or of the host, and not worth stopping for? */
 bool out_is_refused(int err);
+/* Whoever opens a directory next looks for it anew. */
+void out_forget_dir(struct plain_out *o);
+/* Is an object of DIR, at a name of this number, as we left it? By its stat, or
+ * else by its contents. */
+bool out_same_stat(const struct plain_stat *was, const struct stat *st);
+int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
+		const struct stat *st, bool *ours);
+/* lstat; 1: no such name. */
+int out_look_at(int dirfd, const char *name, struct stat *st);
+void out_entry_name(const struct plain_out *o, const struct fs_delta_name *e,
+		    char name[FS_NAME_MAX + 1]);
+/* All names that changed are durable. */
+int out_flush_dirs(struct plain_out *o);
+
+/* The steps, each with what it changed durable on return; and that one begins,
+ * noted durably. */
+int out_take(struct plain_out *o);
+int out_install(struct plain_out *o);
+int out_enter_phase(struct plain_out *o, enum plain_phase phase);
+/* Files that were made or written over have theirs. */
+static inline bool out_wants_attr(const struct plain_out *o,
+				  const struct fs_delta_inode *d,
+				  const struct out_inode *x)
+{
+	return x->how == OUT_KEEP &&
+	       (d->flags & (FS_DELTA_OWNER | FS_DELTA_MTIME) || o->again);
+}
 
 /* plain_give.c: is a file of the target a moved file as it lies, and to be
  * given? 0: it is, 1: not. */

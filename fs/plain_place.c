@@ -3,7 +3,8 @@
  * plain_place.c - where objects are while names move. A directory that moves
  * waits in the folder for objects on their way; the way to any other one is
  * the way that the state shown says until all that moves was taken, and the
- * way that the target says from then on.
+ * way that the target says from then on. Whether what is there is ours, and
+ * flushing directories.
  */
 #include "fs/home.h"
 #include "fs/plain_internal.h"
@@ -397,4 +398,93 @@ int plain_remove_tree(int dirfd, const char *name)
 	if (!err && unlinkat(dirfd, name, AT_REMOVEDIR))
 		err = -errno;
 	return err;
+}
+
+/* --- is what is there ours? --- */
+
+bool out_same_stat(const struct plain_stat *was, const struct stat *st)
+{
+	struct plain_stat now = plain_of_stat(st);
+
+	return now.host_ino == was->host_ino && now.size == was->size &&
+	       now.mtime_ns == was->mtime_ns && now.ctime_ns == was->ctime_ns &&
+	       now.mode == was->mode && now.uid == was->uid &&
+	       now.gid == was->gid;
+}
+
+/*
+ * An object is ours when it is as the table says, or its contents are those of
+ * one of the two states; after an interruption also a mixture of them. What
+ * was looked at once counts from then on: links and renames change ctime.
+ */
+int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
+		const struct stat *st, bool *ours)
+{
+	struct plain_stat was;
+	struct out_inode *x;
+	int err;
+
+	(void)out_find(o, ino, &x);
+	*ours = S_ISDIR(st->st_mode) ||
+		(x && x->checked && x->host_ino == st->st_ino);
+	if (*ours)
+		return 0;
+	err = plain_get(o->fs, ino, &was);
+	if (err < 0)
+		return err;
+	*ours = !err && out_same_stat(&was, st);
+	err = 0;
+	if (!*ours)
+		err = look_contents(&o->look, dirfd, name, st, o->sv,
+				    o->again ? o->hv : NULL, ino, ours);
+	if (!err && !*ours && o->again)
+		err = look_contents(&o->look, dirfd, name, st, o->hv, NULL, ino,
+				    ours);
+	if (x && *ours) {
+		x->checked = true;
+		x->host_ino = st->st_ino;
+	}
+	return err;
+}
+
+/* 1: no such name. */
+int out_look_at(int dirfd, const char *name, struct stat *st)
+{
+	if (!fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW))
+		return 0;
+	return errno == ENOENT || errno == ENOTDIR ? 1 : -errno;
+}
+
+void out_entry_name(const struct plain_out *o, const struct fs_delta_name *e,
+		    char name[FS_NAME_MAX + 1])
+{
+	memcpy(name, o->d->names + e->name_off, e->name_len);
+	name[e->name_len] = '\0';
+}
+
+/* --- flushing names --- */
+
+int out_flush_dirs(struct plain_out *o)
+{
+	int err = 0, fd;
+
+	if (o->flush_all || o->ntouched > OUT_FLUSH_EACH_MAX)
+		return syncfs(o->p->dirfd) ? -errno : 0;
+	for (size_t i = 0; i < o->ntouched && !err; i++) {
+		err = out_open_dir(o, o->touched[i], false, &fd);
+		if (err == -ENOENT)
+			err = 0; /* it went: its own directory tells */
+		else if (!err && fsync(fd))
+			err = -errno;
+	}
+	if (!err && fsync(o->tmpfd))
+		err = -errno;
+	return err;
+}
+
+void out_forget_dir(struct plain_out *o)
+{
+	if (o->dir_ino)
+		close(o->dir_fd);
+	o->dir_ino = 0;
 }

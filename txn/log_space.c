@@ -149,8 +149,8 @@ static bool drop_surplus(struct log *log, struct head *h, uint64_t keep)
  * Under prep_lock. */
 static int find_host_space(struct log *log, const struct head *h)
 {
-	struct head *other = &log->heads[h->id == LOG_SMALL ? LOG_BULK
-							    : LOG_SMALL];
+	struct head *other =
+		&log->heads[h->id == LOG_SMALL ? LOG_BULK : LOG_SMALL];
 	uint64_t space;
 	int err;
 
@@ -264,8 +264,8 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 
 void log_trim(struct log *log, bool all)
 {
-	uint64_t keep = all ? 0
-			    : __atomic_load_n(&log->burst, __ATOMIC_RELAXED);
+	uint64_t keep =
+		all ? 0 : __atomic_load_n(&log->burst, __ATOMIC_RELAXED);
 
 	pthread_mutex_lock(&log->prep_lock);
 	for (int id = 0; id < LOG_HEADS && !log_error(log, NULL); id++)
@@ -319,9 +319,8 @@ static bool is_ready_for_burst(struct log *log)
 {
 	uint64_t burst = __atomic_load_n(&log->burst, __ATOMIC_RELAXED), space;
 
-	return has_room(log, LOG_SMALL, burst, false) ||
-	       log_error(log, NULL) || log_host_space(log, &space) ||
-	       space / BURST_PART < burst;
+	return has_room(log, LOG_SMALL, burst, false) || log_error(log, NULL) ||
+	       log_host_space(log, &space) || space / BURST_PART < burst;
 }
 
 static void prepare_for_burst(struct log *log)

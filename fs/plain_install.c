@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * plain_install.c - the third step of plain_out.c: everything in the folder for
+ * objects on their way gets its name, large files are written over where they
+ * differ, attributes.
+ */
+#include "fs/plain_internal.h"
+#include "txn/pace.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+/* Something is at the name where e->b_ino's object belongs. *done: it is that
+ * object. Else it may be renamed over, or is not there any more. */
+static int make_way(struct plain_out *o, const struct fs_delta_name *e,
+		    int dirfd, const char *name, const char *tmp, bool *done)
+{
+	struct out_inode *x;
+	struct stat st, own;
+	bool ours = false;
+	int err;
+
+	*done = false;
+	err = out_look_at(dirfd, name, &st);
+	if (err)
+		return err == 1 ? 0 : err;
+	if (!out_look_at(o->tmpfd, tmp, &own)) {
+		*done = own.st_ino == st.st_ino && own.st_dev == st.st_dev;
+		if (*done)
+			return 0;
+	} else if (o->again) {
+		err = out_is_given(o, e->b_ino, &st, done);
+		if (err || *done)
+			return err;
+		/* It was put there before the interruption, and perhaps is half
+		 * written over. */
+		(void)out_find(o, e->b_ino, &x);
+		if (x && x->how == OUT_PATCH)
+			err = out_is_ours(o, e->b_ino, dirfd, name, &st, done);
+		else
+			err = look_contents(&o->look, dirfd, name, &st, o->hv,
+					    NULL, e->b_ino, done);
+		if (err || *done)
+			return err;
+	}
+	if (S_ISDIR(st.st_mode))
+		return out_keep_aside(o, e->dir, dirfd, name);
+	if (e->a_ino)
+		err = out_is_ours(o, e->a_ino, dirfd, name, &st, &ours);
+	if (err)
+		return err;
+	return ours ? 0 : out_keep_aside(o, e->dir, dirfd, name);
+}
+
+/* The object is in the folder: it was built or taken; or it has to be built
+ * now, since what should have been taken was not there. 1: cannot be. */
+static int have_object(struct plain_out *o, uint64_t ino, const char *tmp)
+{
+	struct out_inode *x;
+	struct stat st;
+
+	(void)out_find(o, ino, &x);
+	if (x && x->flags & PLAIN_ABSENT)
+		return 1;
+	if (!out_look_at(o->tmpfd, tmp, &st))
+		return 0;
+	o->flush_each = true;
+	return out_build(o, ino);
+}
+
+static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
+		       int dirfd, const char *name, const char *tmp)
+{
+	struct stat st, own;
+	int err;
+
+	err = out_look_at(dirfd, name, &st);
+	if (!err && S_ISDIR(st.st_mode) && out_look_at(o->tmpfd, tmp, &own) == 1)
+		return 0; /* before the interruption */
+	/* It could not be removed when its files were moved. */
+	if (!err && S_ISDIR(st.st_mode) && o->p->give &&
+	    !unlinkat(o->tmpfd, tmp, AT_REMOVEDIR)) {
+		out_forget_dir(o);
+		return 0;
+	}
+	if (!err)
+		err = out_keep_aside(o, e->dir, dirfd, name);
+	if (err == 1)
+		err = 0;
+	if (!err)
+		err = have_object(o, e->b_ino, tmp);
+	if (err)
+		return err;
+	out_forget_dir(o);
+	err = out_open_dir(o, e->dir, true, &dirfd);
+	if (!err && renameat2(o->tmpfd, tmp, dirfd, name, RENAME_NOREPLACE))
+		err = -errno;
+	out_forget_dir(o);
+	return err;
+}
+
+static int install_file(struct plain_out *o, const struct fs_delta_name *e,
+			int dirfd, const char *name, const char *tmp,
+			uint32_t nlink)
+{
+	static const char one_more[] = "link";
+	bool done;
+	int err;
+
+	err = make_way(o, e, dirfd, name, tmp, &done);
+	if (err || done)
+		return err;
+	err = have_object(o, e->b_ino, tmp);
+	if (err)
+		return err;
+	if (nlink == 1)
+		return renameat(o->tmpfd, tmp, dirfd, name) ? -errno : 0;
+	if (unlinkat(o->tmpfd, one_more, 0) && errno != ENOENT)
+		return -errno;
+	if (linkat(o->tmpfd, tmp, o->tmpfd, one_more, 0) ||
+	    renameat(o->tmpfd, one_more, dirfd, name))
+		return -errno;
+	return 0;
+}
+
+static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
+{
+	char name[FS_NAME_MAX + 1], tmp[32];
+	const struct fs_delta_inode *d;
+	struct out_inode *x;
+	struct fs_attr b;
+	bool moved;
+	int dirfd, err;
+
+	pace();
+	d = out_find(o, e->b_ino, &x);
+	if (!d)
+		return -EFSCORRUPTED;
+	if (e->a_ino == e->b_ino && x->how != OUT_BUILD)
+		return 0;
+	out_entry_name(o, e, name);
+	err = fs_getattr(o->hv, e->b_ino, &b);
+	if (err)
+		return err;
+	moved = S_ISDIR(b.mode) && !(d->flags & FS_DELTA_NEW);
+	out_tmp_name(tmp, e->b_ino, S_ISDIR(b.mode));
+	err = out_open_dir(o, e->dir, true, &dirfd);
+	if (err == -ENOENT)
+		err = -EACCES; /* the directory could not be made */
+	else if (!err && S_ISDIR(b.mode))
+		err = install_dir(o, e, dirfd, name, tmp);
+	else if (!err)
+		err = install_file(o, e, dirfd, name, tmp, b.nlink);
+	/* A directory that moves has all below it with it. */
+	if (!moved && (err == 1 || out_is_refused(err))) {
+		x->flags |= PLAIN_ABSENT;
+		o->r.unlike++;
+		out_note(o, e->dir, name, "cannot be made by this user here");
+		return 0;
+	}
+	if (err)
+		return out_failed(o, e->dir, name, err, "cannot write");
+	o->r.changed++;
+	return 0;
+}
+
+/* --- contents and attributes in place --- */
+
+/* It was edited since it was looked at: the edit keeps the file, the name gets
+ * another. */
+static int patch_anew(struct plain_out *o, uint64_t ino)
+{
+	struct out_inode *x;
+	int err = 0;
+
+	(void)out_find(o, ino, &x);
+	x->how = OUT_BUILD;
+	for (size_t i = 0; i < o->d->nentries && !err; i++)
+		if (o->d->entries[i].b_ino == ino)
+			err = install_entry(o, &o->d->entries[i]);
+	return err;
+}
+
+static int patch_open(struct plain_out *o, uint64_t ino, int fd, bool *ours)
+{
+	struct plain_stat was;
+	struct out_inode *x;
+	struct stat st;
+	int err;
+
+	(void)out_find(o, ino, &x);
+	if (fstat(fd, &st))
+		return -errno;
+	*ours = x->checked && x->host_ino == st.st_ino;
+	if (!*ours && !plain_get(o->fs, ino, &was))
+		*ours = out_same_stat(&was, &st);
+	if (!*ours && S_ISREG(st.st_mode)) {
+		err = look_bytes(&o->look, fd, (uint64_t)st.st_size, o->sv,
+				 o->again ? o->hv : NULL, ino, ours);
+		if (err)
+			return err;
+	}
+	if (!*ours)
+		return 0;
+	err = out_patch(o, ino, fd);
+	if (!err)
+		err = out_apply_attr(o, ino, fd, &x->flags);
+	return err ? err : fsync(fd) ? -errno : 0;
+}
+
+static int patch(struct plain_out *o, uint64_t ino)
+{
+	bool ours = false;
+	int err, fd;
+
+	pace();
+	err = out_open_object(o, ino, O_RDWR | O_NONBLOCK, &fd);
+	if (!err) {
+		err = patch_open(o, ino, fd, &ours);
+		close(fd);
+	} else if (err == -ENOENT || err == -ELOOP || err == -EISDIR) {
+		err = 0;
+	}
+	return err || ours ? err : patch_anew(o, ino);
+}
+
+static int patch_all(struct plain_out *o)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < o->d->ninodes && !err; i++) {
+		if (o->inodes[i].how != OUT_PATCH)
+			continue;
+		err = patch(o, o->d->inodes[i].ino);
+		if (err)
+			return out_failed(o, FS_ROOT_INO, NULL, err,
+					  "cannot write into a file below");
+		o->r.changed++;
+	}
+	return err;
+}
+
+static int apply_one(struct plain_out *o, uint64_t ino, uint32_t *flags)
+{
+	int err, fd;
+
+	err = out_open_object(o, ino, O_PATH, &fd);
+	if (err == -ENOENT || err == -EXDEV)
+		return 0; /* ABSENT, or another mount */
+	if (!err) {
+		err = out_apply_attr(o, ino, fd, flags);
+		close(fd);
+	}
+	if (err)
+		return out_failed(o, FS_ROOT_INO, NULL, err,
+				  "cannot set attributes below");
+	return 0;
+}
+
+/* Directories last: their times change with what is in them. */
+static int apply_all(struct plain_out *o, bool dirs)
+{
+	struct fs_attr a;
+	int err = 0;
+
+	for (size_t i = 0; i < o->d->ninodes && !err; i++) {
+		const struct fs_delta_inode *d = &o->d->inodes[i];
+		struct out_inode *x = &o->inodes[i];
+		uint32_t flags = 0;
+
+		if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN) ||
+		    x->flags & PLAIN_ABSENT)
+			continue;
+		err = fs_getattr(o->hv, d->ino, &a);
+		if (err || S_ISDIR(a.mode) != dirs ||
+		    (!dirs && !out_wants_attr(o, d, x)))
+			continue;
+		err = apply_one(o, d->ino, &flags);
+		x->flags |= flags;
+		o->flush_all |= !(d->flags & FS_DELTA_LIST);
+	}
+	return err;
+}
+
+static int u64_cmp(const void *pa, const void *pb)
+{
+	uint64_t a = *(const uint64_t *)pa, b = *(const uint64_t *)pb;
+
+	return a < b ? -1 : a > b;
+}
+
+/* Directories that did not change, but in which names were replaced. */
+static int apply_touched(struct plain_out *o)
+{
+	uint64_t last = 0;
+	struct fs_attr a;
+	int err = 0;
+
+	if (o->ntouched)
+		qsort(o->touched, o->ntouched, sizeof(*o->touched), u64_cmp);
+	for (size_t i = 0; i < o->ntouched && !err; i++) {
+		uint64_t ino = o->touched[i];
+		uint32_t flags = 0;
+
+		if (ino == last || fs_delta_find(o->d, ino))
+			continue;
+		last = ino;
+		err = fs_getattr(o->hv, ino, &a);
+		if (!err)
+			err = apply_one(o, ino, &flags);
+		else if (err == -ENOENT)
+			err = 0;
+	}
+	return err;
+}
+
+int out_install(struct plain_out *o)
+{
+	int err = 0;
+
+	out_forget_dir(o);
+	o->installing = true;
+	for (size_t i = 0; i < o->d->nentries && !err; i++)
+		if (o->d->entries[i].b_ino)
+			err = install_entry(o, &o->d->entries[i]);
+	if (!err)
+		err = patch_all(o);
+	if (!err)
+		err = apply_all(o, false);
+	if (!err)
+		err = apply_all(o, true);
+	if (!err)
+		err = apply_touched(o);
+	if (!err)
+		err = out_flush_dirs(o);
+	return err;
+}
