@@ -137,10 +137,8 @@ static int copy_data(const struct source_op *s, const struct copy *c,
 	while (from + n < WINDOW_BLOCKS && n < most &&
 	       s->m.mask >> (from + n) & 1 && fits(&s->m, from + n, blk + n))
 		n++;
-	file_write_lock(c->dst);
 	err = file_put_stored(c->dst, blk, s->m.pos + from, s->m.sum + from,
 			      s->m.len + from, n, (blk + n) * FS_BLOCK_BYTES);
-	file_write_unlock(c->dst);
 	*n_out = (uint64_t)n * FS_BLOCK_BYTES;
 	return err;
 }
@@ -179,7 +177,10 @@ static int copy_step(const struct copy *c, uint64_t *n_out)
 	if (in_block)
 		return copy_bytes(c, FS_BLOCK_BYTES - in_block, n_out);
 	/* A sweep comes before this or after it: between, it would not know
-	 * that the target needs the blocks. */
+	 * that the target needs the blocks. Behind the gate: who waits there
+	 * may be waiting for a graft, which a sweep that waits for us keeps
+	 * out. */
+	file_write_lock(c->dst);
 	rwlock_lock_shared(&fs->copy_lock);
 	err = file_read_op(c->src, &s.op);
 	has = !err && source_has(&s);
@@ -189,6 +190,7 @@ static int copy_step(const struct copy *c, uint64_t *n_out)
 		shared = true;
 	}
 	rwlock_unlock_shared(&fs->copy_lock);
+	file_write_unlock(c->dst);
 	if (err == -ENODATA)
 		return copy_bytes(c, min_u64(c->len, WINDOW_BYTES), n_out);
 	if (err || shared)
@@ -289,10 +291,8 @@ static int clone_blocks(struct fs *fs, struct fs_file *f, uint64_t off, int fd,
 	if (err)
 		return err;
 	count_appended(fs, len);
-	file_write_lock(f);
 	ch.size = max_u64(f->size, off + len);
 	err = file_change(&ch);
-	file_write_unlock(f);
 	lbuf_put(ch.head);
 	return err;
 }
@@ -308,10 +308,12 @@ int fs_clone_in(struct fs_file *f, uint64_t off, int fd, size_t len)
 	if (err)
 		return err;
 	/* As for copies: no sweep before the file has them. */
+	file_write_lock(f);
 	rwlock_lock_shared(&fs->copy_lock);
 	err = clone_blocks(fs, f, off, fd,
 			   (unsigned int)(len / FS_BLOCK_BYTES));
 	rwlock_unlock_shared(&fs->copy_lock);
+	file_write_unlock(f);
 	if (!err)
 		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));
 	return err;

@@ -27,9 +27,9 @@
  *
  * Lock order; each may be taken while those above it are held:
  *
- *	0. fs->copy_lock	shared by copies and grafts
- *	1. file->write_lock	one writer of contents at a time; held over
+ *	0. file->write_lock	one writer of contents at a time; held over
  *				reads of the device. Of one file at a time.
+ *	1. fs->copy_lock	shared by copies and grafts
  *	2. view->lock		of one view (txn/view.h), its tree. Never asked
  *				for with any of the locks below held.
  *	   view->data_lock	the same view's files in use: who are there,
@@ -119,8 +119,8 @@ struct fs {
 	unsigned int parked, writers; /* atomic */
 
 	/* Shared: places of blocks are taken from one file and put into
-	 * another. Exclusive: a sweep takes the state that it marks. Above a
-	 * file's write_lock. */
+	 * another. Exclusive: a sweep takes the state that it marks. Below a
+	 * file's write_lock and the gate: nobody waits there with it. */
 	struct rwlock copy_lock;
 	int64_t plain_bytes; /* atomic; of the plain files, -1: not known */
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
