@@ -132,6 +132,8 @@ struct fs {
 	uint64_t burst_from; /* bytes of the small head, when it was quiet */
 	bool swept; /* atomic: a sweep has ended since opening */
 	bool whole_sweeps; /* gc_params.whole, while there is one thread */
+	/* The same: gc_params.*_below, while an import is under way. */
+	uint64_t import_from[LOG_HEADS];
 
 	pthread_mutex_t told_lock; /* guards the next two */
 	uint64_t told[TOLD_MAX];
@@ -271,10 +273,17 @@ int fs_sweep(struct fs *fs);
 void fs_trim(struct fs *fs);
 /*
  * The host is full: is there space to give back? Waits until it is (a few
- * seconds at most); true: try again. Not with locks of 1 or below held, nor
- * the copy_lock: the sweep wants them.
+ * seconds at most); true: try again. Not with any of the locks held: the sweep
+ * wants them.
  */
 bool fs_find_space(struct fs *fs);
+/*
+ * Before fs_start(), from now to the end: what is appended belongs to a state
+ * that no sweep knows, and the plain directory's table has what only that one
+ * has. So nothing of it is given back, and no record is made to find space.
+ */
+void fs_import_begin(struct fs *fs);
+void fs_import_end(struct fs *fs);
 /* The sweeper's part of it. */
 void fs_space_sweep(struct fs *fs);
 

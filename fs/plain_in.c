@@ -793,6 +793,15 @@ static void drop_view(struct fs_view *fv)
 	fs_view_put(fv);
 }
 
+/* A full host is not to be kept full by what did not come in. */
+static void give_back(struct fs *fs)
+{
+	uint64_t flushed;
+
+	if (!log_flush(fs->log, LOG_BULK, &flushed))
+		(void)fs_gc(fs, NULL);
+}
+
 int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	     struct plain_in_result *out, struct store_error *err_out)
 {
@@ -808,7 +817,9 @@ int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	*out = (struct plain_in_result){ 0 };
 	err_out->text[0] = '\0';
 	view_freeze(store_plain(fs->store), &in.before);
+	fs_import_begin(fs);
 	err = import(&in);
+	fs_import_end(fs);
 	if (err && !store_failed(fs->store, NULL)) {
 		/* The table must not say that it has what is not staged. */
 		int undo = view_flip(store_plain(fs->store), &in.before, NULL,
@@ -828,5 +839,7 @@ int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	for (size_t i = 0; i < in.nedits; i++)
 		free(in.edits[i].path);
 	free(in.edits);
+	if (err == -ENOSPC)
+		give_back(fs);
 	return err;
 }

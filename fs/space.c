@@ -63,7 +63,9 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 			       .freeze = freeze,
 			       .arg = fs,
 			       .hurry = hurry,
-			       .whole = fs->whole_sweeps };
+			       .whole = fs->whole_sweeps,
+			       .small_below = fs->import_from[LOG_SMALL],
+			       .bulk_below = fs->import_from[LOG_BULK] };
 	struct gc_stats st = { 0 };
 	/* What comes while it runs is the next one's. */
 	uint64_t start = appended(fs);
@@ -162,11 +164,24 @@ static bool may_find_space(struct fs *fs)
 	       since >= SWEEP_FULL_BYTES || store_dropped(fs->store);
 }
 
+void fs_import_begin(struct fs *fs)
+{
+	for (int i = 0; i < LOG_HEADS; i++)
+		fs->import_from[i] = log_tail(fs->log, i);
+}
+
+void fs_import_end(struct fs *fs)
+{
+	for (int i = 0; i < LOG_HEADS; i++)
+		fs->import_from[i] = 0;
+}
+
 /* What was replaced is given back once a record is durable that does not have
  * it; for that record there is a reserve. */
 static void sweep_now(struct fs *fs)
 {
-	(void)fs_checkpoint(fs);
+	if (!fs->import_from[LOG_SMALL])
+		(void)fs_checkpoint(fs);
 	(void)sweep(fs, true, NULL);
 }
 

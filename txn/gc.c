@@ -414,6 +414,11 @@ static int list_segs(struct gc *g)
 	return err;
 }
 
+static uint64_t limit(uint64_t flushed, uint64_t below)
+{
+	return below ? min_u64(flushed, below) : flushed;
+}
+
 static int run(struct gc *g)
 {
 	struct store *s = g->store;
@@ -425,8 +430,8 @@ static int run(struct gc *g)
 	/* The record first: what is frozen after it has everything that it
 	 * reaches, or is reached by it. */
 	err = store_last_record(s, &rec);
-	g->limit[LOG_SMALL] = rec.small_flushed;
-	g->limit[LOG_BULK] = rec.bulk_flushed;
+	g->limit[LOG_SMALL] = limit(rec.small_flushed, g->p->small_below);
+	g->limit[LOG_BULK] = limit(rec.bulk_flushed, g->p->bulk_below);
 	if (!err)
 		err = list_segs(g);
 	if (!err)

@@ -294,6 +294,8 @@ struct gc_params {
 	/* Remove segments, punch nothing: moved files may have names that are
 	 * not the log's, whose bytes are somebody's. */
 	bool whole;
+	/* Nothing from these positions on, where they are not 0. */
+	uint64_t small_below, bulk_below;
 };
 
 struct gc_stats {

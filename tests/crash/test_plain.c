@@ -978,6 +978,51 @@ static void test_in(void **state)
 	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
 }
 
+static uint64_t disk_bytes(struct fixture *f)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < simdev_file_count(f->sim); i++)
+		bytes += simdev_file_bytes(f->sim, i);
+	return bytes;
+}
+
+/* What edits brought into the store is not given back to make room for more of
+ * them, and no record says that they are there before they are. */
+static void test_in_on_a_full_disk(void **state)
+{
+	enum { FILES = 120, BYTES = 200 << 10, SEGMENT = 8 << 20 };
+	static uint8_t data[BYTES];
+	struct fixture *f = *state;
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r;
+	struct store_error text;
+	uint64_t before;
+	char name[16];
+	int fd;
+
+	sync_all(f);
+	before = disk_bytes(f);
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "new%d", i);
+		memset(data, i + 1, BYTES);
+		fd = openat(f->dirfd, name, O_WRONLY | O_CREAT, 0644);
+		assert_int_equal(write(fd, data, BYTES), BYTES);
+		close(fd);
+	}
+	f->fs->buffer_bytes = 1 << 20; /* the rest is flushed */
+	simdev_set_capacity(f->sim, before + 3 * SEGMENT);
+	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), -ENOSPC);
+	/* The one that is appended to stays. */
+	assert_true(disk_bytes(f) < before + 2 * SEGMENT);
+	lose_power(f);
+	simdev_set_capacity(f->sim, 0);
+	assert_int_equal(stage_edits(f), 0);
+	is_shown(f, fs_working(f->fs), false);
+	assert_int_equal(fs_checkpoint(f->fs), 0);
+	no_edits(f);
+}
+
 /* A directory of more names than are looked at at once, with directories among
  * them: every edit is found, and nothing else. As many names are added as are
  * removed. */
@@ -1030,6 +1075,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_attributes_left_out, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
 						teardown),
 	};
