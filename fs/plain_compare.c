@@ -92,10 +92,12 @@ static int look_closely(struct compare *c, int dirfd, const char *name,
 	if (!err)
 		err = look_contents(&c->look, dirfd, name, st, c->shown, NULL,
 				    ino, same);
-	if (err || !*same)
-		return err;
-	fd = plain_open(dirfd, name, O_PATH);
-	if (fd < 0)
+	fd = err || !*same ? err : plain_open(dirfd, name, O_PATH);
+	if (fd == -ENOENT) {
+		*same = false; /* it went meanwhile */
+		return 0;
+	}
+	if (fd < 0 || !*same)
 		return fd;
 	err = look_xattrs(&c->look, fd, c->shown, ino, unlike, same);
 	close(fd);
@@ -261,8 +263,9 @@ static int each_name(struct compare *c, struct compared_dir *d, name_fn fn)
 	for (;;) {
 		ssize_t n = getdents64(d->fd, c->list, LIST_BYTES);
 
+		/* ENOENT: it was removed meanwhile. */
 		if (n <= 0)
-			return n ? -errno : 0;
+			return n && errno != ENOENT ? -errno : 0;
 		for (ssize_t at = 0; at < n;) {
 			const struct dirent64 *de =
 				(const struct dirent64 *)(void *)(c->list + at);

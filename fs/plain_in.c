@@ -13,7 +13,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-enum { SUFFIX_BYTES = 32 };
+enum { SUFFIX_BYTES = 32, LOOKS_MAX = 16 };
 
 struct edit {
 	enum plain_difference what;
@@ -39,9 +39,11 @@ struct importer {
 	struct fs_delta *staged; /* sv to the working state */
 	struct edit *edits;
 	size_t nedits, cap;
-	/* Of the first comparison; later ones lie in what was renamed. */
+	/* Of the first comparison; later ones lie in what was renamed, or are
+	 * of what changed meanwhile. */
 	size_t nfirst;
-	bool renamed;
+	bool again; /* compare once more */
+	unsigned int looks; /* because something went meanwhile */
 };
 
 static int add_edit(void *arg, enum plain_difference what, const char *path)
@@ -231,7 +233,7 @@ static int rename_edit(struct importer *in, struct edit *from, uint64_t dir,
 		err = plain_put_name(in->fs, dir, name, strlen(name), a->ino,
 				     a->mode);
 	from->done = true;
-	in->renamed = true;
+	in->again = true;
 	return err;
 }
 
@@ -373,6 +375,19 @@ static int staging(void *arg, const struct adopt_progress *p)
 	return in->p->staging ? in->p->staging(in->p->arg) : 0;
 }
 
+/* What was found is there no more: another comparison tells what is. Not for
+ * ever: the store may be the one that lacks something. */
+static bool went_meanwhile(struct importer *in, int err)
+{
+	if ((err != -ENOENT && err != -ENOTDIR && err != -ELOOP) ||
+	    in->looks == LOOKS_MAX)
+		return false;
+	in->looks += !in->again;
+	in->again = true;
+	in->err->text[0] = '\0';
+	return true;
+}
+
 /* Those of one comparison, from `first` on. */
 static int apply_edits(struct importer *in, size_t first)
 {
@@ -389,6 +404,8 @@ static int apply_edits(struct importer *in, size_t first)
 			if (in->p->staging && in->p->staging(in->p->arg))
 				return -ECANCELED;
 			err = apply_edit(in, first, e, step);
+			if (went_meanwhile(in, err))
+				err = 0;
 			if (err)
 				err = failed(in, e->path, err,
 					     "cannot stage the edit of");
@@ -474,7 +491,8 @@ static int find_edits(struct importer *in, bool first)
 	return err;
 }
 
-/* Also into what was renamed: it was not looked into. */
+/* Also into what was renamed, which was not looked into, and for what took the
+ * place of what went. */
 static int collect(struct importer *in)
 {
 	size_t first;
@@ -482,7 +500,7 @@ static int collect(struct importer *in)
 
 	do {
 		first = in->nedits;
-		in->renamed = false;
+		in->again = false;
 		err = find_edits(in, !first);
 		if (err)
 			return in->err->text[0]
@@ -492,7 +510,7 @@ static int collect(struct importer *in)
 		if (!first)
 			in->nfirst = in->nedits;
 		err = apply_edits(in, first);
-	} while (!err && in->renamed);
+	} while (!err && in->again);
 	if (!err)
 		err = copy_all_dir_times(in);
 	if (!err)

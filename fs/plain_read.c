@@ -561,6 +561,10 @@ static int read_name(struct plain_reader *r, uint64_t dir, int dirfd,
 		goto out;
 	}
 	err = plain_reader_make(r, dir, dirfd, name, name, &st, &ino);
+	if (err == -ENOENT && S_ISLNK(st.st_mode)) {
+		err = 0; /* it went meanwhile */
+		goto out;
+	}
 	if (!err)
 		err = plain_reader_fill(r, fd, ino, &st);
 	if (!err && !S_ISDIR(st.st_mode) && st.st_nlink > 1)

@@ -322,6 +322,29 @@ exec 5<&-
 echo abort >"$at/.txn/ctl" || fail abort
 txn umount "$at" >/dev/null || fail umount
 
+# --- gone, or another, while edits are being staged ---
+edit
+echo "after held/f" >"$D/held/f" # the first that is read
+: >"$SLOWDEV/list"
+rm -f "$SLOWDEV"/*.held
+LD_PRELOAD=$build/tests/mount/slowdev txn mount "$D" "$at" -o compare=beside \
+	2>"$work/told" || fail "mount: $(cat "$work/told")"
+wait_for test -e "$SLOWDEV/list.held" || fail "it was not held"
+: >"$SLOWDEV/plain"
+let_go
+wait_for test -e "$SLOWDEV/plain.held" || fail "no edit is read"
+rm "$in_dir/edited/f" "$in_dir/solo/f"
+mkdir "$in_dir/solo/f"
+rm -r "$in_dir/to" "$in_dir/names"
+echo "a file now" >"$in_dir/names"
+manifest "$D" >"$work/edited"
+rm "$SLOWDEV/plain"
+wait_for test -e "$at/w/attr/mode" || fail "$(cat "$at/.txn/error")"
+manifest "$at" | diff "$work/edited" - || fail "not as it is by then"
+echo abort >"$at/.txn/ctl" || fail abort
+txn umount "$at" >/dev/null || fail umount
+manifest "$D" | diff "$work/before" - || fail "aborted edits are taken back"
+
 # --- where what is staged is merged, or the root is another, the mount waits ---
 waits_before() { # WHAT
 	local pid
