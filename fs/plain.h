@@ -44,6 +44,9 @@ struct plain_compare_params {
 	 * changed in anything that stat shows, not even a number of links (of
 	 * directories that it names: they are there). May be NULL. */
 	void (*dir)(void *arg, uint64_t ino, bool exact);
+	/* What it ends for could not be looked at; may be told of its
+	 * directories after that. May be NULL. */
+	void (*failed)(void *arg, const char *path, int err);
 	/* For each object; other than 0 ends it. May be NULL. */
 	int (*progress)(void *arg, uint64_t objects);
 	void *arg;

@@ -66,6 +66,19 @@ static int differs(struct compare *c, enum plain_difference what)
 	return c->p->fn(c->p->arg, what, c->path.s ? c->path.s : "");
 }
 
+/* name NULL: the directory itself. Returns err. */
+static int cannot(struct compare *c, const char *name, int err)
+{
+	size_t mark = c->path.len;
+
+	if (!c->p->failed || err >= 0 || err == -ECANCELED)
+		return err;
+	if (!name || !path_push(&c->path, name, &mark))
+		c->p->failed(c->p->arg, c->path.s ? c->path.s : "", err);
+	path_pop(&c->path, mark);
+	return err;
+}
+
 static int name_differs(struct compare *c, enum plain_difference what,
 			const char *name)
 {
@@ -203,13 +216,16 @@ static int compare_object(struct compare *c, struct compared_dir *d,
 	int err = 0;
 
 	if (fstatat(d->fd, name, &st, AT_SYMLINK_NOFOLLOW))
-		return errno == ENOENT ? not_found(c, d, was, name) : -errno;
+		return errno == ENOENT ? not_found(c, d, was, name)
+				       : cannot(c, name, -errno);
 	found(c, d, name);
 	/* Of a name without attributes nothing can be the same. */
 	if (was->mode)
 		err = same_object(c, d->fd, name, ino, &st, was, &same, &exact);
 	d->exact &= exact;
-	return err || same ? err : name_differs(c, PLAIN_CHANGED, name);
+	if (err)
+		return cannot(c, name, err);
+	return same ? 0 : name_differs(c, PLAIN_CHANGED, name);
 }
 
 /* A directory in both, or what was one. */
@@ -231,7 +247,7 @@ static int compare_subdir(struct compare *c, struct compared_dir *d,
 		return 0; /* another mount: left out by init too */
 	}
 	if (sub.fd < 0)
-		return sub.fd;
+		return cannot(c, name, sub.fd);
 	found(c, d, name);
 	err = path_push(&c->path, name, &mark);
 	if (err)
@@ -359,7 +375,7 @@ static int compare_dir(struct compare *c, struct compared_dir *d)
 {
 	uint64_t cookie = 0;
 	bool more = true;
-	int err = each_name(c, d, count_name);
+	int err = cannot(c, NULL, each_name(c, d, count_name));
 
 	while (!err && more) {
 		err = plain_next_part(c->fs, d->ino, &cookie, c->part);

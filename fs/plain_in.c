@@ -474,12 +474,18 @@ static void compared_dir(void *arg, uint64_t ino, bool exact)
 	in->p->dir(in->p->arg, ino, exact);
 }
 
+static void not_compared(void *arg, const char *path, int err)
+{
+	(void)failed(arg, *path ? path : ".", err, "comparing with the store");
+}
+
 static int find_edits(struct importer *in, bool first)
 {
 	struct plain_compare_params cp = {
 		.checksum = in->p->checksum,
 		.fn = add_edit,
 		.dir = first && in->p->dir ? compared_dir : NULL,
+		.failed = not_compared,
 		.progress = in->p->progress ? progress : NULL,
 		.arg = in
 	};

@@ -295,7 +295,7 @@ must_fail cat "$in_dir/edited/f"
 must_fail ls "$D/held"
 quick "clean files" "before clean/a" cat "$in_dir/clean/a"
 quick "snapshots" "before edited/f" cat "$D/.txn/snapshots/before/w/edited/f"
-grep -q "cannot be staged: .*Input/output error" "$D/.txn/error" ||
+grep -q "cannot be staged: .*: held: Input/output error" "$D/.txn/error" ||
 	fail "error: $(cat "$D/.txn/error")"
 txn -C "$D" status | grep -q 'not compared' || fail "txn status"
 rm "$SLOWDEV/list-fails"
