@@ -19,7 +19,7 @@ struct edit {
 	enum plain_difference what;
 	char *path;
 	uint64_t host_ino; /* of a removed one; 0: unknown */
-	bool done; /* a removed one that was renamed */
+	bool done; /* a removed one that was renamed, an added one */
 	bool replaced; /* a changed one that is another object now */
 };
 
@@ -263,14 +263,24 @@ static int find_renamed(struct importer *in, size_t first, uint64_t dir,
 	return 0;
 }
 
-static int edit_added(struct importer *in, size_t first, const struct edit *e)
+enum step { STEP_UPDATE, STEP_TAKE, STEP_ADD, STEP_LINK, STEP_REMOVE, STEPS };
+
+/*
+ * A file with several names comes last. What it is known by may have changed,
+ * and be brought up to date when the directory that has another of its names
+ * is looked into, which was renamed: until then it waits.
+ */
+static int edit_added(struct importer *in, size_t first, struct edit *e,
+		      enum step step)
 {
 	const char *name;
 	struct stat st;
 	uint64_t dir;
-	bool done;
+	bool is_link;
 	int err, fd;
 
+	if (e->done)
+		return 0;
 	err = walk_to_dir(in->ev, e->path, &dir, &name);
 	if (err)
 		return err;
@@ -279,10 +289,15 @@ static int edit_added(struct importer *in, size_t first, const struct edit *e)
 		return fd;
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW))
 		err = -errno;
-	if (!err)
-		err = find_renamed(in, first, dir, fd, name, &st, &done);
-	if (!err && !done)
-		err = plain_reader_add(&in->r, dir, fd, name);
+	is_link = !err && S_ISREG(st.st_mode) && st.st_nlink > 1;
+	if (err || (is_link && step == STEP_ADD))
+		goto out;
+	err = find_renamed(in, first, dir, fd, name, &st, &e->done);
+	if (err || e->done || (is_link && in->again))
+		goto out;
+	err = plain_reader_add(&in->r, dir, fd, name);
+	e->done = true;
+out:
 	close(fd);
 	return err;
 }
@@ -347,8 +362,6 @@ static int note_removed(struct importer *in, struct edit *e)
 	return err == 1 ? 0 : err;
 }
 
-enum step { STEP_UPDATE, STEP_TAKE, STEP_ADD, STEP_REMOVE, STEPS };
-
 static int apply_edit(struct importer *in, size_t first, struct edit *e,
 		      enum step step)
 {
@@ -358,8 +371,9 @@ static int apply_edit(struct importer *in, size_t first, struct edit *e,
 	case STEP_TAKE:
 		return e->replaced ? edit_removed(in, e) : 0;
 	case STEP_ADD:
+	case STEP_LINK:
 		return e->replaced || e->what == PLAIN_ADDED
-			       ? edit_added(in, first, e)
+			       ? edit_added(in, first, e, step)
 			       : 0;
 	default:
 		return e->what == PLAIN_REMOVED && !e->done

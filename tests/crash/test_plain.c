@@ -123,6 +123,7 @@ struct fixture {
 	bool verbose; /* VERBOSE=1: tell edits; the directory stays */
 	bool store_fails; /* a run may end with an error */
 	bool edited; /* something may be kept beside */
+	bool no_thread; /* nothing is prepared beside the test */
 	uint64_t states; /* interruptions that were recovered from */
 };
 
@@ -139,7 +140,8 @@ static void open_on(struct fixture *f, bool create)
 				  .check_item = fs_check_item,
 				  .small_segment_bytes = 1 << 20,
 				  .bulk_segment_bytes = 8 << 20,
-				  .reserve_bytes = 1 << 20 };
+				  .reserve_bytes = 1 << 20,
+				  .no_thread = f->no_thread };
 	struct store_error text = { "" };
 	int err;
 
@@ -978,6 +980,36 @@ static void test_in(void **state)
 	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
 }
 
+/* The names of one file stay that, whatever else happens to it and to where
+ * they are. */
+static void test_links_that_move(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t dir = make(f, FS_ROOT_INO, "from", S_IFDIR | 0755), ino;
+	struct fs_attr a;
+	int fd;
+
+	ino = make(f, dir, "in", S_IFREG | 0644);
+	put_block(f, ino, 0, 'a');
+	assert_int_equal(
+		fs_link(fs_working(f->fs), ino, FS_ROOT_INO, "link", 4, &a), 0);
+	(void)make(f, FS_ROOT_INO, "other", S_IFREG | 0644);
+	sync_all(f);
+	assert_int_equal(renameat(f->dirfd, "from", f->dirfd, "to"), 0);
+	assert_int_equal(renameat(f->dirfd, "link", f->dirfd, "a"), 0);
+	assert_int_equal(renameat(f->dirfd, "other", f->dirfd, "link"), 0);
+	assert_int_equal(linkat(f->dirfd, "a", f->dirfd, "z", 0), 0);
+	fd = openat(f->dirfd, "a", O_WRONLY);
+	assert_int_equal(pwrite(fd, "edited", 6, BLOCK), 6);
+	close(fd);
+	assert_int_equal(stage_edits(f), 0);
+	is_shown(f, fs_working(f->fs), false);
+	assert_int_equal(fs_lookup(fs_working(f->fs), FS_ROOT_INO, "a", 1, &a),
+			 0);
+	assert_int_equal(a.ino, ino);
+	no_edits(f);
+}
+
 static uint64_t disk_bytes(struct fixture *f)
 {
 	uint64_t bytes = 0;
@@ -1002,6 +1034,8 @@ static void test_in_on_a_full_disk(void **state)
 	int fd;
 
 	sync_all(f);
+	f->no_thread = true;
+	lose_power(f);
 	before = disk_bytes(f);
 	for (int i = 0; i < FILES; i++) {
 		snprintf(name, sizeof(name), "new%d", i);
@@ -1075,6 +1109,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_attributes_left_out, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
