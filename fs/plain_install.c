@@ -75,7 +75,8 @@ static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
 	int err;
 
 	err = out_look_at(dirfd, name, &st);
-	if (!err && S_ISDIR(st.st_mode) && out_look_at(o->tmpfd, tmp, &own) == 1)
+	if (!err && S_ISDIR(st.st_mode) &&
+	    out_look_at(o->tmpfd, tmp, &own) == 1)
 		return 0; /* before the interruption */
 	/* It could not be removed when its files were moved. */
 	if (!err && S_ISDIR(st.st_mode) && o->p->give &&

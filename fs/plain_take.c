@@ -186,7 +186,8 @@ static int link_name(void *arg, uint64_t dir, const char *name_, size_t len)
 
 	memcpy(name, name_, len);
 	name[len] = '\0';
-	if (out_open_dir(l->o, dir, false, &dirfd) || out_look_at(dirfd, name, &st))
+	if (out_open_dir(l->o, dir, false, &dirfd) ||
+	    out_look_at(dirfd, name, &st))
 		return 0;
 	err = out_is_ours(l->o, l->ino, dirfd, name, &st, &ours);
 	if (err || !ours)
