@@ -116,7 +116,8 @@ sqlite_check() { # MODE WHAT: the last one there, in $last
 	{ [ "$last" -ge "$low" ] && [ "$last" -le $((low + 1)) ]; } ||
 		fail "$2: $1: $last transactions, acknowledged $low"
 	same "$2: $1: rows" "$(sql "$1" \
-		'select count(*), count(distinct n), max(n) from t')" \
+		'select count(*), count(distinct n), coalesce(max(n), 0)
+			from t')" \
 		"$((last * 5))|$last|$last"
 }
 modes=()
