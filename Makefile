@@ -178,11 +178,13 @@ test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitize
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)MOUNT_OPTIONS=open=fast $(MAKE) --no-print-directory test-mount
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
-		T="stress switch handles history matrix acl direct apps slow hostile"
+		T="stress switch handles history matrix acl direct apps slow hostile \
+		edits fault"
 	$(Q)$(MAKE) --no-print-directory SAN=thread check
 	$(Q)ROUNDS=10 $(MAKE) --no-print-directory SAN=address,undefined \
 		test-mount ENTRIES=3000 \
-		T="basic ctl kill handles history stress matrix posix apps"
+		T="basic ctl kill handles history stress matrix posix apps \
+		edits fault"
 
 .PHONY: demo
 demo: deps ## the main job on real input, told while it runs

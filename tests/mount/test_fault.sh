@@ -15,7 +15,6 @@ if [ -z "${FAULT_NS:-}" ]; then
 fi
 . "$(dirname "$0")/lib.sh"
 [ "$(id -u)" = 0 ] || skip "needs root, for the namespace"
-case $build in *san-*) skip "a sanitizer wants to be loaded first" ;; esac
 
 faulty=$build/tests/mount/faulty
 export FAULT=$work/fault

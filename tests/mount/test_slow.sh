@@ -11,9 +11,7 @@ mkdir -p "$D" "$SLOWDEV"
 make_store
 
 start() {
-	# A preloaded library comes before the sanitizer's.
-	ASAN_OPTIONS=$ASAN_OPTIONS:verify_asan_link_order=0 \
-		LD_PRELOAD=$build/tests/mount/slowdev txnfs "$D" -f \
+	LD_PRELOAD=$build/tests/mount/slowdev txnfs "$D" -f \
 		>>"$work/daemon.log" 2>&1 &
 	mounts+=("$D")
 	wait_for mountpoint -q "$D" || fail "mount: $(cat "$work/daemon.log")"
