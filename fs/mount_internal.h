@@ -204,6 +204,7 @@ struct mount {
 	const char *dir, *mountpoint; /* absolute */
 	struct mount_options opt;
 	int64_t start_ns;
+	bool in_background; /* atomic: messages are for the system log */
 	/* What the kernel and libfuse agreed to. */
 	bool has_acl, has_readdirplus, has_tmpfile, has_birth, has_killpriv;
 #if !HAVE_KILLPRIV

@@ -90,21 +90,18 @@ static void show_help(void)
 
 /* --- telling --- */
 
-static void log_to_stderr(struct env *env, enum env_level level,
-			  const char *msg)
-{
-	if (level < ENV_DEBUG)
-		fprintf(stderr, "txnfs: %s\n", msg);
-}
-
-static void log_to_syslog(struct env *env, enum env_level level,
-			  const char *msg)
+/* To standard error for as long as somebody reads it. Other threads are there
+ * already when that ends. */
+static void log_message(struct env *env, enum env_level level, const char *msg)
 {
 	static const int levels[] = { LOG_ERR, LOG_WARNING, LOG_NOTICE,
 				      LOG_DEBUG };
+	const struct mount *m = CONTAINER_OF(env, struct mount, env);
 
-	syslog(levels[level], "%s: %s",
-	       CONTAINER_OF(env, struct mount, env)->dir, msg);
+	if (__atomic_load_n(&m->in_background, __ATOMIC_ACQUIRE))
+		syslog(levels[level], "%s: %s", m->dir, msg);
+	else if (level < ENV_DEBUG)
+		fprintf(stderr, "txnfs: %s\n", msg);
 }
 
 /* What libfuse says when nobody reads standard error any more. */
@@ -610,7 +607,7 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	m->work = (struct conn){ .m = m, .root = &m->root };
 	m->side = (struct conn){ .m = m };
 	env_init_host(&m->env);
-	m->env.log = log_to_stderr;
+	m->env.log = log_message;
 	m->start_ns = m->env.now_ns(&m->env);
 	pthread_mutex_init(&m->epoch_lock, NULL);
 	pthread_cond_init(&m->epoch_cond, NULL);
@@ -645,10 +642,10 @@ static int run(struct arguments *a, int tell)
 	slice_set(SLICE_BACKGROUND_NS);
 	status = push_start(m) ? EXIT_FAILURE : (unsigned char)mount_open(m, a);
 	if (!status && tell >= 0) {
-		detach_stdio();
 		openlog("txnfs", LOG_PID, LOG_DAEMON);
-		m->env.log = log_to_syslog;
+		__atomic_store_n(&m->in_background, true, __ATOMIC_RELEASE);
 		fuse_set_log_func(libfuse_to_syslog);
+		detach_stdio();
 	}
 	if (!status &&
 	    (side_start(m) || (!edits_are_beside(m) && plain_start(m)) ||

@@ -373,3 +373,17 @@ same "mode" "$(stat -c %a "$D")" 711
 abort
 same "mode" "$(stat -c %a "$D")" "$mode"
 umount_it
+
+# --- not held up: edits are told while the daemon goes to the background ---
+D=$work/small
+mkdir "$D"
+echo before >"$D/f"
+make_store
+for i in 1 2 3 4 5; do
+	echo "edit $i" >"$D/f"
+	mount_it -o compare=beside 2>"$work/told"
+	same "the edit" "$(cat "$D/f")" "edit $i"
+	same "only that" "$(cat "$D/.txn/changes")" "M f"
+	abort
+	umount_it
+done
