@@ -569,8 +569,9 @@ static int on_asked(void *arg, uint64_t objects)
 	return is_to_end(arg);
 }
 
-/* Under the lock, which is dropped meanwhile; the thread stays in COMPARING. */
-static void ask(struct edits *e, uint64_t ino)
+/* Under the lock, which is dropped meanwhile; the thread stays in COMPARING.
+ * Is it exact? */
+static bool ask(struct edits *e, uint64_t ino)
 {
 	struct plain_compare_params p = { .progress = on_asked, .arg = e };
 	struct mount *m = e->m;
@@ -589,30 +590,36 @@ static void ask(struct edits *e, uint64_t ino)
 	pthread_mutex_lock(&e->lock);
 	e->asking--;
 	/* The thread meets what the error is about, too. */
-	known_set(e, ino, !err && exact ? EXACT : DIFFERS);
+	exact = !err && exact;
+	known_set(e, ino, exact ? EXACT : DIFFERS);
 	pthread_cond_broadcast(&e->cond);
+	return exact;
 }
 
 int edits_wait_dir(struct mount *m, fuse_req_t req, uint64_t ino)
 {
 	struct edits *e = m->edits;
-	enum known known = UNKNOWN;
+	bool asked = false; /* once: it may be that nothing can be noted */
 	int err = 0;
 
 	if (!edits_are_pending(m))
 		return 0;
 	pthread_mutex_lock(&e->lock);
 	while (!err && e->phase != DONE) {
-		known = known_get(e, ino);
+		enum known known = known_get(e, ino);
+
 		if (known == EXACT)
 			break;
-		if (e->phase == FAILED)
+		if (e->phase == FAILED) {
 			err = failed(e);
-		else if (known == UNKNOWN && e->phase == COMPARING &&
-			 !view_never_waits())
-			ask(e, ino);
-		else
+		} else if (known == UNKNOWN && e->phase == COMPARING &&
+			   !view_never_waits() && !asked) {
+			asked = true;
+			if (ask(e, ino))
+				break;
+		} else {
 			err = wait_beside(e, req);
+		}
 	}
 	pthread_mutex_unlock(&e->lock);
 	return err;
