@@ -12,15 +12,18 @@ enum {
 
 int knodes_init(struct mount *m)
 {
-	pthread_mutex_init(&m->nodes_lock, NULL);
-	m->buckets = calloc(BUCKETS_FIRST, sizeof(struct knode *));
-	if (!m->buckets)
+	struct knode **b = calloc(BUCKETS_FIRST, sizeof(struct knode *));
+
+	if (!b)
 		return -ENOMEM;
-	m->nbuckets = BUCKETS_FIRST;
-	m->nodes = SLAB(struct knode);
 	m->root = (struct knode){ .kind = NODE_OBJECT,
 				  .ino = FS_ROOT_INO,
 				  .fv = fs_working(m->fs) };
+	m->nodes = SLAB(struct knode);
+	pthread_mutex_lock(&m->nodes_lock);
+	m->buckets = b;
+	m->nbuckets = BUCKETS_FIRST;
+	pthread_mutex_unlock(&m->nodes_lock);
 	return 0;
 }
 
@@ -234,12 +237,11 @@ void knode_gone(void *arg, const struct fs_attr *attr)
 {
 	struct mount *m = arg;
 	struct fs_attr *copy;
-	struct knode *n;
+	struct knode *n = NULL;
 
-	if (!m->buckets)
-		return; /* not mounted yet */
 	pthread_mutex_lock(&m->nodes_lock);
-	n = find(m, m->root.fv, attr->ino);
+	if (m->buckets) /* else: not mounted yet */
+		n = find(m, m->root.fv, attr->ino);
 	if (n) {
 		/* The kernel's object is dead for good: should a switch bring
 		 * it back, it is a new node. */
@@ -591,5 +593,5 @@ void knodes_release(struct mount *m)
 	slab_release(&m->nodes);
 	renumber_release(m);
 	free(m->buckets);
-	pthread_mutex_destroy(&m->nodes_lock);
+	m->buckets = NULL;
 }

@@ -609,6 +609,7 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	env_init_host(&m->env);
 	m->env.log = log_message;
 	m->start_ns = m->env.now_ns(&m->env);
+	pthread_mutex_init(&m->nodes_lock, NULL);
 	pthread_mutex_init(&m->epoch_lock, NULL);
 	pthread_cond_init(&m->epoch_cond, NULL);
 	pthread_mutex_init(&m->ctl_lock, NULL);
