@@ -410,6 +410,7 @@ static void fs_init(struct fs *fs, struct store *store,
 	pthread_mutex_init(&fs->told_lock, NULL);
 	rwlock_init(&fs->copy_lock);
 	fs->plain_bytes = -1;
+	fs->moved_at = UINT64_MAX;
 	pthread_mutex_init(&fs->thread_lock, NULL);
 	fs_thread_init(fs);
 }

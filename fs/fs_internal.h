@@ -125,6 +125,9 @@ struct fs {
 	int64_t plain_bytes; /* atomic; of the plain files, -1: not known */
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
 	uint64_t shown_at; /* atomic: the same for the plain files in step */
+	/* atomic: what was appended from there on was kept by a state that the
+	 * plain files showed, from the last sweep too; UINT64_MAX: nothing */
+	uint64_t moved_at;
 	uint64_t live_bytes; /* atomic: that it found */
 	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
 	uint64_t quiet_at; /* the sweeper's: bytes appended, for so long */

@@ -57,6 +57,25 @@ static uint64_t appended(struct fs *fs)
 	return ls.appended_bytes[LOG_SMALL] + ls.appended_bytes[LOG_BULK];
 }
 
+/* Nothing from there on was looked at since the plain files moved on. */
+static void note_moved(struct fs *fs, uint64_t at)
+{
+	uint64_t now = __atomic_load_n(&fs->moved_at, __ATOMIC_RELAXED);
+
+	while (at < now &&
+	       !__atomic_compare_exchange_n(&fs->moved_at, &now, at, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
+/* Bytes that the next sweep is the first to look at, or to look at again. */
+static uint64_t unswept(struct fs *fs)
+{
+	return appended(fs) -
+	       min_u64(__atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED),
+		       __atomic_load_n(&fs->moved_at, __ATOMIC_RELAXED));
+}
+
 static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 {
 	struct gc_params p = { .mark_item = mark_item,
@@ -69,10 +88,14 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 	struct gc_stats st = { 0 };
 	/* What comes while it runs is the next one's. */
 	uint64_t start = appended(fs);
+	uint64_t moved = __atomic_exchange_n(&fs->moved_at, UINT64_MAX,
+					     __ATOMIC_RELAXED);
 	int err;
 
 	err = store_gc(fs->store, &p, &st);
-	if (!err) {
+	if (err) {
+		note_moved(fs, moved);
+	} else {
 		__atomic_store_n(&fs->swept_at, start, __ATOMIC_RELAXED);
 		__atomic_store_n(&fs->live_bytes, st.live_bytes,
 				 __ATOMIC_RELAXED);
@@ -116,10 +139,8 @@ void fs_trim(struct fs *fs)
 
 bool fs_wants_sweep(struct fs *fs)
 {
-	uint64_t since =
-		appended(fs) - __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
+	uint64_t since = unswept(fs);
 	uint64_t live = __atomic_load_n(&fs->live_bytes, __ATOMIC_RELAXED);
-
 	bool idle = fs->looked_at == since;
 
 	fs->looked_at = since;
@@ -136,9 +157,8 @@ void fs_shown_moved(struct fs *fs)
 					   __ATOMIC_RELAXED);
 
 	/* What was replaced since the files were in step was kept by the state
-	 * that they showed, from sweeps too. */
-	if (was < __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED))
-		__atomic_store_n(&fs->swept_at, was, __ATOMIC_RELAXED);
+	 * that they showed, from sweeps too: also from one that runs. */
+	note_moved(fs, was);
 	store_note_dropped(fs->store);
 }
 
@@ -157,11 +177,8 @@ int fs_sweep(struct fs *fs)
 /* Not when the last sweep has found all that there was. */
 static bool may_find_space(struct fs *fs)
 {
-	uint64_t since =
-		appended(fs) - __atomic_load_n(&fs->swept_at, __ATOMIC_RELAXED);
-
 	return !__atomic_load_n(&fs->swept, __ATOMIC_RELAXED) ||
-	       since >= SWEEP_FULL_BYTES || store_dropped(fs->store);
+	       unswept(fs) >= SWEEP_FULL_BYTES || store_dropped(fs->store);
 }
 
 void fs_import_begin(struct fs *fs)
