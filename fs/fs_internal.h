@@ -132,7 +132,7 @@ struct fs {
 	uint64_t looked_at; /* the sweeper's: bytes since, a while ago */
 	uint64_t quiet_at; /* the sweeper's: bytes appended, for so long */
 	unsigned int quiet_rounds;
-	uint64_t burst_from; /* bytes of the small head, when it was quiet */
+	uint64_t burst_from; /* atomic; of the small head, when it was quiet */
 	bool swept; /* atomic: a sweep has ended since opening */
 	bool whole_sweeps; /* gc_params.whole, while there is one thread */
 	/* The same: gc_params.*_below, while an import is under way. */

@@ -76,6 +76,14 @@ static uint64_t unswept(struct fs *fs)
 		       __atomic_load_n(&fs->moved_at, __ATOMIC_RELAXED));
 }
 
+static uint64_t appended_small(struct fs *fs)
+{
+	struct log_stats ls;
+
+	log_get_stats(fs->log, &ls);
+	return ls.appended_bytes[LOG_SMALL];
+}
+
 static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 {
 	struct gc_params p = { .mark_item = mark_item,
@@ -112,26 +120,27 @@ int fs_gc(struct fs *fs, struct gc_stats *stats)
 
 	if (!err)
 		err = sweep(fs, true, stats);
-	if (!err)
-		log_trim(fs->log, true);
-	return err;
+	if (err)
+		return err;
+	log_trim(fs->log, true);
+	/* What was appended until now is no burst to be ready for. */
+	__atomic_store_n(&fs->burst_from, appended_small(fs),
+			 __ATOMIC_RELAXED);
+	return 0;
 }
 
 void fs_trim(struct fs *fs)
 {
-	struct log_stats ls;
-	uint64_t now, small;
+	uint64_t from = __atomic_load_n(&fs->burst_from, __ATOMIC_RELAXED);
+	uint64_t now = appended(fs), small = appended_small(fs);
 
-	log_get_stats(fs->log, &ls);
-	small = ls.appended_bytes[LOG_SMALL];
-	now = small + ls.appended_bytes[LOG_BULK];
 	if (now != fs->quiet_at)
 		fs->quiet_rounds = 0;
 	fs->quiet_at = now;
 	fs->quiet_rounds++;
-	if (fs->quiet_rounds == BURST_ROUNDS && small != fs->burst_from) {
-		log_expect(fs->log, small - fs->burst_from);
-		fs->burst_from = small;
+	if (fs->quiet_rounds == BURST_ROUNDS && small > from) {
+		log_expect(fs->log, small - from);
+		__atomic_store_n(&fs->burst_from, small, __ATOMIC_RELAXED);
 	}
 	if (fs->quiet_rounds == TRIM_ROUNDS)
 		log_trim(fs->log, false);

@@ -264,9 +264,12 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 
 void log_trim(struct log *log, bool all)
 {
-	uint64_t keep =
-		all ? 0 : __atomic_load_n(&log->burst, __ATOMIC_RELAXED);
+	uint64_t keep;
 
+	/* What the thread prepares for one at this moment is not wanted. */
+	if (all)
+		__atomic_store_n(&log->burst, 0, __ATOMIC_RELAXED);
+	keep = __atomic_load_n(&log->burst, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&log->prep_lock);
 	for (int id = 0; id < LOG_HEADS && !log_error(log, NULL); id++)
 		while (drop_surplus(log, &log->heads[id],

@@ -377,7 +377,7 @@ def do_scatter(run, t, _):
     run.prog("switch", "scatter", t.dir, SCATTER_FILES, SCATTER_BYTES, 10,
              run.scale(1000))
     with open(t.dir + "/.txn/ctl", "w", encoding="utf-8") as f:
-        f.write("gc")
+        f.write("sync\ngc")
     return {"scattered": used_bytes(t.store_folder()) /
             (SCATTER_FILES * SCATTER_BYTES)}
 

@@ -254,6 +254,11 @@ static void test_what_a_burst_took_is_prepared(void **state)
 	assert_true(gets_ready(f->log, MOST));
 	log_trim(f->log, true);
 	assert_true(stats_of(f->log).prepared_bytes < 2 << 20);
+	/* Also while it is prepared. */
+	log_expect(f->log, UINT64_MAX);
+	log_trim(f->log, true);
+	usleep(100000);
+	assert_true(stats_of(f->log).prepared_bytes < 2 << 20);
 	/* Where little would be left, there is none. */
 	all = stats_of(f->log).segment_file_bytes;
 	simdev_set_capacity(f->sim, all + 8 * BURST);
