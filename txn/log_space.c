@@ -145,12 +145,14 @@ static bool drop_surplus(struct log *log, struct head *h, uint64_t keep)
 	return s;
 }
 
-/* Space of the host for a segment, with what the other head does not need.
- * Under prep_lock. */
+/*
+ * Space of the host for a segment: for bulk data with what the small head has
+ * ahead, too. Not the other way: who was told that there is room for bulk data
+ * may not have claimed it yet, and nothing but what is in line backs him; the
+ * small head has its reserve. Under prep_lock.
+ */
 static int find_host_space(struct log *log, const struct head *h)
 {
-	struct head *other =
-		&log->heads[h->id == LOG_SMALL ? LOG_BULK : LOG_SMALL];
 	uint64_t space;
 	int err;
 
@@ -158,7 +160,8 @@ static int find_host_space(struct log *log, const struct head *h)
 		err = log_host_space(log, &space);
 		if (err || space >= log_seg_size(log, h->id))
 			return err;
-	} while (drop_surplus(log, other, 0));
+	} while (h->id == LOG_BULK &&
+		 drop_surplus(log, &log->heads[LOG_SMALL], 0));
 	return -ENOSPC;
 }
 
@@ -379,6 +382,8 @@ void log_stop_preparer(struct log *log)
 {
 	if (!log->preparer_runs)
 		return;
+	/* What is prepared for a burst is not waited for. */
+	__atomic_store_n(&log->burst, 0, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&log->wake_lock);
 	log->quit = true;
 	pthread_cond_signal(&log->wake_cond);

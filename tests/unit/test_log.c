@@ -268,7 +268,20 @@ static void test_what_a_burst_took_is_prepared(void **state)
 	assert_true(stats_of(f->log).prepared_bytes < BURST);
 }
 
-/* What one head has in line and does not need is the other's. */
+static size_t bulk_segments(struct log *log)
+{
+	struct log_segment *segs;
+	size_t n, bulk = 0;
+
+	assert_int_equal(log_list_segments(log, &segs, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		bulk += segs[i].head == LOG_BULK;
+	free(segs);
+	return bulk;
+}
+
+/* What the small head has in line and does not need is bulk data's, and not the
+ * other way. */
 static void test_a_full_host_gives_what_is_ahead(void **state)
 {
 	struct fixture *f = *state;
@@ -284,6 +297,12 @@ static void test_a_full_host_gives_what_is_ahead(void **state)
 	log_claim(f->log, LOG_SMALL, 65536);
 	assert_true(log_small_has_room(f->log, 0));
 	log_unclaim(f->log, LOG_SMALL, 65536);
+	simdev_set_capacity(f->sim, 0);
+	assert_int_equal(log_room(f->log, 0, 4 << 20, false), 0);
+	simdev_fill(f->sim);
+	before = bulk_segments(f->log);
+	assert_int_equal(log_room(f->log, 64 << 20, 0, false), -ENOSPC);
+	assert_int_equal(bulk_segments(f->log), before);
 }
 
 static void test_a_failed_flush_stops_the_log(void **state)
