@@ -231,7 +231,7 @@ static int next_seg(struct log *log, struct head *h)
 		h->prepared = s->next_prepared;
 		if (!h->prepared)
 			h->prepared_last = &h->prepared;
-		h->nprepared--;
+		h->prepared_free -= log_countable(seg_bytes(s));
 	} else {
 		/* Claims were overshot: it is made when written out. */
 		int err;
@@ -297,7 +297,7 @@ static int append(struct log *log, enum log_head id, uint32_t align,
 		at += bufs[i]->len;
 	}
 	h->tail = at;
-	log_note_free(log, h);
+	log_note_free(h);
 	__atomic_add_fetch(&h->unwritten_bytes, len, __ATOMIC_RELAXED);
 	h->appended_bytes += len;
 	*pos_out = pos;
@@ -400,7 +400,7 @@ int log_begin_write(struct log *log, struct head *h, struct seg *s,
 			return log_fail(log, err, "making", s);
 		pthread_mutex_lock(&h->lock);
 		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
-		log_note_free(log, h);
+		log_note_free(h);
 		pthread_mutex_unlock(&h->lock);
 	}
 	if (!s->unsynced) {
@@ -549,7 +549,7 @@ static int flush_once(struct log *log, struct head *h)
 	h->flushing = true;
 	/* What is appended from here on starts on a page of its own. */
 	h->tail = round_up_u64(h->tail, LOG_PAGE_BYTES);
-	log_note_free(log, h);
+	log_note_free(h);
 	upto = h->tail;
 	pthread_mutex_unlock(&h->lock);
 	err = write_out(log, h, upto);
@@ -668,11 +668,11 @@ static int read_file(struct log *log, uint64_t pos, void *buf, size_t len)
 {
 	struct seg *s = log_find_seg(log, pos);
 	struct dev_file *f;
+	uint64_t bytes = s ? seg_bytes(s) : 0;
 	size_t got = 0;
 	int err;
 
-	if (!s || seg_offset(pos) > s->bytes ||
-	    len > s->bytes - seg_offset(pos))
+	if (!s || seg_offset(pos) > bytes || len > bytes - seg_offset(pos))
 		return -ENXIO;
 	err = log_pin(log, s, &f);
 	if (err)
@@ -744,7 +744,7 @@ void log_get_stats(struct log *log, struct log_stats *out)
 		out->written_bytes[i] = h->written_bytes;
 		out->claimed_bytes +=
 			__atomic_load_n(&h->claimed, __ATOMIC_RELAXED);
-		out->prepared_bytes += log_head_free(log, h);
+		out->prepared_bytes += log_head_free(h);
 		pthread_mutex_unlock(&h->lock);
 	}
 	out->flushes = __atomic_load_n(&log->flushes, __ATOMIC_RELAXED);

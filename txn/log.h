@@ -174,9 +174,9 @@ int log_host_space(struct log *log, uint64_t *bytes_out);
 /* See "Space" above. May wait for the device. */
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	     bool privileged);
-/* Give prepared segments back that claims and the reserve do not need, when
- * nobody appends; they are made again when somebody does. all: those for a
- * burst too. */
+/* Give prepared segments back that claims and the reserve do not need, and the
+ * end of the last bulk segment, when nobody appends; they are made again when
+ * somebody does. all: those for a burst too. */
 void log_trim(struct log *log, bool all);
 /* Nobody appends, and before the small head took so many bytes: be ready for as
  * many, up to 32 MiB (in the background; where the host has plenty). While

@@ -12,7 +12,7 @@ static void give_back(struct log *log, struct head *h, uint64_t pos, size_t len)
 	pthread_mutex_lock(&h->lock);
 	if (h->tail == pos + len)
 		h->tail = pos;
-	log_note_free(log, h);
+	log_note_free(h);
 	pthread_mutex_unlock(&h->lock);
 }
 
@@ -35,7 +35,7 @@ static int clone_in(struct log *log, struct head *h, int fd, uint64_t off,
 	if (!err) {
 		s = h->cur;
 		h->tail = *pos_out + len;
-		log_note_free(log, h);
+		log_note_free(h);
 	}
 	pthread_mutex_unlock(&h->lock);
 	if (err)
@@ -81,7 +81,7 @@ int log_clone_out(struct log *log, uint64_t pos, size_t len, int fd,
 	struct dev_file *f;
 	int err;
 
-	if (!s || seg_offset(pos) + len > s->bytes)
+	if (!s || seg_offset(pos) + len > seg_bytes(s))
 		return -ENXIO;
 	if (log->started && !s->old) {
 		err = log_write_out(log, s->head);

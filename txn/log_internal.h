@@ -26,7 +26,9 @@ struct moved {
 struct seg {
 	uint64_t number;
 	enum log_head head;
-	uint64_t bytes; /* file size; of new ones: size to be */
+	/* atomic; file size; of new ones: size to be. The last bulk segment is
+	 * cut behind what was appended, under head->lock and seg_lock. */
+	uint64_t bytes;
 	struct moved *moved; /* NULL: a file of its own, made by us */
 	bool dead; /* a moved piece that nothing reaches; the sweep's */
 	bool old; /* existed at log_open */
@@ -75,7 +77,7 @@ struct head {
 	uint64_t flushed; /* below: durable */
 	bool flushing;
 	struct seg *prepared, **prepared_last;
-	uint64_t nprepared;
+	uint64_t prepared_free; /* what appends may count on in these */
 	/* atomic, so that who asks for room waits for nobody: what is claimed,
 	 * log_head_free(), and whether anything was ever prepared */
 	uint64_t claimed, free;
@@ -120,6 +122,11 @@ static inline uint64_t seg_start(const struct seg *s)
 	return s->number << LOG_SEG_SHIFT;
 }
 
+static inline uint64_t seg_bytes(const struct seg *s)
+{
+	return __atomic_load_n(&s->bytes, __ATOMIC_RELAXED);
+}
+
 static inline uint64_t seg_offset(uint64_t pos)
 {
 	return pos & (((uint64_t)1 << LOG_SEG_SHIFT) - 1);
@@ -160,13 +167,15 @@ int moved_drop(struct log *log, struct seg *s);
 
 /* log_space.c */
 uint64_t log_seg_size(const struct log *log, enum log_head id);
+/* Of so many bytes of a segment, those that appends may count on. */
+uint64_t log_countable(uint64_t bytes);
 /* A new entry (not in the registry, no file) with the head's next number.
  * Under head->lock. */
 struct seg *log_new_seg(struct log *log, struct head *h);
 /* Free bytes that appends may count on. Under head->lock. */
-uint64_t log_head_free(const struct log *log, const struct head *h);
+uint64_t log_head_free(const struct head *h);
 /* It has changed. Under head->lock. */
-void log_note_free(const struct log *log, struct head *h);
+void log_note_free(struct head *h);
 int log_start_preparer(struct log *log);
 void log_stop_preparer(struct log *log);
 void log_wake_preparer(struct log *log);

@@ -423,7 +423,7 @@ uint64_t log_segment_end(struct log *log, uint64_t pos, uint64_t *made_end_out)
 		return 0;
 	*made_end_out = seg_start(s) +
 			(s->moved ? s->bytes : log_seg_size(log, s->head));
-	return seg_start(s) + s->bytes;
+	return seg_start(s) + seg_bytes(s);
 }
 
 /* --- giving back --- */
@@ -490,7 +490,7 @@ int log_punch(struct log *log, uint64_t pos, uint64_t len, uint64_t *freed)
 	if (!s)
 		return -ENXIO;
 	if (!s->punched)
-		s->punched = calloc(s->bytes / LOG_PAGE_BYTES / 64 + 1, 8);
+		s->punched = calloc(seg_bytes(s) / LOG_PAGE_BYTES / 64 + 1, 8);
 	if (!s->punched)
 		return -ENOMEM;
 	err = pin_to_write(log, s, &f);

@@ -14,6 +14,8 @@ enum {
 	KEEP_BYTES = 4 << 20,
 	BURST_MAX_BYTES = 32 << 20, /* prepared for one */
 	BURST_PART = 16, /* of the host's space, at most */
+	CUT_PART = 4, /* of a segment, at least */
+	KEEP_PART = 8, /* of it, at most */
 };
 
 uint64_t log_seg_size(const struct log *log, enum log_head id)
@@ -35,26 +37,26 @@ struct seg *log_new_seg(struct log *log, struct head *h)
 	return s;
 }
 
-static uint64_t countable(uint64_t bytes)
+uint64_t log_countable(uint64_t bytes)
 {
 	return bytes > LOG_APPEND_MAX ? bytes - LOG_APPEND_MAX : 0;
 }
 
-uint64_t log_head_free(const struct log *log, const struct head *h)
+uint64_t log_head_free(const struct head *h)
 {
-	uint64_t bytes = h->nprepared * countable(log_seg_size(log, h->id));
+	uint64_t bytes = h->prepared_free;
 
 	if (h->cur && __atomic_load_n(&h->cur->made, __ATOMIC_RELAXED))
-		bytes += countable(h->cur->bytes -
-				   (h->tail - seg_start(h->cur)));
+		bytes += log_countable(seg_bytes(h->cur) -
+				       (h->tail - seg_start(h->cur)));
 	return bytes;
 }
 
-void log_note_free(const struct log *log, struct head *h)
+void log_note_free(struct head *h)
 {
-	if (h->cur || h->nprepared)
+	if (h->cur || h->prepared)
 		__atomic_store_n(&h->used, true, __ATOMIC_RELAXED);
-	__atomic_store_n(&h->free, log_head_free(log, h), __ATOMIC_RELEASE);
+	__atomic_store_n(&h->free, log_head_free(h), __ATOMIC_RELEASE);
 }
 
 /* What must be prepared for the head besides `need`. */
@@ -86,9 +88,9 @@ static int line_up(const struct log *log, struct head *h, struct seg *s)
 	if (!overtaken) {
 		*h->prepared_last = s;
 		h->prepared_last = &s->next_prepared;
-		h->nprepared++;
+		h->prepared_free += log_countable(s->bytes);
 	}
-	log_note_free(log, h);
+	log_note_free(h);
 	pthread_mutex_unlock(&h->lock);
 	return overtaken;
 }
@@ -115,20 +117,23 @@ static void drop_prepared(struct log *log, struct seg *s)
 static struct seg *take_surplus(const struct log *log, struct head *h,
 				uint64_t keep)
 {
-	uint64_t size = countable(log_seg_size(log, h->id));
+	uint64_t size = log_countable(log_seg_size(log, h->id));
 	uint64_t need =
 		wanted(log, h, false) + min_u64(size / 2, KEEP_BYTES) + keep;
 	struct seg **at = &h->prepared, *s;
 
-	if (!h->nprepared || log_head_free(log, h) < need + size)
+	if (!h->prepared)
 		return NULL;
 	while ((*at)->next_prepared)
 		at = &(*at)->next_prepared;
 	s = *at;
+	size = log_countable(s->bytes);
+	if (log_head_free(h) < need + size)
+		return NULL;
 	*at = NULL;
 	h->prepared_last = at;
-	h->nprepared--;
-	log_note_free(log, h);
+	h->prepared_free -= size;
+	log_note_free(h);
 	return s;
 }
 
@@ -223,7 +228,8 @@ static bool is_ahead(const struct log *log, enum log_head id)
 
 	if (id == LOG_BULK && !__atomic_load_n(&h->used, __ATOMIC_RELAXED))
 		return true;
-	return has_room(log, id, countable(log_seg_size(log, id)) / 2, false);
+	return has_room(log, id, log_countable(log_seg_size(log, id)) / 2,
+			false);
 }
 
 /* Without waiting. */
@@ -265,6 +271,71 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	return err;
 }
 
+/* The last segment in line, or else the one that is appended to; NULL. Under
+ * head->lock. */
+static struct seg *last_made(const struct head *h)
+{
+	struct seg *s = h->prepared;
+
+	while (s && s->next_prepared)
+		s = s->next_prepared;
+	if (!s)
+		s = h->cur;
+	return s && __atomic_load_n(&s->made, __ATOMIC_RELAXED) ? s : NULL;
+}
+
+/* What it keeps: what was appended and may be claimed. As in take_surplus()
+ * with something for those who have not claimed yet. Under head->lock. */
+static uint64_t size_needed(const struct log *log, const struct head *h,
+			    const struct seg *s)
+{
+	uint64_t size = log_seg_size(log, h->id);
+	uint64_t used = s == h->cur ? h->tail - seg_start(s) : 0;
+
+	return round_up_u64(used + wanted(log, h, false) +
+				    min_u64(size / KEEP_PART, KEEP_BYTES) +
+				    LOG_APPEND_MAX,
+			    LOG_PAGE_BYTES);
+}
+
+/*
+ * A bulk segment has its space from the host when it is made, however little
+ * comes into it: what lies far behind is given back. Best effort: a file that
+ * stays longer is as good.
+ */
+static void cut_bulk(struct log *log)
+{
+	struct head *h = &log->heads[LOG_BULK];
+	uint64_t bytes = 0;
+	struct dev_file *f;
+	struct seg *s;
+
+	pthread_mutex_lock(&h->write_lock); /* nobody writes into it */
+	pthread_mutex_lock(&h->lock);
+	s = last_made(h);
+	if (s)
+		bytes = size_needed(log, h, s);
+	if (s && bytes + log_seg_size(log, h->id) / CUT_PART <= s->bytes) {
+		if (s != h->cur)
+			h->prepared_free -=
+				log_countable(s->bytes) - log_countable(bytes);
+		pthread_mutex_lock(&log->seg_lock);
+		__atomic_store_n(&s->bytes, bytes, __ATOMIC_RELAXED);
+		pthread_mutex_unlock(&log->seg_lock);
+		log_note_free(h);
+		/* Nobody asks for more of it now: none is made ahead. */
+		__atomic_store_n(&h->used, false, __ATOMIC_RELAXED);
+	} else {
+		s = NULL;
+	}
+	pthread_mutex_unlock(&h->lock);
+	if (s && !log_pin(log, s, &f)) {
+		(void)log->p.dev->ops->truncate(f, bytes);
+		log_unpin(log, s);
+	}
+	pthread_mutex_unlock(&h->write_lock);
+}
+
 void log_trim(struct log *log, bool all)
 {
 	uint64_t keep;
@@ -278,6 +349,8 @@ void log_trim(struct log *log, bool all)
 		while (drop_surplus(log, &log->heads[id],
 				    id == LOG_SMALL ? keep : 0))
 			;
+	if (!log_error(log, NULL))
+		cut_bulk(log);
 	pthread_mutex_unlock(&log->prep_lock);
 }
 

@@ -51,15 +51,21 @@ static int teardown(void **state)
 	return 0;
 }
 
-static uint64_t append(struct log *log, size_t len, int byte)
+static uint64_t append_to(struct log *log, enum log_head head, size_t len,
+			  int byte)
 {
 	struct lbuf *b = lbuf_new(len);
 	uint64_t pos = 0;
 
 	assert_non_null(b);
 	memset(b->data, byte, len);
-	assert_int_equal(log_append(log, LOG_SMALL, 1, &b, 1, &pos), 0);
+	assert_int_equal(log_append(log, head, 1, &b, 1, &pos), 0);
 	return pos;
+}
+
+static uint64_t append(struct log *log, size_t len, int byte)
+{
+	return append_to(log, LOG_SMALL, len, byte);
 }
 
 static void assert_bytes(struct log *log, uint64_t pos, size_t len, int byte)
@@ -278,6 +284,69 @@ static size_t bulk_segments(struct log *log)
 		bulk += segs[i].head == LOG_BULK;
 	free(segs);
 	return bulk;
+}
+
+static uint64_t bulk_bytes(struct log *log)
+{
+	struct log_segment *segs;
+	uint64_t bytes = 0;
+	size_t n;
+
+	assert_int_equal(log_list_segments(log, &segs, &n), 0);
+	for (size_t i = 0; i < n; i++)
+		bytes += segs[i].head == LOG_BULK ? segs[i].bytes : 0;
+	free(segs);
+	return bytes;
+}
+
+/* Little was written into a bulk segment: the rest of it is the host's again,
+ * but for what is claimed, and what was written stays. */
+static void test_trimming_cuts_the_last_bulk_segment(void **state)
+{
+	enum { SEGMENT = 64 << 20, CLAIM = 20 << 20, LEFT = 5 << 20 };
+	struct fixture *f = *state;
+	struct log_params p = { .dev = simdev_dev(f->sim),
+				.env = &f->env,
+				.bulk_segment_bytes = SEGMENT };
+	struct log *log;
+	uint64_t pos, next;
+
+	log_close(f->log, true);
+	assert_int_equal(log_open(&p, &f->log), 0);
+	log = f->log;
+	assert_int_equal(log_start(log), 0);
+	assert_int_equal(log_room(log, 0, CLAIM, false), 0);
+	log_claim(log, LOG_BULK, CLAIM);
+	assert_int_equal(bulk_bytes(log), SEGMENT);
+	log_trim(log, false);
+	assert_in_range(bulk_bytes(log), CLAIM, CLAIM + LEFT);
+	assert_in_range(stats_of(log).prepared_bytes, CLAIM, CLAIM + LEFT);
+	pos = append_to(log, LOG_BULK, 65536, 3);
+	log_unclaim(log, LOG_BULK, CLAIM);
+	log_trim(log, false);
+	assert_in_range(bulk_bytes(log), 65536, LEFT);
+	/* Getting ready for small appends makes no bulk segment. */
+	log_expect(log, 1 << 20);
+	assert_true(gets_ready(log, 5 << 20));
+	assert_int_equal(bulk_segments(log), 1);
+	/* It goes on in what is left, and then in a new one. */
+	next = append_to(log, LOG_BULK, 65536, 4);
+	assert_int_equal(next, pos + 65536);
+	assert_int_equal(log_room(log, 0, LEFT, false), 0);
+	assert_in_range(bulk_bytes(log), SEGMENT, SEGMENT + LEFT);
+	for (int i = 0; i < LEFT / 65536; i++)
+		(void)append_to(log, LOG_BULK, 65536, 5);
+	assert_int_equal(log_flush(log, LOG_BULK, NULL), 0);
+	assert_int_equal(stats_of(log).unprepared_segments, 0);
+	/* The file is as long, too. */
+	assert_int_equal(bulk_segments(log), 2);
+	log_trim(log, false);
+	pos = bulk_bytes(log);
+	log = open_log(f->sim, &f->env);
+	assert_int_equal(bulk_bytes(log), pos);
+	assert_bytes(log, next, 65536, 4);
+	assert_bytes(log, next - 65536, 65536, 3);
+	log_close(log, false);
 }
 
 /* What the small head has in line and does not need is bulk data's, and not the
@@ -588,6 +657,9 @@ int main(void)
 			test_trimming_keeps_what_is_claimed, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_what_a_burst_took_is_prepared, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_trimming_cuts_the_last_bulk_segment, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_full_host_gives_what_is_ahead, setup, teardown),
 		cmocka_unit_test_setup_teardown(
