@@ -12,7 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TEXT_CHUNK = 64 << 10 };
+enum {
+	TEXT_CHUNK = 64 << 10,
+	REACH_MS = 2000, /* for a mount that comes or goes */
+	REACH_TICK_MS = 20
+};
 
 static char *read_fd(int fd);
 
@@ -115,10 +119,39 @@ int place_open_store(const struct place *p, int *dirfd_out)
 	return err ? err : fd;
 }
 
+/* Nothing is mounted there: ctl is missing, or the folder that keeps
+ * `echo commit > ctl` from going nowhere. */
+static bool is_out_of_reach(const char *mount)
+{
+	char *ctl = join(mount, HOME_NAME "/ctl");
+	struct stat st;
+	bool out =
+		ctl && (stat(ctl, &st) ? errno == ENOENT : S_ISDIR(st.st_mode));
+
+	free(ctl);
+	return out;
+}
+
+/* holder_probe(), after a moment for a mount that is being made or undone. */
+static int probe(int fd, struct holder_info *info)
+{
+	const struct timespec tick = { .tv_nsec = REACH_TICK_MS * 1000000L };
+	int err;
+
+	for (int ms = 0;; ms += REACH_TICK_MS) {
+		*info = (struct holder_info){ 0 };
+		err = holder_probe(fd, info);
+		if (err || !*info->mountpoint || ms >= REACH_MS ||
+		    !is_out_of_reach(info->mountpoint))
+			return err;
+		nanosleep(&tick, NULL);
+	}
+}
+
 /* On disk: is it mounted somewhere? */
 static int look_at_holder(struct place *p, const char *dir)
 {
-	struct holder_info info = { 0 };
+	struct holder_info info;
 	struct store_error text;
 	int fd, err;
 
@@ -128,16 +161,24 @@ static int look_at_holder(struct place *p, const char *dir)
 				 text.text[0] ? text.text : dir,
 				 text.text[0] ? "" : ": ",
 				 text.text[0] ? "" : strerror(-err));
-	err = holder_probe(fd, &info);
+	err = probe(fd, &info);
 	close(fd);
 	if (err < 0)
 		return tool_fail(EXIT_FAILURE, "%s/.txn/lock: %s", dir,
 				 strerror(-err));
-	if (!err) {
-		p->pid = info.pid;
-		if (*info.mountpoint)
-			p->mount = strdup(info.mountpoint);
-	}
+	if (err)
+		return 0;
+	p->pid = info.pid;
+	if (!*info.mountpoint)
+		return 0;
+	if (is_out_of_reach(info.mountpoint))
+		return tool_fail(
+			EXIT_REFUSED,
+			"%s is mounted on %s by process %ld, but not to be "
+			"seen there: it is being unmounted, or the mount is "
+			"in another namespace",
+			dir, info.mountpoint, info.pid);
+	p->mount = strdup(info.mountpoint);
 	return 0;
 }
 

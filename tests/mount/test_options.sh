@@ -117,4 +117,31 @@ else
 	echo >"$work/end"
 	wait %+ || fail "umount when the copy was gone"
 	wait
+
+	# --- and one that is only there cannot be asked from here ---
+	mkdir "$work/there"
+	unshare --mount --propagation private sh -c "txn mount '$D' '$work/there'
+		echo >'$work/up'; read _ <'$work/end'; txn umount '$work/there'" \
+		>/dev/null &
+	wait_for test -e "$work/up" || fail "mount in a namespace"
+	txn -C "$D" log >/dev/null 2>"$work/said"
+	same "a mount elsewhere" "$?" 3
+	grep -q "mounted on $work/there by process .* another namespace" "$work/said" ||
+		fail "a mount in another namespace: $(cat "$work/said")"
+	echo >"$work/end"
+	wait %+ || fail "umount in the namespace"
 fi
+
+# --- asked while the daemon closes what was unmounted ---
+mkdir -p "$work/side"
+mounts+=("$work/side")
+for i in 1 2 3 4 5; do
+	at=$work/side
+	[ $i -gt 2 ] || at=$D
+	txn mount "$D" "$at" || fail "mount on $at"
+	seq $((i * 20000)) >"$at/numbers"
+	echo commit >"$at/.txn/ctl" || fail "commit on $at"
+	fusermount3 -u "$at" || fail "fusermount3 -u $at"
+	txn -C "$D" log >/dev/null 2>"$work/said" ||
+		fail "log while the daemon closes: $(cat "$work/said")"
+done
