@@ -313,29 +313,50 @@ static int mark_open_views(struct gc *g)
 	return err;
 }
 
-static int mark_all(struct gc *g, const struct record *rec,
-		    const struct root *working)
+/* What durable states and names reach now, and who reads. */
+static int mark_now(struct gc *g)
 {
 	struct store *s = g->store;
+	struct record rec = { 0 };
 	int err;
 
-	err = mark_record(g, rec);
+	err = store_last_record(s, &rec);
 	if (!err)
-		err = mark_root(g, working, TREE_FILES);
+		err = mark_record(g, &rec);
+	record_release(&rec);
 	if (!err)
 		err = mark_view(g, s->catalog, TREE_CATALOG);
 	if (!err)
 		err = mark_view(g, s->shown, TREE_CATALOG);
 	if (!err)
 		err = mark_view(g, s->plain, TREE_PLAIN);
+	return err ? err : mark_open_views(g);
+}
+
+/*
+ * A turn of the queue may have frozen a state before the working view is frozen
+ * here, and have no record and no name for it yet: what that has of older data,
+ * durable and in no record, may be replaced in the view by now. After the first
+ * wait it is in the newest record, or in the catalog. Whoever has taken a root
+ * from there since, and has made it a view or the working state, is there after
+ * the second. And what is read until the freeze may be copied behind it.
+ */
+static int mark_all(struct gc *g)
+{
+	struct root working = ROOT_EMPTY;
+	int err;
+
+	err = mark_now(g);
 	if (!err)
-		err = mark_open_views(g);
-	if (err)
-		return err;
-	/* Whoever took a root before the marking and has made it a view since
-	 * is there now. */
-	wait_for_pins(s);
-	return mark_open_views(g);
+		err = g->p->freeze(g->p->arg, &working);
+	if (!err)
+		err = mark_root(g, &working, TREE_FILES);
+	root_put(&g->store->tree, &working);
+	for (int i = 0; i < 2 && !err; i++) {
+		wait_for_pins(g->store);
+		err = mark_now(g);
+	}
+	return err;
 }
 
 /* --- giving back --- */
@@ -422,24 +443,19 @@ static uint64_t limit(uint64_t flushed, uint64_t below)
 static int run(struct gc *g)
 {
 	struct store *s = g->store;
-	struct root working = ROOT_EMPTY;
 	struct record rec = { 0 };
 	uint64_t before = __atomic_load_n(&s->n_dropped, __ATOMIC_RELAXED);
 	int err;
 
-	/* The record first: what is frozen after it has everything that it
-	 * reaches, or is reached by it. */
+	/* The record first: what is durable above it is not touched. */
 	err = store_last_record(s, &rec);
 	g->limit[LOG_SMALL] = limit(rec.small_flushed, g->p->small_below);
 	g->limit[LOG_BULK] = limit(rec.bulk_flushed, g->p->bulk_below);
+	record_release(&rec);
 	if (!err)
 		err = list_segs(g);
 	if (!err)
-		err = g->p->freeze(g->p->arg, &working);
-	if (!err)
-		err = mark_all(g, &rec, &working);
-	root_put(&s->tree, &working);
-	record_release(&rec);
+		err = mark_all(g);
 	log_begin_dropping(s->log);
 	for (size_t i = 0; i < g->nsegs && !err; i++) {
 		if (store_failed(s, NULL))
