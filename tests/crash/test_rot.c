@@ -22,6 +22,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 enum {
@@ -29,7 +30,7 @@ enum {
 	DIRS = 5,
 	NAMES = 14,
 	SEG_BYTES = 512 << 10,
-	SECONDS_MAX = 60, /* for one damage: no endless loops */
+	SECONDS_MAX = 60, /* of CPU, for one damage: no endless loops */
 	READS_MAX = 200000,
 	CUT_EACH = 9 /* refusals: of one of so many every cut is tried */
 };
@@ -533,7 +534,7 @@ static void describe(const struct damage *d, char *buf, size_t size)
 		 d->tail ? "tail" : "middle");
 }
 
-static void on_alarm(int sig)
+static void on_too_long(int sig)
 {
 	static const char text[] = "no end: an endless loop?\n";
 	char buf[200];
@@ -542,6 +543,14 @@ static void on_alarm(int sig)
 	(void)!write(2, buf, strlen(buf));
 	(void)!write(2, text, sizeof(text) - 1);
 	_exit(1);
+}
+
+/* What others run beside does not count. 0: no bound. */
+static void bound_time(long seconds)
+{
+	const struct itimerval t = { .it_value.tv_sec = seconds };
+
+	assert_int_equal(setitimer(ITIMER_PROF, &t, NULL), 0);
 }
 
 #define judge_fail(d, ...)                                                     \
@@ -937,7 +946,7 @@ static void judge(struct fixture *f, struct damage *d)
 	if (test_param("ONLY", number) != number)
 		return;
 	under_way = d;
-	(void)alarm(SECONDS_MAX);
+	bound_time(SECONDS_MAX);
 	img = simdev_image(sim, simdev_ops(sim), SIM_KEEP, 1);
 	apply(f, img, d);
 	simdev_settle(img);
@@ -975,7 +984,7 @@ static void judge(struct fixture *f, struct damage *d)
 		f->partly++;
 	else if (before == f->refused && !d->nothing)
 		f->harmless++;
-	(void)alarm(0);
+	bound_time(0);
 	simdev_free(img);
 }
 
@@ -1113,7 +1122,7 @@ static int setup(void **state)
 	env_init_host(&f->env);
 	f->env.log = count_told;
 	f->env.priv = f;
-	(void)signal(SIGALRM, on_alarm);
+	(void)signal(SIGPROF, on_too_long);
 	return 0;
 }
 
