@@ -60,9 +60,13 @@ txn -C "$work/mnt" delete big || fail delete
 txn -C "$work/mnt" sync >/dev/null || fail sync # the plain files hold it, too
 txn -C "$work/mnt" sync >/dev/null || fail sync # the plain files hold it, too
 txn -C "$work/mnt" gc || fail gc
-[ "$(store_kib)" -lt $((340 * 1024)) ] || fail "deleted, and $(store_kib) KiB"
+[ "$(store_kib)" -lt $((384 * 1024)) ] || fail "after gc $(store_kib) KiB"
 txn -C "$work/mnt" verify >/dev/null || fail "verify after gc"
 txn umount "$work/mnt" >/dev/null || fail umount
+# Unmounted, since what a mount keeps prepared for its reserve and ahead of the
+# tails depends on where they are: 80 to 92 MiB here.
+echo "figure: 256 MiB, once a snapshot of as many is deleted (KiB): $(store_kib)"
+[ "$(store_kib)" -lt $((264 * 1024)) ] || fail "deleted, and $(store_kib) KiB"
 rm -rf "$D"
 
 # --- what is staged is overwritten, and nothing is ever committed ---
