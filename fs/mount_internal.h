@@ -16,6 +16,7 @@
  *	mount_switch.c	giving the working view another state
  *	mount_ring.c	requests over io_uring; mount_ring_ops.c
  *	mount_push.c	what was stored through mappings comes in
+ *	mount_watch.c	a killed daemon's connections end
  *	mount_fast.c	open=fast: no messages for opening, .txn on its own
  *	mount_killpriv.c	set-id bits are ours with an old libfuse too
  *	mount_plain.c	DIR's own files follow commits
@@ -336,6 +337,8 @@ bool place_is_mounted(const struct mount *m);
 /* Read ahead as far as the filesystem does that the store lies on, where we may
  * say so (root), at most a request. Once it is mounted, before it is served. */
 void place_read_ahead(const struct mount *m, int storefd);
+/* What is mounted is watched; before it is served. */
+void place_watch(struct mount *m);
 
 /* --- mount_dead.c: exit statuses, complaints made --- */
 
@@ -695,9 +698,21 @@ int ring_reply_readlink(fuse_req_t req, const char *target);
  * connection. */
 int push_start(struct mount *m);
 void push_stop(struct mount *m);
+/* The process ends this connection should we be killed. */
+void push_watch(struct mount *m, uint64_t connection);
 /* Push what programs wrote through shared mappings, in a command.
  * -ENOMEM, -EIO: what was stored would be left out. */
 int push_maps(struct mount *m);
+
+/* --- mount_watch.c: in the process that pushes --- */
+
+struct watch;
+/* When this process is gone, by whatever, the connections that were added are
+ * aborted, where we may. Called in its child, which has no threads yet; stays
+ * until that ends. NULL: it cannot be watched. */
+struct watch *watch_new(pid_t daemon);
+/* By the number of the mount's device; w may be NULL. */
+void watch_add(struct watch *w, uint64_t connection);
 
 /* --- mount_killpriv.c --- */
 

@@ -538,6 +538,8 @@ static int mount_open(struct mount *m, struct arguments *a)
 		status = make_session(m, a);
 	if (!status)
 		place_read_ahead(m, storefd);
+	if (!status)
+		place_watch(m);
 	if (storefd >= 0)
 		close(storefd);
 	return status;

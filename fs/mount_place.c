@@ -107,7 +107,7 @@ static bool find_mount(const char *mountpoint, char number[DEVICE_MAX])
 		return false;
 	while (getline(&line, &cap, f) > 0) {
 		at = NULL;
-		if (strstr(line, " - fuse.txnfs ") &&
+		if (strstr(line, " - fuse.txnfs") &&
 		    sscanf(line, "%*s %*s %31s %*s %ms", word, &at) == 2) {
 			decode_mount(at);
 			if (!strcmp(at, mountpoint)) {
@@ -164,6 +164,23 @@ int place_take(struct mount *m, int storefd)
 bool place_is_mounted(const struct mount *m)
 {
 	return is_mounted_at(m->mountpoint);
+}
+
+static void watch_mount(struct mount *m, const char *mountpoint)
+{
+	char number[DEVICE_MAX];
+	unsigned int minor;
+
+	if (find_mount(mountpoint, number) &&
+	    sscanf(number, "%*u:%u", &minor) == 1)
+		push_watch(m, minor);
+}
+
+void place_watch(struct mount *m)
+{
+	watch_mount(m, m->mountpoint);
+	if (m->side_place)
+		watch_mount(m, m->side_place);
 }
 
 /* --- reading ahead --- */

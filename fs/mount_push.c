@@ -7,7 +7,8 @@
  * A process of its own does it. A thread of ours that waits for an answer of
  * our own mount could not be killed with us, and would keep the connection, so
  * that every user of the mount would hang: the process has no descriptor of
- * the connection, gets ENOTCONN when we die, and ends.
+ * the connection, gets ENOTCONN when we die, and ends. It also sees to it that
+ * the connection ends then (mount_watch.c).
  */
 #include "fs/mount_internal.h"
 
@@ -18,9 +19,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum push_kind { PUSH_FILE, PUSH_LAST, PUSH_WATCH };
+
 struct push_head {
-	uint64_t shown; /* st_ino that the file must have */
-	uint64_t path_bytes; /* with the NUL; 0: the last one */
+	uint64_t kind; /* enum push_kind */
+	uint64_t number; /* st_ino that the file must have; the connection */
+	uint64_t path_bytes; /* of a file, with the NUL */
 };
 
 /* --- the process --- */
@@ -57,7 +61,7 @@ static void push_path(const char *path, uint64_t shown)
 	close(fd);
 }
 
-static void push_main(int fd)
+static void push_main(int fd, struct watch *w)
 {
 	struct push_head h;
 	char *path = NULL;
@@ -66,7 +70,11 @@ static void push_main(int fd)
 	while (read_full(fd, &h, sizeof(h))) {
 		char *p;
 
-		if (!h.path_bytes) {
+		if (h.kind == PUSH_WATCH) {
+			watch_add(w, h.number);
+			continue;
+		}
+		if (h.kind == PUSH_LAST) {
 			if (write(fd, &done, 1) != 1)
 				break;
 			continue;
@@ -77,7 +85,7 @@ static void push_main(int fd)
 		path = p;
 		if (!read_full(fd, path, h.path_bytes))
 			break;
-		push_path(path, h.shown);
+		push_path(path, h.number);
 	}
 	free(path);
 }
@@ -87,6 +95,7 @@ static void push_main(int fd)
 int push_start(struct mount *m)
 {
 	static const int ignored[] = { SIGHUP, SIGINT, SIGTERM, SIGPIPE };
+	pid_t self = getpid();
 	int fds[2];
 
 	m->push_fd = -1;
@@ -109,7 +118,7 @@ int push_start(struct mount *m)
 			_exit(1);
 		(void)close_range(4, ~0u, 0);
 		(void)close_range(0, 2, 0);
-		push_main(3);
+		push_main(3, watch_new(self));
 		_exit(0);
 	}
 	close(fds[1]);
@@ -144,9 +153,19 @@ static int send_full(int fd, const void *buf, size_t len)
 	return 0;
 }
 
+void push_watch(struct mount *m, uint64_t connection)
+{
+	struct push_head h = { .kind = PUSH_WATCH, .number = connection };
+
+	/* Failing, the process is gone: told when something is pushed. */
+	if (m->push_fd >= 0)
+		(void)send_full(m->push_fd, &h, sizeof(h));
+}
+
 static int send_path(struct mount *m, uint64_t ino, const char *rel)
 {
-	struct push_head h = { .shown = knode_shown(m, &m->root, ino) };
+	struct push_head h = { .kind = PUSH_FILE,
+			       .number = knode_shown(m, &m->root, ino) };
 	size_t len = strlen(m->mountpoint) + strlen(rel) + 2;
 	char *path = malloc(len);
 	int err;
@@ -186,7 +205,7 @@ static int push_file(struct mount *m, uint64_t ino)
 /* What was sent is pushed when the answer comes. */
 static int wait_for_push(struct mount *m)
 {
-	struct push_head last = { 0 };
+	struct push_head last = { .kind = PUSH_LAST };
 	char done;
 	int err = send_full(m->push_fd, &last, sizeof(last));
 

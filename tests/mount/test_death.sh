@@ -100,6 +100,35 @@ ended 0 "was unmounted"
 serve
 grep -q "did not end by itself" "$log" && fail "told of an orderly end"
 
+# --- killed while an abort recalls names that others look up: whoever waits for
+# an answer would wait for ever if the connection stayed ---
+all_gone() { ! ls "/proc/$1/task" 2>/dev/null | grep -qvx "$1"; }
+if [ "$(id -u)" = 0 ]; then
+	mkdir "$D/looked"
+	ctl commit
+	for i in {1..8}; do
+		for k in {1..300}; do echo "$i" >"$D/looked/$k"; done
+		for k in 1 2 3; do
+			(while stat "$D"/looked/{1..80}; do :; done) >/dev/null 2>&1 &
+		done
+		(for k in {1000..2000}; do echo >"$D/looked/$k" || exit; done) 2>/dev/null &
+		ctl abort 2>/dev/null &
+		read -rt 0.0$((i / 2))$((RANDOM % 10)) <> <(:)
+		kill -9 $daemon
+		wait_for all_gone $daemon || {
+			umount -f "$D" 2>/dev/null
+			fail "killed in an abort, and its threads wait for ever"
+		}
+		umount -l "$D"
+		wait
+		serve
+	done
+	rm -rf "$D/looked"
+	ctl commit
+else
+	echo "skipped: killed in an abort: not root"
+fi
+
 # --- the connection is aborted: lost, and everything is saved ---
 connection() { # in $conn: the folder of the mount's connection
 	local dev
