@@ -239,6 +239,11 @@ bool fs_view_is_read_only(const struct fs_view *fv)
 	return view_is_read_only(fv->view) || store_is_read_only(fv->fs->store);
 }
 
+bool fs_view_is_working(const struct fs_view *fv)
+{
+	return fv->is_working;
+}
+
 uint64_t fs_view_id(const struct fs_view *fv)
 {
 	return view_id(fv->view);

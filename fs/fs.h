@@ -122,6 +122,7 @@ int fs_view_new(struct fs *fs, const struct root *root, struct fs_view **out);
 struct fs_view *fs_view_get(struct fs_view *fv);
 void fs_view_put(struct fs_view *fv); /* of the last: frees; not working's */
 bool fs_view_is_read_only(const struct fs_view *fv);
+bool fs_view_is_working(const struct fs_view *fv);
 uint64_t fs_view_id(const struct fs_view *fv);
 
 /* --- names --- */

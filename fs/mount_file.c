@@ -127,7 +127,7 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 		return -ESTALE;
 	if ((wants_write(flags) || flags & O_TRUNC) &&
 	    (fs_view_is_read_only(fv) || store_failed(m->store, NULL)))
-		return -EROFS;
+		return knode_error(n, -EROFS);
 	err = fs_file_open(fv, n->ino, &h->f);
 	if (err)
 		return err;

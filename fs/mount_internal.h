@@ -437,10 +437,25 @@ static inline bool knode_is_stale(const struct knode *n)
 	return __atomic_load_n(&n->stale, __ATOMIC_ACQUIRE);
 }
 
+/* Does it show the state before a switch? It is stale, or was found in a
+ * directory that is. */
+static inline bool knode_is_past(const struct knode *n)
+{
+	return n->kind == NODE_OBJECT && !n->snap &&
+	       !fs_view_is_working(knode_view(n));
+}
+
 /* What a changing operation on a node ends with. */
 static inline int knode_error(const struct knode *n, int err)
 {
-	return err == -EROFS && knode_is_stale(n) ? -ESTALE : err;
+	return err == -EROFS && knode_is_past(n) ? -ESTALE : err;
+}
+
+/* What one on two nodes of different states ends with: the kernel answers
+ * ESTALE by walking the paths again. */
+static inline int knode_xdev(const struct knode *a, const struct knode *b)
+{
+	return knode_is_past(a) || knode_is_past(b) ? -ESTALE : -EXDEV;
 }
 
 /* --- mount_name.c --- */

@@ -593,7 +593,7 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 	err = new_name_error(dir, name, -EEXIST);
 	if (!err &&
 	    (n->kind != NODE_OBJECT || knode_view(n) != knode_view(dir)))
-		err = -EXDEV;
+		err = knode_xdev(n, dir);
 	if (err) {
 		reply_err(req, err);
 		return;
@@ -649,7 +649,7 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 	if (!err)
 		err = new_name_error(to, newname, -EPERM);
 	if (!err && knode_view(from) != knode_view(to))
-		err = -EXDEV;
+		err = knode_xdev(from, to);
 	if (!err && m->opt.fast)
 		node_keep_named(m, to, newname);
 	if (!err)

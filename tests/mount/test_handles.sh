@@ -57,6 +57,39 @@ echo changed >"$D/f"
 abort
 [ -L "$D/.txn" ] || same "nobody has it open: the number stays" "$(ino "$D/f")" "$now"
 
+# --- in a directory that the abort moves back: what is in it was, too ---
+is_stale() {
+	local err
+	err=$("$@" 2>&1) && fail "it worked: $*"
+	[[ $err == *"Stale file handle"* ]] || fail "$*: $err"
+}
+append() { echo x >>"$1"; }
+mkdir -p "$D/moves/sub"
+echo m | tee "$D/moves/m" >"$D/moves/sub/m"
+ctl commit
+mv "$D/moves" "$D/moved"
+cd "$D/moved" || fail cd
+abort
+same "its file is read" "$(cat m)" m
+same "and one further down" "$(cat sub/m)" m
+is_stale append m
+is_stale append sub/m
+is_stale append "sub/new"
+is_stale truncate -s 0 sub/m
+is_stale chmod 600 sub/m
+is_stale rm -f sub/m
+is_stale mkdir sub/dir
+is_stale setfattr -n user.a -v b sub/m
+perl_do() { perl -e "$1(\$ARGV[0], \$ARGV[1]) or die \"\$!\n\"" "$2" "$3"; }
+for i in m sub/m; do
+	is_stale perl_do link $i "$D/taken"
+	is_stale perl_do rename $i "$D/taken"
+	is_stale perl_do rename "$D/f" $i
+done
+cd "$work" || fail cd
+rm -r "$D/moves"
+ctl commit
+
 # unlinked while open, then brought back
 exec 3<"$D/f" 4>>"$D/f"
 rm "$D/f"
