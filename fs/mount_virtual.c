@@ -79,9 +79,10 @@ static int lookup_snapshot(struct mount *m, const char *name,
 	unsigned int pin;
 	int err;
 
-	/* Not the moving ones. "@01" would be a second name. */
-	if (!strncmp(name, "head", 4) || !strcmp(name, "staged") ||
-	    !strcmp(name, "working") || (name[0] == '@' && name[1] == '0'))
+	/* Not the moving ones (head, head~2). "@01" would be a second name. */
+	if (!strcmp(name, "head") || strchr(name, '~') ||
+	    !strcmp(name, "staged") || !strcmp(name, "working") ||
+	    (name[0] == '@' && name[1] == '0'))
 		return -ENOENT;
 	pin = store_pin(m->store);
 	err = fs_resolve(m->fs, name, &root);

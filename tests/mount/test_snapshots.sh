@@ -31,6 +31,16 @@ must_fail ls "$S/1"
 ) || exit 1
 same "head moved" "$(cat "$D/.txn/head/file")" three
 
+# names that begin like those that move
+for name in headroom head-1 staged2 workings; do
+	ctl "snapshot $name" || fail "snapshot $name"
+	same "$name" "$(cat "$S/$name/file")" three
+	ctl "delete $name" || fail "delete $name"
+done
+for name in head 'head~0' staged working; do
+	must_fail ls "$S/$name"
+done
+
 # nothing can be written
 must_fail touch "$S/@1/new"
 must_fail bash -c "echo x >'$S/@1/file'"
