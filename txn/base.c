@@ -2,6 +2,7 @@
 /* base.c - see base.h. */
 #include "txn/base.h"
 
+#include <fcntl.h>
 #include <syslog.h>
 
 _Noreturn void assert_failed(const char *file, int line, const char *func,
@@ -13,4 +14,13 @@ _Noreturn void assert_failed(const char *file, int line, const char *func,
 	syslog(LOG_DAEMON | LOG_CRIT, "%s:%d: %s: assertion failed: %s", file,
 	       line, func, cond);
 	abort();
+}
+
+int hold_stdio(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			return errno ? -errno : -EBADF;
+	return 0;
 }

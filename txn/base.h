@@ -42,6 +42,13 @@
 _Noreturn void assert_failed(const char *file, int line, const char *func,
 			     const char *cond);
 
+/*
+ * For programs, before they open anything: descriptors 0 to 2 are there, and
+ * using one that was closed fails. Else a file of the store gets its number,
+ * and what is meant for people is written into it. 0 or -errno.
+ */
+int hold_stdio(void);
+
 static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
