@@ -149,9 +149,7 @@ static int finish(struct out *o)
 		       " bytes in added and modified files\n",
 		       n, o->t.added, o->t.modified, o->t.deleted, o->t.renamed,
 		       o->t.retyped, o->t.bytes);
-		return fflush(stdout) ? tool_fail(EXIT_FAILURE,
-						  "cannot write the output")
-				      : 0;
+		return 0;
 	}
 	j = json_pack("{s:i s:O s:{s:I s:I s:I s:I s:I s:I s:I}}", "format",
 		      JSON_FORMAT, "changes", o->list, "totals", "changes",

@@ -132,7 +132,7 @@ static int cat_path(const char *full)
 		err = fd < 0 ? -errno : -ENOMEM;
 	while (!err && (n = read(fd, buf, COPY_BYTES)) > 0)
 		if (fwrite(buf, 1, (size_t)n, stdout) != (size_t)n)
-			err = -EIO;
+			break; /* main() tells */
 	if (!err && n < 0)
 		err = -errno;
 	if (fd >= 0)
@@ -166,7 +166,7 @@ static int cat_file(struct fs_view *fv, uint64_t ino)
 	while (!err && got) {
 		err = fs_read(f, off, buf, COPY_BYTES, &got);
 		if (!err && fwrite(buf, 1, got, stdout) != got)
-			err = -EIO;
+			break; /* main() tells */
 		off += got;
 	}
 	fs_file_put(f);

@@ -4,6 +4,7 @@
 
 #include "fs/version.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <unistd.h>
 
@@ -104,6 +105,32 @@ static const struct tool_command *find_command(const char *name)
 	return c->name ? c : NULL;
 }
 
+/* Is its output what it is for? */
+static bool shows(const struct tool_command *c)
+{
+	static int (*const v[])(int, char **) = {
+		cmd_status, cmd_diff, cmd_log,	 cmd_snapshots,
+		cmd_ls,	    cmd_cat,  cmd_verify
+	};
+	bool found = !c;
+
+	for (size_t i = 0; i < ARRAY_LEN(v); i++)
+		found |= c && c->run == v[i];
+	return found;
+}
+
+/* Output that could not be written is told; a command that did something has
+ * done it all the same. */
+static int finish(const struct tool_command *c, int status)
+{
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return status;
+	tool_fail(0, "cannot write the output%s%s", errno ? ": " : "",
+		  errno ? strerror(errno) : "");
+	return status || !shows(c) ? status : EXIT_FAILURE;
+}
+
 int tool_usage(const char *name)
 {
 	print_command(stderr, find_command(name));
@@ -140,11 +167,11 @@ int main(int argc, char **argv)
 			break;
 		case 'h':
 			print_help(stdout);
-			return 0;
+			return finish(NULL, 0);
 		case 'V':
 			printf("txn %s, store format %d\n", TXNFS_VERSION,
 			       STORE_FORMAT_VERSION);
-			return 0;
+			return finish(NULL, 0);
 		default:
 			print_help(stderr);
 			return EXIT_USAGE;
@@ -165,7 +192,7 @@ int main(int argc, char **argv)
 				 argv[0]);
 	if (wants_help(argc, argv)) {
 		print_command(stdout, c);
-		return 0;
+		return finish(NULL, 0);
 	}
-	return c->run(argc, argv);
+	return finish(c, c->run(argc, argv));
 }

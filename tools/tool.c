@@ -476,9 +476,10 @@ int json_print(json_t *j)
 
 	putchar('\n');
 	json_decref(j);
-	if (err || fflush(stdout))
-		return tool_fail(EXIT_FAILURE, "cannot write the output");
-	return 0;
+	/* What could not be written main() tells. */
+	return err && !ferror(stdout) ? tool_fail(EXIT_FAILURE, "%s",
+						  strerror(ENOMEM))
+				      : 0;
 }
 
 void time_text(int64_t ns, char buf[32])
