@@ -194,7 +194,8 @@ int log_error(struct log *log, const char **text_out);
 /* Stop it from outside (the reason is copied; the first one stays). */
 void log_stop(struct log *log, int err, const char *reason);
 
-/* Segments, ascending by number. bytes: the file's size. */
+/* Segments, ascending by number, but for those that are just being made or
+ * given up. bytes: the file's size. */
 struct log_segment {
 	uint64_t number;
 	enum log_head head;

@@ -32,7 +32,9 @@ struct seg {
 	struct moved *moved; /* NULL: a file of its own, made by us */
 	bool dead; /* a moved piece that nothing reaches; the sweep's */
 	bool old; /* existed at log_open */
-	bool made; /* atomic: the file exists with all its space */
+	/* atomic: the file exists with all its space, and is old, in line or
+	 * appended to. Else it is its maker's alone: no sweep may drop it. */
+	bool made;
 	/* written since its last sync; both head->write_lock: */
 	bool unsynced;
 	struct seg *next_unsynced;

@@ -396,22 +396,25 @@ int log_list_segments(struct log *log, struct log_segment **segs_out,
 		      size_t *n_out)
 {
 	struct log_segment *v;
+	size_t n = 0;
 
 	pthread_mutex_lock(&log->seg_lock);
 	v = calloc(log->nsegs + 1, sizeof(*v));
-	if (v) {
-		*n_out = log->nsegs;
-		for (size_t i = 0; i < log->nsegs; i++)
-			v[i] = (struct log_segment){
-				.number = log->segs[i]->number,
-				.head = log->segs[i]->head,
-				.bytes = log->segs[i]->bytes,
-				.writable = !log->segs[i]->old,
-				.moved = log->segs[i]->moved,
+	for (size_t i = 0; v && i < log->nsegs; i++) {
+		const struct seg *s = log->segs[i];
+
+		if (__atomic_load_n(&s->made, __ATOMIC_RELAXED))
+			v[n++] = (struct log_segment){
+				.number = s->number,
+				.head = s->head,
+				.bytes = s->bytes,
+				.writable = !s->old,
+				.moved = s->moved,
 			};
-		*segs_out = v;
 	}
 	pthread_mutex_unlock(&log->seg_lock);
+	*segs_out = v;
+	*n_out = n;
 	return v ? 0 : -ENOMEM;
 }
 

@@ -77,8 +77,8 @@ static bool has_room(const struct log *log, enum log_head id, uint64_t need,
 	return __atomic_load_n(&h->free, __ATOMIC_ACQUIRE) >= want;
 }
 
-/* Put a made segment in line. 1: an append made a later one meanwhile, in
- * need; positions only grow, so this one is not used. */
+/* Put a segment whose file was made in line. 1: an append made a later one
+ * meanwhile, in need; positions only grow, so this one is not used. */
 static int line_up(const struct log *log, struct head *h, struct seg *s)
 {
 	int overtaken;
@@ -86,6 +86,7 @@ static int line_up(const struct log *log, struct head *h, struct seg *s)
 	pthread_mutex_lock(&h->lock);
 	overtaken = h->cur && h->cur->number > s->number;
 	if (!overtaken) {
+		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
 		*h->prepared_last = s;
 		h->prepared_last = &s->next_prepared;
 		h->prepared_free += log_countable(s->bytes);
@@ -133,6 +134,8 @@ static struct seg *take_surplus(const struct log *log, struct head *h,
 	*at = NULL;
 	h->prepared_last = at;
 	h->prepared_free -= size;
+	/* No sweep finds it while it is removed. */
+	__atomic_store_n(&s->made, false, __ATOMIC_RELAXED);
 	log_note_free(h);
 	return s;
 }
@@ -191,7 +194,6 @@ static int prepare_one(struct log *log, struct head *h)
 	}
 	err = log_make_seg(log, s);
 	if (!err) {
-		__atomic_store_n(&s->made, true, __ATOMIC_RELAXED);
 		if (line_up(log, h, s))
 			drop_prepared(log, s);
 		return 0;

@@ -374,6 +374,41 @@ static void test_a_full_host_gives_what_is_ahead(void **state)
 	assert_int_equal(bulk_segments(f->log), before);
 }
 
+/* More is appended than was prepared, so that what is being made right now will
+ * not be used; then a sweep that finds nothing in use below the end. */
+static void overtake(void *arg)
+{
+	struct fixture *f = arg;
+	uint64_t late = stats_of(f->log).unprepared_segments, end;
+	struct log_segment *segs;
+	size_t n;
+
+	while (stats_of(f->log).unprepared_segments == late)
+		(void)append(f->log, 65536, 1);
+	assert_int_equal(log_flush(f->log, LOG_SMALL, &end), 0);
+	assert_int_equal(log_list_segments(f->log, &segs, &n), 0);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t left = (end >> LOG_SEG_SHIFT) - segs[i].number;
+
+		assert_int_not_equal(left, 2);
+		if (segs[i].head == LOG_SMALL && left && left < 1 << 20)
+			assert_int_equal(
+				log_drop_segment(f->log, segs[i].number), 0);
+	}
+	free(segs);
+}
+
+static void test_a_sweep_leaves_what_is_being_made(void **state)
+{
+	struct fixture *f = *state;
+
+	simdev_interrupt(f->sim, SIM_WRITE, 1, overtake, f);
+	assert_int_equal(log_room(f->log, 16 << 20, 0, false), 0);
+	assert_int_equal(stats_of(f->log).unprepared_segments, 1);
+	(void)append(f->log, 100, 0x22);
+	assert_int_equal(log_flush(f->log, LOG_SMALL, NULL), 0);
+}
+
 static void test_a_failed_flush_stops_the_log(void **state)
 {
 	struct fixture *f = *state;
@@ -662,6 +697,9 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_full_host_gives_what_is_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_sweep_leaves_what_is_being_made, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
 		cmocka_unit_test_setup_teardown(
