@@ -23,7 +23,9 @@ enum { GONE_SIGNAL = SIGUSR2, CONNECTIONS_MAX = 2 /* work, side */ };
 
 struct watch {
 	pid_t daemon;
-	uint64_t connections[CONNECTIONS_MAX];
+	/* Open from the start: a number may be another mount's one day, such a
+	 * descriptor is of this connection or of none. */
+	int aborts[CONNECTIONS_MAX];
 	unsigned int n; /* atomic */
 };
 
@@ -35,7 +37,7 @@ static int open_abort(int dir, uint64_t connection)
 	return openat(dir, path, O_WRONLY | O_CLOEXEC);
 }
 
-/* The files of fusectl, where they are not mounted; for root. */
+/* The files of fusectl without a mount that others see; for root. */
 static int make_fusectl(void)
 {
 	int ctx = fsopen("fusectl", FSOPEN_CLOEXEC), fd = -1;
@@ -48,25 +50,13 @@ static int make_fusectl(void)
 	return fd;
 }
 
-/* One that is gone already is fine. */
-static void abort_connection(uint64_t connection)
+static int open_in(int dir, uint64_t connection)
 {
-	int dir = open("/sys/fs/fuse/connections",
-		       O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int fd = dir < 0 ? -1 : open_abort(dir, connection);
 
-	if (fd < 0) {
-		if (dir >= 0)
-			close(dir);
-		dir = make_fusectl();
-		fd = dir < 0 ? -1 : open_abort(dir, connection);
-	}
-	if (fd >= 0) {
-		(void)!write(fd, "1", 1);
-		close(fd);
-	}
 	if (dir >= 0)
 		close(dir);
+	return fd;
 }
 
 static void *watch_main(void *arg)
@@ -84,7 +74,7 @@ static void *watch_main(void *arg)
 			continue;
 		for (unsigned int i = 0;
 		     i < __atomic_load_n(&w->n, __ATOMIC_ACQUIRE); i++)
-			abort_connection(w->connections[i]);
+			(void)!write(w->aborts[i], "1", 1);
 	}
 	return NULL;
 }
@@ -112,8 +102,17 @@ struct watch *watch_new(pid_t daemon)
 
 void watch_add(struct watch *w, uint64_t connection)
 {
+	int fd;
+
 	if (!w || w->n == CONNECTIONS_MAX)
 		return;
-	w->connections[w->n] = connection;
+	fd = open_in(make_fusectl(), connection);
+	if (fd < 0)
+		fd = open_in(open("/sys/fs/fuse/connections",
+				  O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+			     connection);
+	if (fd < 0)
+		return;
+	w->aborts[w->n] = fd;
 	__atomic_store_n(&w->n, w->n + 1, __ATOMIC_RELEASE);
 }
