@@ -295,9 +295,11 @@ static char *shown_path(struct plain_out *o, uint64_t dir, const char *name)
 
 	if (fs_path(names_of(o), dir, &d))
 		return strdup(name ? name : "?");
-	size = strlen(d) + (name ? strlen(name) : 0) + 2;
+	size = strlen(d) + (name ? strlen(name) : 1) + 2;
 	s = malloc(size);
-	if (s)
+	if (s && !*d && !name)
+		snprintf(s, size, ".");
+	else if (s)
 		snprintf(s, size, "%s%s%s", d, *d && name ? "/" : "",
 			 name ? name : "");
 	free(d);

@@ -66,6 +66,11 @@ try() { # WHERE
 	# --- by ourselves ---
 	full fill_mount big
 	commit
+	# Where nothing is shared there is no room for it a second time.
+	out=$(txn -C "$D" sync 2>&1) || [[ $out == *"room for files below .:"* ]] ||
+		fail "sync: $out"
+	[ "$(stat -f -c %T "$where")" = xfs ] || [[ $out == *"No space left"* ]] ||
+		fail "sync: $out"
 	ok
 	rm "$D/big" "$D/over"
 	commit
