@@ -37,6 +37,14 @@ def txn(*args):
 	return p.returncode, p.stdout.decode(errors="replace")
 
 
+def umount():
+	"""False: on a small disk there was no room for the plain files."""
+	rc, text = txn("umount", D)
+	behind = rc == 1 and ", behind" in text and model.disk_is_small()
+	expect(rc == 0 or behind, "txn umount: status", rc, text)
+	return not behind
+
+
 def must(*args):
 	rc, text = txn(*args)
 	expect(rc == 0, "txn", *args, "status", rc, text)
@@ -201,7 +209,7 @@ def live_on():
 		write_after()
 	expect(ctl("commit after the crash")["head"] == head + 1, "no commit")
 	ctl("gc")
-	must("umount", D)
+	umount()
 	must("mount", D)
 	expect(read_head() == head + 1, "the commit after the crash is gone")
 	data = model.read_file(D + "/.txn/head/after-crash")
@@ -209,7 +217,8 @@ def live_on():
 	verify()
 	# The plain files follow, whatever the crash had left half done.
 	shown = {p: on_host(v) for p, (_, v) in model.scan(D).items()}
-	must("umount", D)
+	if not umount():
+		return
 	plain = {p: on_host(v) for p, (_, v) in model.scan(D).items()}
 	for p in shown.keys() | plain.keys():
 		expect(shown.get(p) == plain.get(p), "plain file", p,

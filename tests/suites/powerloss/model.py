@@ -23,7 +23,14 @@ import json
 import os
 import stat
 
+SMALL_DISK = 64 << 20
 APART = ("noise", "db", ".txn", ".txn.new", "lost+found")
+
+
+def disk_is_small():
+	"""The plain files may find no room then, beside the store."""
+	sv = os.statvfs(os.environ["PL_DIR"])
+	return sv.f_blocks * sv.f_frsize < SMALL_DISK
 
 
 def digest(data):
