@@ -129,8 +129,9 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	    (fs_view_is_read_only(fv) || store_failed(m->store, NULL)))
 		return knode_error(n, -EROFS);
 	err = fs_file_open(fv, n->ino, &h->f);
+	/* Removed since the kernel found it: with O_CREAT it makes another. */
 	if (err)
-		return err;
+		return err == -ENOENT ? -ESTALE : err;
 	/* A switch in between: the pages known for the node are the old
 	 * ones. */
 	if (knode_is_stale(n))
@@ -251,6 +252,9 @@ static void create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	tell_begin(m, dir, &t);
 	err = fs_make(knode_view(dir), &cred, dir->ino, name,
 		      name ? strlen(name) : 0, &w, &attr, &h->f);
+	/* A switch brought the name since the kernel found none. */
+	if (err == -EEXIST && !(fi->flags & O_EXCL))
+		err = -ESTALE;
 	if (!err)
 		err = reply_created(m, req, dir, h, &attr, &t, fi);
 	if (err) {

@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/falloc.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -814,6 +815,33 @@ static void check_unlinked(void)
 	close(fd);
 }
 
+/* O_CREAT beside somebody who removes the file finds it or makes it. */
+static void check_made_again(void)
+{
+	enum { OPENS = 3000 };
+	int bad = 0, last = 0, status;
+	pid_t pid = fork();
+
+	if (!pid)
+		for (;;)
+			(void)unlink("f");
+	for (int i = 0; i < OPENS; i++) {
+		int fd = open("f", O_CREAT | O_RDWR, 0644);
+
+		/* ESTALE: twice in a row, between finding and opening it */
+		if (fd >= 0) {
+			close(fd);
+		} else if (errno != ESTALE) {
+			bad++;
+			last = errno;
+		}
+	}
+	kill(pid, SIGKILL);
+	WANT(waitpid(pid, &status, 0) == pid);
+	errno = last;
+	WANT(!bad);
+}
+
 static void check_special(void)
 {
 	struct stat st;
@@ -872,7 +900,7 @@ static const struct {
 	{ "kill-priv", check_kill_priv },
 	{ "xattrs", check_xattrs },	  { "telldir", check_telldir },
 	{ "unlinked", check_unlinked },	  { "special", check_special },
-	{ "mmap", check_mmap },
+	{ "mmap", check_mmap },		  { "made-again", check_made_again },
 };
 
 int main(int argc, char **argv)

@@ -9,6 +9,12 @@ mount_it
 "$build/tests/mount/watch" "$D" "${ROUNDS:-150}" || fail "a switch was seen in halves"
 same "switch" "$(jq -r .switch "$D/.txn/status")" atomic
 
+echo made >"$D/f"
+commit
+"$build/tests/mount/creat" "$D" "${ROUNDS:-150}" || fail "O_CREAT"
+rm -f "$D/f"
+commit
+
 # A listing that the kernel keeps. The abort brings back a name that it was never
 # told, in a directory whose times tell nothing.
 mkdir "$D/kept"
