@@ -132,18 +132,17 @@ static int open_file(struct mount *m, struct knode *n, bool keep,
 	bool was_stale;
 	int err;
 
-	do {
+	for (;;) {
 		was_stale = knode_is_stale(n);
 		err = fs_file_open(knode_view(n), n->ino, &f);
-		if (err)
-			return err;
 		/* A switch in between: this may be the file of that number
-		 * in the new state. */
+		 * in the new state, or there is none. */
 		if (was_stale || !knode_is_stale(n))
 			break;
-		fs_file_put(f);
-	} while (true);
-	return set_file(m, n, f, keep, out);
+		if (!err)
+			fs_file_put(f);
+	}
+	return err ? err : set_file(m, n, f, keep, out);
 }
 
 int get_file(struct mount *m, struct knode *n, const struct handle *h,

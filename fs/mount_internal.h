@@ -445,10 +445,12 @@ static inline bool knode_is_past(const struct knode *n)
 	       !fs_view_is_working(knode_view(n));
 }
 
-/* What a changing operation on a node ends with. */
+/* What a changing operation on a node ends with. -ENOENT: a switch came between
+ * finding its view and looking there. */
 static inline int knode_error(const struct knode *n, int err)
 {
-	return err == -EROFS && knode_is_past(n) ? -ESTALE : err;
+	return (err == -EROFS || err == -ENOENT) && knode_is_past(n) ? -ESTALE
+								     : err;
 }
 
 /* What one on two nodes of different states ends with: the kernel answers

@@ -240,17 +240,23 @@ static int get_attr(struct mount *m, struct knode *n,
 		    const struct fuse_file_info *fi, struct fs_attr *attr)
 {
 	struct handle *h = fi ? (struct handle *)(uintptr_t)fi->fh : NULL;
+	struct fs_view *fv;
 	struct fs_file *f;
 	int err;
 
-	if (knode_is_gone(n)) {
-		knode_gone_attr(m, n, 0, NULL, attr);
-		return 0;
-	}
-	f = peek_file(m, n, h);
-	err = f ? fs_file_getattr(f, attr)
-		: fs_getattr(knode_view(n), n->ino, attr);
-	put_file(h, f);
+	do {
+		fv = knode_view(n);
+		if (knode_is_gone(n)) {
+			knode_gone_attr(m, n, 0, NULL, attr);
+			return 0;
+		}
+		f = peek_file(m, n, h);
+		err = f ? fs_file_getattr(f, attr)
+			: fs_getattr(fv, n->ino, attr);
+		put_file(h, f);
+		/* It left the state that we looked at: it was just removed, or
+		 * a switch moved the node to the one before. */
+	} while (err == -ENOENT && (knode_is_gone(n) || knode_view(n) != fv));
 	return err;
 }
 
