@@ -518,9 +518,7 @@ int fs_drop_priv(struct fs_file *f, bool fsetid)
 	err = file_read_op(f, &p.op);
 	if (err || (!p.caps && (fsetid || !p.bits)))
 		return err;
-	err = fs_setattr(p.op.fv, f->ino, set, &none, NULL);
-	if (err == -EROFS && fs_file_is_stale(f))
-		err = -ESTALE;
+	err = fs_file_setattr(f, set, &none, NULL);
 	return err ? err : 1;
 }
 

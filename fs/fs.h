@@ -256,6 +256,9 @@ uint64_t fs_file_ino(const struct fs_file *f);
 bool fs_file_is_stale(const struct fs_file *f);
 /* As fs_getattr, of what the object reads (nlink 0 when stale). */
 int fs_file_getattr(struct fs_file *f, struct fs_attr *attr_out);
+/* As fs_setattr, of that object: -ESTALE when it is of a state before. */
+int fs_file_setattr(struct fs_file *f, unsigned int set,
+		    const struct fs_attr *attr, struct fs_attr *attr_out);
 
 /* *got_out < len only at the end of the file. */
 int fs_read(struct fs_file *f, uint64_t off, void *buf, size_t len,

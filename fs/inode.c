@@ -167,6 +167,7 @@ int fs_file_getattr(struct fs_file *f, struct fs_attr *attr_out)
 
 struct setattr_op {
 	struct fs_op op;
+	struct fs_file *f; /* the view has to be where it is; may be NULL */
 	unsigned int set;
 	const struct fs_attr *want;
 	struct item_attr attr;
@@ -200,6 +201,8 @@ static int setattr_fn(struct vtx *tx, void *arg)
 	struct item_attr *a = &s->attr;
 	int err;
 
+	if (s->f && !file_is_in(s->f, &s->op))
+		return FS_MOVED;
 	err = tx_get_attr(tx, s->op.ino, a);
 	if (err)
 		return err;
@@ -243,49 +246,62 @@ static void setattr_done(void *arg)
 	fv_show(s->op.fv, s->op.ino, &s->attr, &s->shown);
 }
 
-static int set_size(struct fs_view *fv, uint64_t ino, uint64_t size,
-		    unsigned int set)
+/* Of an inode of fv, or of f, wherever that is. */
+static int set_attr(struct fs_view *fv, uint64_t ino, struct fs_file *f,
+		    unsigned int set, const struct fs_attr *attr,
+		    struct fs_attr *attr_out)
 {
-	struct fs_file *f;
-	int err;
+	struct setattr_op s = {
+		.op = { .fn = setattr_fn, .done = setattr_done, .ino = ino },
+		.f = f,
+		.set = set,
+		.want = attr
+	};
+	unsigned int flags =
+		set & (FS_SET_SIZE | FS_SET_KILL_PRIV | FS_SET_KILL_CAPS)
+			? VIEW_PRIVILEGED
+			: 0;
+	int err = f ? file_update_op(f, flags, &s.op)
+		    : fv_update(fv, flags, &s.op);
 
-	err = fs_file_open(fv, ino, &f);
-	if (err)
-		return err;
-	if (set & (FS_SET_KILL_PRIV | FS_SET_KILL_CAPS))
-		err = fs_drop_priv(f, !(set & FS_SET_KILL_PRIV));
-	if (err >= 0)
-		err = fs_truncate(f, size);
-	fs_file_put(f);
+	if (!err && attr_out)
+		*attr_out = s.shown;
 	return err;
+}
+
+int fs_file_setattr(struct fs_file *f, unsigned int set,
+		    const struct fs_attr *attr, struct fs_attr *attr_out)
+{
+	const unsigned int kill = FS_SET_KILL_PRIV | FS_SET_KILL_CAPS;
+	int err = 0;
+
+	if (set & FS_SET_SIZE) {
+		if (set & kill)
+			err = fs_drop_priv(f, !(set & FS_SET_KILL_PRIV));
+		if (err >= 0)
+			err = fs_truncate(f, attr->size);
+		if (err)
+			return err;
+		set &= ~kill;
+	}
+	return set_attr(NULL, f->ino, f, set, attr, attr_out);
 }
 
 int fs_setattr(struct fs_view *fv, uint64_t ino, unsigned int set,
 	       const struct fs_attr *attr, struct fs_attr *attr_out)
 {
-	struct setattr_op s = {
-		.op = { .fn = setattr_fn, .done = setattr_done, .ino = ino },
-		.set = set,
-		.want = attr
-	};
+	struct fs_file *f;
 	int err;
 
 	if (fs_view_is_read_only(fv))
 		return -EROFS;
-	if (set & FS_SET_SIZE) {
-		err = set_size(fv, ino, attr->size, set);
-		if (err)
-			return err;
-		s.set &= ~(unsigned int)(FS_SET_KILL_PRIV | FS_SET_KILL_CAPS);
-	}
-	err = fv_update(fv,
-			set & (FS_SET_SIZE | FS_SET_KILL_PRIV |
-			       FS_SET_KILL_CAPS)
-				? VIEW_PRIVILEGED
-				: 0,
-			&s.op);
-	if (!err && attr_out)
-		*attr_out = s.shown;
+	if (!(set & FS_SET_SIZE))
+		return set_attr(fv, ino, NULL, set, attr, attr_out);
+	err = fs_file_open(fv, ino, &f);
+	if (err)
+		return err;
+	err = fs_file_setattr(f, set, attr, attr_out);
+	fs_file_put(f);
 	return err;
 }
 

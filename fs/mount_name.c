@@ -430,7 +430,7 @@ static int set_open_file(struct mount *m, struct knode *n, struct fs_file *f,
 				       FS_SET_KILL_CAPS);
 	}
 	if (!err && set)
-		err = fs_setattr(knode_view(n), n->ino, set, a, out);
+		err = fs_file_setattr(f, set, a, out);
 	return err ? err : fs_file_getattr(f, out);
 }
 
@@ -459,8 +459,14 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 	set = setattr_mask(m, to_set, st, &a) | kill_mask(m, req, to_set);
 	tell_begin(m, n, &t);
 	f = peek_file(m, n, h);
-	err = f ? set_open_file(m, n, f, set, &a, &out)
-		: set_attr(m, n, set, &a, &out);
+	/* Perhaps the O_TRUNC of an open that we are not told of: not the file
+	 * that a switch puts in its place, which it will not write to. */
+	err = !f && m->opt.fast && set & FS_SET_SIZE && !knode_is_gone(n)
+		      ? get_file(m, n, h, &f)
+		      : 0;
+	if (!err)
+		err = f ? set_open_file(m, n, f, set, &a, &out)
+			: set_attr(m, n, set, &a, &out);
 	put_file(h, f);
 	if (err) {
 		reply_err(req, knode_error(n, err));

@@ -276,6 +276,59 @@ static void test_files_given_up_in_a_flip(void **state)
 	}
 }
 
+enum { RACES = 200 };
+
+struct changer {
+	struct fs_file *file;
+	unsigned int done; /* atomic */
+	int err;
+};
+
+/* In use all the time: at its end it says that the file is stale. */
+static void *change_mode(void *arg)
+{
+	const struct fs_attr mode = { .mode = 0604 };
+	struct changer *c = arg;
+
+	while (!c->err) {
+		c->err = fs_file_setattr(c->file, FS_SET_MODE, &mode, NULL);
+		__atomic_add_fetch(&c->done, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/* Whoever has the file of the state before changes nothing of the new one. */
+static void test_attributes_set_in_a_flip(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino = fs_file_ino(f->other), number;
+	struct fs_view *fv = fs_working(f->fs);
+	struct fs_attr attr;
+
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	for (int i = 0; i < RACES; i++) {
+		struct changer c = { .err = 0 };
+		pthread_t t;
+
+		assert_int_equal(fs_file_open(fv, ino, &c.file), 0);
+		assert_int_equal(fs_write(c.file, &cred, 0, "x", 1, false), 0);
+		assert_int_equal(pthread_create(&t, NULL, change_mode, &c), 0);
+		while (!__atomic_load_n(&c.done, __ATOMIC_ACQUIRE))
+			sched_yield();
+		assert_int_equal(fs_abort(f->fs), 0);
+		pthread_join(t, NULL);
+		assert_int_equal(c.err, -ESTALE);
+		assert_int_equal(fs_getattr(fv, ino, &attr), 0);
+		assert_int_equal(attr.mode, S_IFREG | 0644);
+		attr.size = 0;
+		assert_int_equal(fs_file_setattr(c.file, FS_SET_SIZE, &attr,
+						 NULL),
+				 -ESTALE);
+		assert_int_equal(fs_drop_priv(c.file, false), 0);
+		fs_file_put(c.file);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,6 +341,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_capabilities_that_come_and_go, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_given_up_in_a_flip,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_attributes_set_in_a_flip,
 						setup, teardown),
 	};
 
