@@ -21,13 +21,14 @@
 
 enum push_kind { PUSH_FILE, PUSH_LAST, PUSH_WATCH };
 
+/* What is answered to the last: how many files were not found by their paths,
+ * and the inode of each. */
 struct push_head {
 	uint64_t kind; /* enum push_kind */
+	uint64_t ino;
 	uint64_t number; /* st_ino that the file must have; the connection */
 	uint64_t path_bytes; /* of a file, with the NUL */
 };
-
-/* --- the process --- */
 
 /* False: the other end is gone. */
 static bool read_full(int fd, void *buf, size_t len)
@@ -47,25 +48,68 @@ static bool read_full(int fd, void *buf, size_t len)
 	return true;
 }
 
-static void push_path(const char *path, uint64_t shown)
+static int send_full(int fd, const void *buf, size_t len)
+{
+	const char *p = buf;
+
+	while (len) {
+		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* --- the process --- */
+
+/* False: another file is there, none, or one that we may not open. */
+static bool push_path(const char *path, uint64_t shown)
 {
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	bool is_it = fd >= 0 && !fstat(fd, &st) && st.st_ino == shown;
 
-	if (fd < 0)
-		return;
 	/* Failing, the pages stay dirty in the kernel and are written later:
 	 * part of the next commit. */
-	if (!fstat(fd, &st) && st.st_ino == shown)
+	if (is_it)
 		(void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE_AND_WAIT);
-	close(fd);
+	if (fd >= 0)
+		close(fd);
+	return is_it;
+}
+
+/* Files whose paths did not lead to them. */
+struct missed {
+	uint64_t *inos;
+	uint64_t n;
+	size_t cap;
+};
+
+static bool miss(struct missed *missed, uint64_t ino)
+{
+	if (missed->n == missed->cap) {
+		size_t cap = missed->cap ? 2 * missed->cap : 16;
+		uint64_t *inos = realloc(missed->inos, cap * sizeof(*inos));
+
+		if (!inos)
+			return false;
+		missed->inos = inos;
+		missed->cap = cap;
+	}
+	missed->inos[missed->n++] = ino;
+	return true;
 }
 
 static void push_main(int fd, struct watch *w)
 {
+	struct missed missed = { 0 };
 	struct push_head h;
 	char *path = NULL;
-	char done = 0;
 
 	while (read_full(fd, &h, sizeof(h))) {
 		char *p;
@@ -75,8 +119,11 @@ static void push_main(int fd, struct watch *w)
 			continue;
 		}
 		if (h.kind == PUSH_LAST) {
-			if (write(fd, &done, 1) != 1)
+			if (send_full(fd, &missed.n, sizeof(missed.n)) ||
+			    send_full(fd, missed.inos,
+				      missed.n * sizeof(*missed.inos)))
 				break;
+			missed.n = 0;
 			continue;
 		}
 		p = realloc(path, h.path_bytes);
@@ -85,9 +132,11 @@ static void push_main(int fd, struct watch *w)
 		path = p;
 		if (!read_full(fd, path, h.path_bytes))
 			break;
-		push_path(path, h.number);
+		if (!push_path(path, h.number) && !miss(&missed, h.ino))
+			break;
 	}
 	free(path);
+	free(missed.inos);
 }
 
 /* --- the daemon --- */
@@ -136,23 +185,6 @@ void push_stop(struct mount *m)
 		;
 }
 
-static int send_full(int fd, const void *buf, size_t len)
-{
-	const char *p = buf;
-
-	while (len) {
-		ssize_t n = send(fd, p, len, MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 void push_watch(struct mount *m, uint64_t connection)
 {
 	struct push_head h = { .kind = PUSH_WATCH, .number = connection };
@@ -165,6 +197,7 @@ void push_watch(struct mount *m, uint64_t connection)
 static int send_path(struct mount *m, uint64_t ino, const char *rel)
 {
 	struct push_head h = { .kind = PUSH_FILE,
+			       .ino = ino,
 			       .number = knode_shown(m, &m->root, ino) };
 	size_t len = strlen(m->mountpoint) + strlen(rel) + 2;
 	char *path = malloc(len);
@@ -181,6 +214,16 @@ static int send_path(struct mount *m, uint64_t ino, const char *rel)
 	return err;
 }
 
+/* No name, or something is mounted over it, or it is not for us to open: only
+ * dropping its pages makes the kernel write. */
+static void push_pages(struct mount *m, uint64_t ino)
+{
+	fuse_ino_t id = knode_known(m, ino);
+
+	if (id)
+		fuse_lowlevel_notify_inval_inode(m->work.se, id, 0, 0);
+}
+
 static int push_file(struct mount *m, uint64_t ino)
 {
 	char *rel;
@@ -190,11 +233,7 @@ static int push_file(struct mount *m, uint64_t ino)
 	if (err == -ENOMEM)
 		return err;
 	if (err) {
-		/* No name: only dropping its pages makes the kernel write. */
-		fuse_ino_t id = knode_known(m, ino);
-
-		if (id)
-			fuse_lowlevel_notify_inval_inode(m->work.se, id, 0, 0);
+		push_pages(m, ino);
 		return 0;
 	}
 	err = send_path(m, ino, rel);
@@ -206,10 +245,19 @@ static int push_file(struct mount *m, uint64_t ino)
 static int wait_for_push(struct mount *m)
 {
 	struct push_head last = { .kind = PUSH_LAST };
-	char done;
+	uint64_t n, ino;
 	int err = send_full(m->push_fd, &last, sizeof(last));
 
-	return err ? err : read_full(m->push_fd, &done, 1) ? 0 : -EPIPE;
+	if (err)
+		return err;
+	if (!read_full(m->push_fd, &n, sizeof(n)))
+		return -EPIPE;
+	while (n--) {
+		if (!read_full(m->push_fd, &ino, sizeof(ino)))
+			return -EPIPE;
+		push_pages(m, ino);
+	}
+	return 0;
 }
 
 int push_maps(struct mount *m)

@@ -243,6 +243,24 @@ for how in "${hows[@]}"; do
 	same "$how: staged" "$(cat "$D/.txn/changes")" ""
 done
 
+# Its path leads to something else, since that is mounted over it.
+if [ "$(id -u)" = 0 ] && [ ! -L "$D/.txn" ]; then
+	mkdir "$D/over"
+	printf 'A%4095s' >"$D/over/mapped"
+	commit
+	: >"$work/answers"
+	exec 3> >(exec "$map" "$D/over/mapped" >"$work/answers")
+	wait_for test -s "$work/answers" || fail "map did not start"
+	same "set" "$(answer 'set B' 2)" ok
+	mount -t tmpfs none "$D/over" || fail "mount tmpfs"
+	commit
+	umount "$D/over" || fail "umount tmpfs"
+	same "covered" "$(head -c 1 "$D/.txn/head/over/mapped")" B
+	exec 3>&-
+	rm -r "$D/over"
+	commit
+fi
+
 # --- one file of a database changes: all of them do, beside many others too ---
 for others in 0 40; do
 	mkdir "$D/dbs"
