@@ -202,15 +202,17 @@ static int copy_step(const struct copy *c, uint64_t *n_out)
 /* Some steps, then within the bounds again. */
 static int copy_some(struct fs *fs, struct copy *c)
 {
+	const uint64_t windows =
+		min_u64(c->len / WINDOW_BYTES + 2, STEPS_AT_ONCE);
+	const uint64_t small = FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES;
 	uint64_t n;
 	int err;
 
-	const uint64_t small =
-		FILE_CLAIM_BYTES + STEPS_AT_ONCE * WINDOW_CLAIM_BYTES;
-
-	err = log_room(fs->log, small, 0, false);
+	err = log_take_room(fs->log, small, 0, false);
 	if (err == -ENOSPC && fs_find_space(fs))
-		err = log_room(fs->log, small, 0, false);
+		err = log_take_room(fs->log, small, 0, false);
+	if (err)
+		return err;
 	for (int i = 0; !err && c->len && i < STEPS_AT_ONCE; i++) {
 		err = copy_step(c, &n);
 		if (err)
@@ -219,6 +221,7 @@ static int copy_some(struct fs *fs, struct copy *c)
 		c->dst_off += n;
 		c->len -= n;
 	}
+	log_give_room(fs->log, small, 0);
 	return err ? err
 		   : fs_balance(__atomic_load_n(&c->dst->fv, __ATOMIC_ACQUIRE));
 }
@@ -304,7 +307,7 @@ int fs_clone_in(struct fs_file *f, uint64_t off, int fd, size_t len)
 
 	ASSERT(len && !(off % FS_BLOCK_BYTES) && !(len % FS_BLOCK_BYTES) &&
 	       off % WINDOW_BYTES + len <= WINDOW_BYTES);
-	err = fs_room(fs, len, false);
+	err = fs_take_room(fs, len, false);
 	if (err)
 		return err;
 	/* As for copies: no sweep before the file has them. */
@@ -313,6 +316,7 @@ int fs_clone_in(struct fs_file *f, uint64_t off, int fd, size_t len)
 	err = clone_blocks(fs, f, off, fd,
 			   (unsigned int)(len / FS_BLOCK_BYTES));
 	rwlock_unlock_shared(&fs->copy_lock);
+	fs_give_room(fs, len);
 	file_write_unlock(f);
 	if (!err)
 		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));

@@ -153,24 +153,39 @@ struct enter_file_op {
 	struct fs_file *f;
 };
 
+/* Where so many bytes go; with room in the small head, until it is given back
+ * by room_used(). */
 static enum log_head choose_head(struct fs *fs, uint64_t bytes)
 {
-	return bytes <= SMALL_MAX_BYTES && log_small_has_room(fs->log, bytes)
+	return bytes <= SMALL_MAX_BYTES && log_try_room(fs->log, bytes, false)
 		       ? LOG_SMALL
 		       : LOG_BULK;
+}
+
+static void room_used(struct fs *fs, enum log_head head, uint64_t bytes)
+{
+	if (head == LOG_SMALL)
+		log_give_room(fs->log, bytes, 0);
 }
 
 static int enter_file_fn(struct vtx *tx, void *arg)
 {
 	struct enter_file_op *e = arg;
+	struct fs *fs = e->op.fv->fs;
 	struct fs_file *f = e->f;
+	enum log_head head;
+	uint64_t bytes;
+	int err;
 
 	if (!file_is_in(f, &e->op))
 		return FS_MOVED;
 	if (f->gone)
 		return 0;
-	return tx_enter(tx, &e->op, f,
-			choose_head(e->op.fv->fs, f->ndirty * FS_BLOCK_BYTES));
+	bytes = f->ndirty * FS_BLOCK_BYTES;
+	head = choose_head(fs, bytes);
+	err = tx_enter(tx, &e->op, f, head);
+	room_used(fs, head, bytes);
+	return err;
 }
 
 static void enter_file_done(void *arg)
@@ -198,21 +213,18 @@ int file_enter(struct fs_file *f)
 
 /* --- all files --- */
 
-static enum log_head choose_head_of_all(struct fs_view *fv)
-{
-	return choose_head(fv->fs, __atomic_load_n(&fv->fs->dirty_bytes,
-						   __ATOMIC_RELAXED));
-}
-
 int tx_enter_all(struct vtx *tx, struct fs_op *op)
 {
 	struct fs_view *fv = op->fv;
-	enum log_head head = choose_head_of_all(fv);
+	uint64_t bytes =
+		__atomic_load_n(&fv->fs->dirty_bytes, __ATOMIC_RELAXED);
+	enum log_head head = choose_head(fv->fs, bytes);
 	int err = 0;
 
 	/* Listing a file needs the data_lock shared: nobody does now. */
 	for (struct fs_file *f = fv->dirty_first; f && !err; f = f->dirty_next)
 		err = tx_enter(tx, op, f, head);
+	room_used(fv->fs, head, bytes);
 	return err;
 }
 
@@ -237,6 +249,7 @@ static int append_one(struct fs_file *f, uint64_t *small_left)
 		*small_left -= bytes;
 	if (f->dirty && !f->gone && !wants_inline(f))
 		err = file_append(f, head, false);
+	room_used(fv->fs, head, bytes);
 	file_unlock(f, fv);
 	return err;
 }
@@ -247,8 +260,11 @@ static int append_one(struct fs_file *f, uint64_t *small_left)
 static int append_all(struct fs_view *fv, enum enter_how how,
 		      size_t *nfiles_out)
 {
-	uint64_t small_left =
-		choose_head_of_all(fv) == LOG_SMALL ? SMALL_MAX_BYTES : 0;
+	uint64_t small_left = __atomic_load_n(&fv->fs->dirty_bytes,
+					      __ATOMIC_RELAXED) <=
+					      SMALL_MAX_BYTES
+				      ? SMALL_MAX_BYTES
+				      : 0;
 	size_t n = fv_count_dirty(fv);
 	struct fs_file *f = NULL;
 	int err = 0;
@@ -373,22 +389,41 @@ void fs_write_behind(struct fs *fs)
 	pace_end();
 }
 
-int fs_room(struct fs *fs, uint64_t bytes, bool privileged)
+/* What a change of so many bytes may take of each head. */
+static uint64_t small_room(uint64_t bytes)
 {
-	uint64_t windows = bytes / WINDOW_BYTES + 2;
-	uint64_t small = FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES;
-	uint64_t bulk =
-		round_up_u64(bytes, FS_BLOCK_BYTES) + 2 * FS_BLOCK_BYTES;
+	uint64_t windows = bytes / WINDOW_BYTES + 3;
+
+	return FILE_CLAIM_BYTES + windows * WINDOW_CLAIM_BYTES;
+}
+
+static uint64_t bulk_room(uint64_t bytes)
+{
+	return round_up_u64(bytes, FS_BLOCK_BYTES) + 2 * FS_BLOCK_BYTES;
+}
+
+int fs_take_room(struct fs *fs, uint64_t bytes, bool privileged)
+{
+	uint64_t small = small_room(bytes), bulk = bulk_room(bytes);
 	int err;
 
-	err = log_room(fs->log, small, bulk, privileged);
+	err = log_take_room(fs->log, small, bulk, privileged);
 	if (err == -ENOSPC && !privileged && fs_find_space(fs))
-		err = log_room(fs->log, small, bulk, privileged);
+		err = log_take_room(fs->log, small, bulk, privileged);
 	return err;
 }
 
-int fs_room_to_free(struct fs *fs)
+void fs_give_room(struct fs *fs, uint64_t bytes)
 {
-	return log_room(fs->log, FILE_CLAIM_BYTES + 2 * WINDOW_CLAIM_BYTES, 0,
-			true);
+	log_give_room(fs->log, small_room(bytes), bulk_room(bytes));
+}
+
+int fs_take_room_to_free(struct fs *fs)
+{
+	return log_take_room(fs->log, small_room(0), 0, true);
+}
+
+void fs_give_room_to_free(struct fs *fs)
+{
+	log_give_room(fs->log, small_room(0), 0);
 }

@@ -636,11 +636,15 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 
 	if (!len)
 		return 0;
-	err = fs_room(fs, len, false);
-	if (!err && cred)
-		err = fs_drop_priv(f, cred->fsetid);
-	if (err < 0)
+	err = fs_take_room(fs, len, false);
+	if (err)
 		return err;
+	if (cred)
+		err = fs_drop_priv(f, cred->fsetid);
+	if (err < 0) {
+		fs_give_room(fs, len);
+		return err;
+	}
 	err = 0;
 	file_write_lock(f);
 	if (append)
@@ -652,6 +656,7 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	c.size = max_u64(f->size, off + len);
 	if (!err)
 		err = file_change(&c);
+	fs_give_room(fs, len);
 	file_write_unlock(f);
 	change_release(&c);
 	/* A failure stops the log, and is met by whoever makes this durable. */
@@ -660,36 +665,51 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	return err;
 }
 
+/* Under the write_lock: the new end, and the block that it goes through. */
+static int prepare_size(struct change_set *c, bool only_grow)
+{
+	struct fs_file *f = c->f;
+	uint64_t size = c->size;
+	struct lbuf *b = NULL;
+	int err = 0;
+
+	if (only_grow && size < f->size) {
+		c->size = f->size;
+	} else if (size < f->size) {
+		c->drop_from = (size + FS_BLOCK_BYTES - 1) / FS_BLOCK_BYTES;
+		if (size % FS_BLOCK_BYTES)
+			err = file_load_block(f, size / FS_BLOCK_BYTES, &b);
+		lbuf_put(b);
+		if (!err && b)
+			err = write_prepare(c, size, NULL,
+					    FS_BLOCK_BYTES -
+						    size % FS_BLOCK_BYTES);
+	}
+	return err;
+}
+
 static int set_size(struct fs_file *f, uint64_t size, bool only_grow)
 {
 	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
 	struct change_set c = { .f = f, .size = size, .drop_from = CUT_NONE };
-	uint64_t blk = size / FS_BLOCK_BYTES;
-	struct lbuf *b = NULL;
+	/* Cut in the middle of a block, that block is written anew. */
+	bool cuts = size % FS_BLOCK_BYTES;
 	int err;
 
 	if (size > FS_FILE_MAX_BYTES)
 		return -EFBIG;
-	/* Cut in the middle of a block, that block is written anew. */
-	err = size % FS_BLOCK_BYTES ? fs_room(fs, FS_BLOCK_BYTES, true)
-				    : fs_room_to_free(fs);
+	err = cuts ? fs_take_room(fs, FS_BLOCK_BYTES, true)
+		   : fs_take_room_to_free(fs);
 	if (err)
 		return err;
 	file_write_lock(f);
-	if (only_grow && size < f->size) {
-		c.size = f->size;
-	} else if (size < f->size) {
-		c.drop_from = (size + FS_BLOCK_BYTES - 1) / FS_BLOCK_BYTES;
-		if (size % FS_BLOCK_BYTES)
-			err = file_load_block(f, blk, &b);
-		lbuf_put(b);
-		if (!err && b)
-			err = write_prepare(&c, size, NULL,
-					    FS_BLOCK_BYTES -
-						    size % FS_BLOCK_BYTES);
-	}
+	err = prepare_size(&c, only_grow);
 	if (!err)
 		err = file_change(&c);
+	if (cuts)
+		fs_give_room(fs, FS_BLOCK_BYTES);
+	else
+		fs_give_room_to_free(fs);
 	file_write_unlock(f);
 	change_release(&c);
 	return err;

@@ -522,11 +522,13 @@ enum enter_how { ENTER_FLUSHED, ENTER_WRITTEN, ENTER_IN_MEMORY };
 int fv_enter_all(struct fs_view *fv, enum enter_how how);
 /* Keep within the bounds, after writing to files of a view; no locks held. */
 int fs_balance(struct fs_view *fv);
-/* Room for writing so much; may wait for the device, and for a sweep unless
- * privileged. */
-int fs_room(struct fs *fs, uint64_t bytes, bool privileged);
+/* Room for writing so much, until the change is made and has claims of its own;
+ * may wait for the device, and for a sweep unless privileged. */
+int fs_take_room(struct fs *fs, uint64_t bytes, bool privileged);
+void fs_give_room(struct fs *fs, uint64_t bytes);
 /* Room for what frees space. */
-int fs_room_to_free(struct fs *fs);
+int fs_take_room_to_free(struct fs *fs);
+void fs_give_room_to_free(struct fs *fs);
 
 /* --- file.c --- */
 

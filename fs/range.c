@@ -322,7 +322,8 @@ static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
 	r->f = f;
 	/* Asked here: behind the gate nothing may wait for the queue, whose
 	 * leader may be waiting for us. */
-	err = shifts ? fs_room(fs, WINDOW_BYTES, false) : fs_room_to_free(fs);
+	err = shifts ? fs_take_room(fs, WINDOW_BYTES, false)
+		     : fs_take_room_to_free(fs);
 	if (err)
 		return err;
 	file_write_lock(f);
@@ -331,6 +332,10 @@ static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
 		err = unpack(f);
 	if (!err)
 		err = file_update_op(f, VIEW_PRIVILEGED, &r->op);
+	if (shifts)
+		fs_give_room(fs, WINDOW_BYTES);
+	else
+		fs_give_room_to_free(fs);
 	file_write_unlock(f);
 	return err;
 }
@@ -384,15 +389,17 @@ static int reserve(struct fs_file *f, uint64_t len)
 {
 	struct fs *fs = f->fv->fs;
 	struct fs_attr attr = { 0 };
-	uint64_t space = 0, have;
+	uint64_t space = 0, have, step = min_u64(len, STEP_BYTES);
 	int err;
 
 	/* As df told: what making room takes now is there for the file. */
 	err = log_host_space(fs->log, &space);
 	if (!err)
-		err = fs_room(fs, min_u64(len, STEP_BYTES), false);
-	if (!err)
-		err = fs_file_getattr(f, &attr);
+		err = fs_take_room(fs, step, false);
+	if (err)
+		return err;
+	fs_give_room(fs, step);
+	err = fs_file_getattr(f, &attr);
 	if (err)
 		return err;
 	have = attr.blocks * 512;

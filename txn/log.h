@@ -21,8 +21,11 @@
  * that prepared segments hold the claims, the new need and, for the small
  * head, the reserve, preparing segments when they do not; -ENOSPC goes to
  * the program that writes. Privileged callers (commit, abort, unlink) may use
- * the reserve. An append that finds no prepared segment all the same makes one
- * when it is written out; if the host has no space then, the log stops.
+ * the reserve. Of several who are told at once that there is room each counts
+ * on the same: so what is asked for is taken (log_take_room), for the time
+ * until it is appended or has claims of its own. An append that finds no
+ * prepared segment all the same makes one when it is written out; if the host
+ * has no space then, the log stops.
  *
  * A failed write or sync stops the log: every later write out and flush
  * returns -EIO, log_room() -EROFS. Nothing is retried. Reads go on, and so do
@@ -30,8 +33,8 @@
  * one state, and saved elsewhere.
  *
  * Threads: any. Internal locks only; callbacks none. log_append may be called
- * under the caller's locks; log_room, log_write_out, log_flush and log_read
- * may wait for the device and must not be.
+ * under the caller's locks; log_room, log_take_room, log_write_out, log_flush
+ * and log_read may wait for the device and must not be.
  */
 #ifndef TXN_LOG_H
 #define TXN_LOG_H
@@ -174,6 +177,10 @@ int log_host_space(struct log *log, uint64_t *bytes_out);
 /* See "Space" above. May wait for the device. */
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	     bool privileged);
+/* The same, and it is claimed for the caller, who gives it back. */
+int log_take_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
+		  bool privileged);
+void log_give_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes);
 /* Give prepared segments back that claims and the reserve do not need, and the
  * end of the last bulk segment, when nobody appends; they are made again when
  * somebody does. all: those for a burst too. */
@@ -184,10 +191,10 @@ void log_trim(struct log *log, bool all);
 void log_expect(struct log *log, uint64_t bytes);
 void log_claim(struct log *log, enum log_head head, uint64_t bytes);
 void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
-/* The same for the small head, without waiting: false, log_room() has to. */
+/* log_room() and log_take_room() for the small head, without waiting: false,
+ * they have to. */
 bool log_has_room(struct log *log, uint64_t small_bytes);
-/* May the small head take bytes besides its claims and the reserve? */
-bool log_small_has_room(struct log *log, uint64_t bytes);
+bool log_try_room(struct log *log, uint64_t small_bytes, bool privileged);
 
 /* 0, or the negative errno that stopped the log (with a text for people). */
 int log_error(struct log *log, const char **text_out);

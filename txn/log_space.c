@@ -59,22 +59,53 @@ void log_note_free(struct head *h)
 	__atomic_store_n(&h->free, log_head_free(h), __ATOMIC_RELEASE);
 }
 
+/* What only privileged work may use. */
+static uint64_t reserve_of(const struct log *log, const struct head *h,
+			   bool privileged)
+{
+	return h->id == LOG_SMALL && !privileged ? log->p.reserve_bytes : 0;
+}
+
 /* What must be prepared for the head besides `need`. */
 static uint64_t wanted(const struct log *log, const struct head *h,
 		       bool privileged)
 {
 	return __atomic_load_n(&h->claimed, __ATOMIC_ACQUIRE) +
-	       (h->id == LOG_SMALL && !privileged ? log->p.reserve_bytes : 0);
+	       reserve_of(log, h, privileged);
 }
 
 /* Claims are looked at first: what is given up was appended before. */
-static bool has_room(const struct log *log, enum log_head id, uint64_t need,
+static bool has_room(struct log *log, enum log_head id, uint64_t need,
 		     bool privileged)
 {
 	const struct head *h = &log->heads[id];
 	uint64_t want = wanted(log, h, privileged) + need;
 
 	return __atomic_load_n(&h->free, __ATOMIC_ACQUIRE) >= want;
+}
+
+/* The same, and it is claimed, so that nobody else counts on it. */
+static bool take_room(struct log *log, enum log_head id, uint64_t need,
+		      bool privileged)
+{
+	struct head *h = &log->heads[id];
+	uint64_t now = __atomic_load_n(&h->claimed, __ATOMIC_ACQUIRE);
+	uint64_t spare = reserve_of(log, h, privileged);
+
+	do {
+		if (__atomic_load_n(&h->free, __ATOMIC_ACQUIRE) <
+		    now + spare + need)
+			return false;
+	} while (!__atomic_compare_exchange_n(&h->claimed, &now, now + need,
+					      false, __ATOMIC_SEQ_CST,
+					      __ATOMIC_ACQUIRE));
+	/* Others' claims may have gone meanwhile, with what they appended, and
+	 * as many come; or prepared segments, see is_short(). */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&h->free, __ATOMIC_ACQUIRE) >= now + spare + need)
+		return true;
+	log_unclaim(log, id, need);
+	return false;
 }
 
 /* Put a segment whose file was made in line. 1: an append made a later one
@@ -112,6 +143,14 @@ static void drop_prepared(struct log *log, struct seg *s)
 	log_remove_seg(log, s);
 }
 
+/* Whoever takes room claims it and then looks at what is free: so whoever makes
+ * that less looks at the claims after. Under head->lock. */
+static bool is_short(const struct log *log, const struct head *h)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return wanted(log, h, false) > h->free;
+}
+
 /* Out of the line: the last one, when what is before it is enough besides keep
  * bytes, with something for those who were told that there is room and have not
  * claimed it. Under head->lock. */
@@ -134,9 +173,16 @@ static struct seg *take_surplus(const struct log *log, struct head *h,
 	*at = NULL;
 	h->prepared_last = at;
 	h->prepared_free -= size;
+	log_note_free(h);
+	if (is_short(log, h)) {
+		*at = s;
+		h->prepared_last = &s->next_prepared;
+		h->prepared_free += size;
+		log_note_free(h);
+		return NULL;
+	}
 	/* No sweep finds it while it is removed. */
 	__atomic_store_n(&s->made, false, __ATOMIC_RELAXED);
-	log_note_free(h);
 	return s;
 }
 
@@ -206,13 +252,17 @@ static int prepare_one(struct log *log, struct head *h)
 	return err == -EDQUOT ? -ENOSPC : err;
 }
 
+/* Is there room, or is it the caller's now? */
+typedef bool (*look_fn)(struct log *log, enum log_head id, uint64_t need,
+			bool privileged);
+
 static int prepare_until(struct log *log, enum log_head id, uint64_t need,
-			 bool privileged)
+			 bool privileged, look_fn look)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&log->prep_lock);
-	while (!err && !has_room(log, id, need, privileged)) {
+	while (!err && !look(log, id, need, privileged)) {
 		if (log_error(log, NULL))
 			err = -EIO;
 		else
@@ -224,7 +274,7 @@ static int prepare_until(struct log *log, enum log_head id, uint64_t need,
 
 /* Is there more in line than what is needed now? (Bulk segments only once
  * somebody has asked for one.) */
-static bool is_ahead(const struct log *log, enum log_head id)
+static bool is_ahead(struct log *log, enum log_head id)
 {
 	const struct head *h = &log->heads[id];
 
@@ -235,10 +285,10 @@ static bool is_ahead(const struct log *log, enum log_head id)
 }
 
 /* Without waiting. */
-static bool has_room_now(struct log *log, enum log_head id, uint64_t need,
-			 bool privileged)
+static bool look_now(struct log *log, enum log_head id, uint64_t need,
+		     bool privileged, look_fn look)
 {
-	if (!has_room(log, id, need, privileged))
+	if (!look(log, id, need, privileged))
 		return false;
 	if (!is_ahead(log, id))
 		log_wake_preparer(log);
@@ -246,16 +296,21 @@ static bool has_room_now(struct log *log, enum log_head id, uint64_t need,
 }
 
 static int room_in(struct log *log, enum log_head id, uint64_t need,
-		   bool privileged)
+		   bool privileged, look_fn look)
 {
-	return has_room_now(log, id, need, privileged)
+	return look_now(log, id, need, privileged, look)
 		       ? 0
-		       : prepare_until(log, id, need, privileged);
+		       : prepare_until(log, id, need, privileged, look);
 }
 
 bool log_has_room(struct log *log, uint64_t small_bytes)
 {
-	return has_room_now(log, LOG_SMALL, small_bytes, false);
+	return look_now(log, LOG_SMALL, small_bytes, false, has_room);
+}
+
+bool log_try_room(struct log *log, uint64_t small_bytes, bool privileged)
+{
+	return look_now(log, LOG_SMALL, small_bytes, privileged, take_room);
 }
 
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
@@ -263,13 +318,11 @@ int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 {
 	int err;
 
-	if (log->p.read_only)
+	if (log->p.read_only || log_error(log, NULL))
 		return -EROFS;
-	if (log_error(log, NULL))
-		return -EROFS;
-	err = room_in(log, LOG_SMALL, small_bytes, privileged);
+	err = room_in(log, LOG_SMALL, small_bytes, privileged, has_room);
 	if (!err && bulk_bytes)
-		err = room_in(log, LOG_BULK, bulk_bytes, privileged);
+		err = room_in(log, LOG_BULK, bulk_bytes, privileged, has_room);
 	return err;
 }
 
@@ -300,6 +353,19 @@ static uint64_t size_needed(const struct log *log, const struct head *h,
 			    LOG_PAGE_BYTES);
 }
 
+/* Under head->lock. */
+static void resize(struct log *log, struct head *h, struct seg *s,
+		   uint64_t bytes)
+{
+	if (s != h->cur)
+		h->prepared_free +=
+			log_countable(bytes) - log_countable(s->bytes);
+	pthread_mutex_lock(&log->seg_lock);
+	__atomic_store_n(&s->bytes, bytes, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&log->seg_lock);
+	log_note_free(h);
+}
+
 /*
  * A bulk segment has its space from the host when it is made, however little
  * comes into it: what lies far behind is given back. Best effort: a file that
@@ -308,34 +374,57 @@ static uint64_t size_needed(const struct log *log, const struct head *h,
 static void cut_bulk(struct log *log)
 {
 	struct head *h = &log->heads[LOG_BULK];
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, was = 0;
 	struct dev_file *f;
 	struct seg *s;
 
 	pthread_mutex_lock(&h->write_lock); /* nobody writes into it */
 	pthread_mutex_lock(&h->lock);
 	s = last_made(h);
-	if (s)
+	if (s) {
+		was = s->bytes;
 		bytes = size_needed(log, h, s);
-	if (s && bytes + log_seg_size(log, h->id) / CUT_PART <= s->bytes) {
-		if (s != h->cur)
-			h->prepared_free -=
-				log_countable(s->bytes) - log_countable(bytes);
-		pthread_mutex_lock(&log->seg_lock);
-		__atomic_store_n(&s->bytes, bytes, __ATOMIC_RELAXED);
-		pthread_mutex_unlock(&log->seg_lock);
-		log_note_free(h);
-		/* Nobody asks for more of it now: none is made ahead. */
-		__atomic_store_n(&h->used, false, __ATOMIC_RELAXED);
-	} else {
-		s = NULL;
 	}
+	if (bytes + log_seg_size(log, h->id) / CUT_PART > was) {
+		s = NULL;
+	} else {
+		resize(log, h, s, bytes);
+		if (is_short(log, h)) {
+			resize(log, h, s, was);
+			s = NULL;
+		}
+	}
+	/* Nobody asks for more of it now: none is made ahead. */
+	if (s)
+		__atomic_store_n(&h->used, false, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&h->lock);
 	if (s && !log_pin(log, s, &f)) {
 		(void)log->p.dev->ops->truncate(f, bytes);
 		log_unpin(log, s);
 	}
 	pthread_mutex_unlock(&h->write_lock);
+}
+
+int log_take_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
+		  bool privileged)
+{
+	int err;
+
+	if (log->p.read_only || log_error(log, NULL))
+		return -EROFS;
+	err = room_in(log, LOG_SMALL, small_bytes, privileged, take_room);
+	if (err || !bulk_bytes)
+		return err;
+	err = room_in(log, LOG_BULK, bulk_bytes, privileged, take_room);
+	if (err)
+		log_unclaim(log, LOG_SMALL, small_bytes);
+	return err;
+}
+
+void log_give_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes)
+{
+	log_unclaim(log, LOG_SMALL, small_bytes);
+	log_unclaim(log, LOG_BULK, bulk_bytes);
 }
 
 void log_trim(struct log *log, bool all)
@@ -354,11 +443,6 @@ void log_trim(struct log *log, bool all)
 	if (!log_error(log, NULL))
 		cut_bulk(log);
 	pthread_mutex_unlock(&log->prep_lock);
-}
-
-bool log_small_has_room(struct log *log, uint64_t bytes)
-{
-	return has_room(log, LOG_SMALL, bytes, false);
 }
 
 void log_claim(struct log *log, enum log_head head, uint64_t bytes)

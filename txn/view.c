@@ -3,13 +3,14 @@
 #include "txn/store_internal.h"
 
 enum {
-	/* What one update may dirty, asked for before it is accepted: the
-	 * nodes on the paths of a few keys. Exact claims follow in tree_apply;
-	 * several updates at once may overshoot into the reserve. */
+	/* What one update may dirty, asked for before it is accepted and taken
+	 * while it is applied: the nodes on the paths of a few keys. Exact
+	 * claims follow in tree_apply. */
 	UPDATE_ROOM_BYTES = 32 * TREE_NODE_MAX,
 	/* Nodes not yet written out, of all views; past this the updating
 	 * thread makes a checkpoint itself. */
-	DIRTY_NODES_MAX_BYTES = 128 << 20
+	DIRTY_NODES_MAX_BYTES = 128 << 20,
+	LACKS_ROOM = -ENOBUFS /* from update_try() */
 };
 
 static _Thread_local bool never_wait;
@@ -233,6 +234,10 @@ struct update {
 	pthread_mutex_t *beside; /* may be NULL: see lock_exclusive() */
 	struct root *freeze_out; /* may be NULL: the state with the changes */
 	const struct root *flip_to; /* may be NULL: then the view shows this */
+	/* It was admitted: there has to be room still. What enters in a freeze
+	 * or a flip has its claims. */
+	bool takes_room;
+	unsigned int flags;
 };
 
 static void update_finish(struct view *v, const struct update *u, bool changed)
@@ -252,6 +257,22 @@ static void update_finish(struct view *v, const struct update *u, bool changed)
 		u->done(u->arg);
 }
 
+/* Those who were told that there is room wait for the lock together: here they
+ * are one after the other. */
+static int apply(struct view *v, struct vtx *tx, const struct update *u)
+{
+	struct log *log = v->store->log;
+	int err;
+
+	if (u->takes_room && !log_try_room(log, UPDATE_ROOM_BYTES,
+					   u->flags & VIEW_PRIVILEGED))
+		return LACKS_ROOM;
+	err = tree_apply(&tx->cursor, &v->root, v->gen, &tx->batch);
+	if (u->takes_room)
+		log_give_room(log, UPDATE_ROOM_BYTES, 0);
+	return err;
+}
+
 /* One try under the lock. */
 static int update_try(struct view *v, struct vtx *tx, const struct update *u)
 {
@@ -266,13 +287,25 @@ static int update_try(struct view *v, struct vtx *tx, const struct update *u)
 		return err;
 	changed = tx->batch.n > 0;
 	if (changed)
-		err = tree_apply(&tx->cursor, &v->root, v->gen, &tx->batch);
+		err = apply(v, tx, u);
 	if (!err)
 		update_finish(v, u, changed);
 	return err;
 }
 
-static int update_run(struct view *v, const struct update *u)
+/* Others have taken it since the update was admitted. */
+static int find_room(struct view *v, struct update *u)
+{
+	if (store_failed(v->store, NULL) && u->flags & VIEW_WHEN_STOPPED) {
+		u->takes_room = false;
+		return 0;
+	}
+	return never_wait ? VIEW_WOULD_WAIT
+			  : log_room(v->store->log, UPDATE_ROOM_BYTES, 0,
+				     u->flags & VIEW_PRIVILEGED);
+}
+
+static int update_run(struct view *v, struct update *u)
 {
 	struct vtx tx;
 	unsigned int pin = store_pin(v->store);
@@ -281,16 +314,17 @@ static int update_run(struct view *v, const struct update *u)
 	tx.update = true;
 	cursor_init(&tx.cursor, &v->store->tree, &v->root);
 	batch_init(&tx.batch);
-	for (;;) {
+	do {
 		lock_exclusive(v, u->beside);
 		err = update_try(v, &tx, u);
 		unlock_exclusive(v, u->beside);
-		if (!is_miss(&tx, err))
+		if (err == LACKS_ROOM)
+			err = find_room(v, u);
+		else if (is_miss(&tx, err))
+			err = load_missed(&tx);
+		else
 			break;
-		err = load_missed(&tx);
-		if (err)
-			break;
-	}
+	} while (!err);
 	batch_release(&tx.batch);
 	cursor_release(&tx.cursor);
 	store_unpin(v->store, pin);
@@ -336,9 +370,12 @@ int view_update_beside(struct view *v, unsigned int flags,
 		       pthread_mutex_t *beside, view_fn fn, view_done_fn done,
 		       void *arg)
 {
-	struct update u = {
-		.fn = fn, .done = done, .arg = arg, .beside = beside
-	};
+	struct update u = { .fn = fn,
+			    .done = done,
+			    .arg = arg,
+			    .beside = beside,
+			    .takes_room = true,
+			    .flags = flags };
 	int err;
 
 	err = update_admit(v, flags);

@@ -13,6 +13,7 @@
 #include "tests/lib/test.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 enum { FILES = 12, EVENTS_MAX = 400, BLOCK = 4096 };
@@ -620,6 +621,106 @@ static void test_full_of_live_data(void **state)
 	assert_false(store_failed(f->store, NULL));
 }
 
+/* --- many writers at once on a full disk --- */
+
+enum { WRITERS = 32 };
+
+struct writers {
+	size_t len; /* of each write */
+	/* atomic */
+	unsigned int arrived, accepted;
+};
+
+struct writer {
+	struct writers *all;
+	pthread_t thread;
+	struct fs_file *file;
+};
+
+static _Thread_local struct writers *waits;
+
+/* Asked between the look for room and the change: all of them have looked when
+ * the first one changes something. */
+static int64_t meet_there(struct env *env)
+{
+	struct writers *w = waits;
+
+	if (w) {
+		waits = NULL;
+		__atomic_add_fetch(&w->arrived, 1, __ATOMIC_SEQ_CST);
+		while (__atomic_load_n(&w->arrived, __ATOMIC_SEQ_CST) < WRITERS)
+			sched_yield();
+	}
+	return 1;
+}
+
+static void *write_at_once(void *arg)
+{
+	static uint8_t buf[64 * BLOCK];
+	struct writer *w = arg;
+	int err;
+
+	waits = w->all;
+	err = fs_write(w->file, &cred, 0, buf, w->all->len, false);
+	if (!err)
+		__atomic_add_fetch(&w->all->accepted, 1, __ATOMIC_SEQ_CST);
+	/* Who was refused before that is not waited for. */
+	if (waits)
+		__atomic_add_fetch(&w->all->arrived, 1, __ATOMIC_SEQ_CST);
+	return err && err != -ENOSPC ? w : NULL;
+}
+
+/* There is room for a few of them: the others hear of it, and what was accepted
+ * is committed. */
+static void write_all_at_once(struct fixture *f, size_t len)
+{
+	struct fs_new new_ = { .mode = S_IFREG | 0644 };
+	struct fs_view *v = fs_working(f->fs);
+	struct writers all = { .len = len };
+	struct writer w[WRITERS];
+	struct fs_attr attr;
+	uint64_t number;
+	char name[24];
+	void *failed;
+
+	for (int i = 0; i < WRITERS; i++) {
+		snprintf(name, sizeof(name), "w%d", i);
+		w[i].all = &all;
+		assert_int_equal(fs_make(v, &cred, FS_ROOT_INO, name,
+					 strlen(name), &new_, &attr, NULL),
+				 0);
+		/* So it is looked at for set-id bits: see meet_there(). */
+		assert_int_equal(fs_file_open(v, attr.ino, &w[i].file), 0);
+	}
+	/* Nothing is left that a sweep would find. */
+	assert_int_equal(fs_gc(f->fs, NULL), 0);
+	simdev_set_capacity(f->sim, 6 << 20);
+	f->env.now_ns = meet_there;
+	for (int i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&w[i].thread, NULL,
+						write_at_once, &w[i]),
+				 0);
+	for (int i = 0; i < WRITERS; i++) {
+		assert_int_equal(pthread_join(w[i].thread, &failed), 0);
+		assert_null(failed);
+		fs_file_put(w[i].file);
+	}
+	fprintf(stderr, "%u accepted\n", all.accepted);
+	assert_true(all.accepted > 0 && all.accepted < WRITERS);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_false(store_failed(f->store, NULL));
+}
+
+static void test_many_writers_at_once(void **state)
+{
+	write_all_at_once(*state, 64 * (size_t)BLOCK);
+}
+
+static void test_many_small_writers_at_once(void **state)
+{
+	write_all_at_once(*state, 40 * (size_t)BLOCK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -636,6 +737,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_full_of_live_data, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_many_writers_at_once,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_small_writers_at_once,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

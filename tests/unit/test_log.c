@@ -363,9 +363,8 @@ static void test_a_full_host_gives_what_is_ahead(void **state)
 	assert_int_equal(log_room(f->log, 0, 1 << 20, false), 0);
 	assert_int_equal(stats_of(f->log).segments, before);
 	assert_int_equal(log_room(f->log, 0, 64 << 20, false), -ENOSPC);
-	log_claim(f->log, LOG_SMALL, 65536);
-	assert_true(log_small_has_room(f->log, 0));
-	log_unclaim(f->log, LOG_SMALL, 65536);
+	assert_true(log_try_room(f->log, 65536, false));
+	log_give_room(f->log, 65536, 0);
 	simdev_set_capacity(f->sim, 0);
 	assert_int_equal(log_room(f->log, 0, 4 << 20, false), 0);
 	simdev_fill(f->sim);
@@ -407,6 +406,100 @@ static void test_a_sweep_leaves_what_is_being_made(void **state)
 	assert_int_equal(stats_of(f->log).unprepared_segments, 1);
 	(void)append(f->log, 100, 0x22);
 	assert_int_equal(log_flush(f->log, LOG_SMALL, NULL), 0);
+}
+
+struct taker {
+	pthread_t thread;
+	struct log *log;
+	enum log_head head;
+	uint64_t times; /* it was given room */
+	bool too_much; /* more was claimed than is prepared */
+};
+
+enum { TAKERS = 8, TAKEN_BYTES = 64 << 10, TAKES = 10000 };
+
+static void *take(void *arg)
+{
+	struct taker *t = arg;
+	bool bulk = t->head == LOG_BULK;
+
+	while (!log_take_room(t->log, bulk ? 0 : TAKEN_BYTES,
+			      bulk ? TAKEN_BYTES : 0, false))
+		t->times++;
+	return NULL;
+}
+
+static void *take_and_give(void *arg)
+{
+	struct taker *t = arg;
+
+	for (int i = 0; i < TAKES; i++) {
+		struct log_stats st;
+
+		if (!log_try_room(t->log, 1 << 20, false))
+			continue;
+		log_get_stats(t->log, &st);
+		t->too_much |= st.claimed_bytes > 4 << 20;
+		log_give_room(t->log, 1 << 20, 0);
+		t->times++;
+	}
+	return NULL;
+}
+
+/* On a full host; what was given together fits in what is prepared. */
+static void take_all(struct fixture *f, enum log_head head)
+{
+	struct taker t[TAKERS];
+	uint64_t sum = 0;
+
+	for (int i = 0; i < TAKERS; i++) {
+		t[i] = (struct taker){ .log = f->log, .head = head };
+		assert_int_equal(
+			pthread_create(&t[i].thread, NULL, take, &t[i]), 0);
+	}
+	for (int i = 0; i < TAKERS; i++) {
+		assert_int_equal(pthread_join(t[i].thread, NULL), 0);
+		sum += t[i].times * TAKEN_BYTES;
+	}
+	assert_true(sum);
+	assert_int_equal(stats_of(f->log).claimed_bytes, sum);
+	for (uint64_t at = 0; at < sum; at += 4096) {
+		struct lbuf *b = lbuf_new(4096);
+		uint64_t pos;
+
+		assert_non_null(b);
+		memset(b->data, 1, 4096);
+		assert_int_equal(log_append(f->log, head, 4096, &b, 1, &pos),
+				 0);
+	}
+	log_unclaim(f->log, head, sum);
+	assert_int_equal(log_flush(f->log, head, NULL), 0);
+	assert_int_equal(stats_of(f->log).unprepared_segments, 0);
+}
+
+static void test_room_is_taken_by_one(void **state)
+{
+	struct fixture *f = *state;
+	struct taker t[TAKERS];
+
+	assert_int_equal(log_room(f->log, 4 << 20, 4 << 20, false), 0);
+	simdev_fill(f->sim);
+	for (int i = 0; i < TAKERS; i++) {
+		t[i] = (struct taker){ .log = f->log };
+		assert_int_equal(pthread_create(&t[i].thread, NULL,
+						take_and_give, &t[i]),
+				 0);
+	}
+	for (int i = 0; i < TAKERS; i++) {
+		assert_int_equal(pthread_join(t[i].thread, NULL), 0);
+		assert_false(t[i].too_much);
+	}
+	take_all(f, LOG_SMALL);
+	take_all(f, LOG_BULK);
+	/* Nothing is kept where there is room for one half only. */
+	assert_int_equal(log_take_room(f->log, 0, 64 << 20, false), -ENOSPC);
+	assert_int_equal(log_take_room(f->log, 64, 64 << 20, false), -ENOSPC);
+	assert_int_equal(stats_of(f->log).claimed_bytes, 0);
 }
 
 static void test_a_failed_flush_stops_the_log(void **state)
@@ -713,6 +806,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_odd_moved_files, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_adopting_fails_whole,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_room_is_taken_by_one,
 						setup, teardown),
 	};
 

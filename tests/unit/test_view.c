@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 enum { KEYS = 64, VALUE = 400, UPDATES = 3, DEADLINE = 60 };
+/* Updates at once, and keys that each of them puts. */
+enum { TOGETHER = 32, EACH = 60 };
 
 struct fixture {
 	struct simdev *sim;
@@ -259,11 +261,12 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 struct line {
 	struct view *v;
 	/* atomic: */
-	long tid[UPDATES + 1]; /* of those who wait; 0: not yet */
+	long tid[TOGETHER]; /* of those who wait; 0: not yet */
 	unsigned int n; /* who had it so far */
-	unsigned int place[UPDATES + 1];
+	unsigned int place[TOGETHER];
 	unsigned int at; /* of tid[] */
 	pthread_t reader;
+	int err[TOGETHER];
 };
 
 static void take_place(struct line *l, unsigned int me)
@@ -410,6 +413,46 @@ static void test_an_update_of_one_part_stops_no_writer_of_others(void **state)
 	assert_int_equal(pthread_mutex_trylock(&part), 0);
 }
 
+static void *change_thread(void *arg)
+{
+	struct line *l = arg;
+	unsigned int me = join_line(l);
+	struct change c = { .from = KEYS + me * EACH,
+			    .to = KEYS + (me + 1) * EACH,
+			    .look_at = -1 };
+
+	l->err[me] = view_update(l->v, VIEW_PRIVILEGED, change_fn, NULL, &c);
+	return NULL;
+}
+
+/* All of them were told that there is room, and it is there for some. */
+static void test_updates_that_waited_together_fit(void **state)
+{
+	struct fixture *f = *state;
+	struct line l = { .v = f->v };
+	pthread_t t[TOGETHER];
+	struct log_stats st;
+	unsigned int done = 0;
+
+	simdev_fill(f->sim);
+	(void)alarm(DEADLINE);
+	view_lock_exclusive(f->v);
+	for (int i = 0; i < TOGETHER; i++)
+		start_and_wait(&l, &t[i], change_thread);
+	view_unlock_exclusive(f->v);
+	for (int i = 0; i < TOGETHER; i++) {
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+		assert_true(!l.err[i] || l.err[i] == -ENOSPC);
+		done += !l.err[i];
+	}
+	(void)alarm(0);
+	assert_in_range(done, 2, TOGETHER - 1);
+	log_get_stats(f->store->log, &st);
+	assert_true(st.claimed_bytes <= st.prepared_bytes);
+	simdev_set_capacity(f->sim, 0);
+	assert_int_equal(store_checkpoint(f->store, f->v), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -435,7 +478,9 @@ int main(void)
 			setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_an_update_waits_for_the_readers_there, setup,
-			teardown)
+			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_updates_that_waited_together_fit, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
