@@ -297,7 +297,7 @@ int cmd_restore(int argc, char **argv)
 		return tool_usage(argv[0]);
 	status = place_find(tool_start_dir, &p);
 	if (!status && !p.mount)
-		status = tool_fail(EXIT_FAILURE, "%s is not mounted", p.dir);
+		status = tool_not_mounted(&p);
 	if (!status)
 		status = restore(&p, argv[optind], argv + optind + 1, force,
 				 commit, skip);

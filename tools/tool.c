@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,7 +17,8 @@
 enum {
 	TEXT_CHUNK = 64 << 10,
 	REACH_MS = 2000, /* for a mount that comes or goes */
-	REACH_TICK_MS = 20
+	REACH_TICK_MS = 20,
+	NOT_HERE = -1 /* no status: a directory without a store */
 };
 
 static char *read_fd(int fd);
@@ -52,12 +55,75 @@ int tool_status(int err)
 	}
 }
 
+/* A mount whose daemon is gone; while it is just going, the second. */
+static bool is_dead(int err)
+{
+	return err == ENOTCONN || err == ECONNABORTED;
+}
+
+bool tool_is_dead(const char *path)
+{
+	struct statfs sf;
+
+	/* Not stat: the kernel may know the answer to that. */
+	return statfs(path, &sf) && is_dead(errno);
+}
+
+/* The directory that a mount is of; free(). NULL: not known. */
+static char *mount_source(const char *mountpoint)
+{
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	char *source = NULL;
+	struct mntent *e;
+
+	while (f && (e = getmntent(f)))
+		if (!strcmp(e->mnt_dir, mountpoint)) {
+			free(source); /* the last is on top */
+			source = strdup(e->mnt_fsname);
+		}
+	if (f)
+		endmntent(f);
+	return source;
+}
+
+/* Where a dead mount is that has path, and what to do. */
+static int tell_dead(const char *path)
+{
+	char *top = strdup(path), *slash, *source;
+
+	while (top && (slash = strrchr(top, '/')) && slash != top) {
+		*slash = '\0';
+		if (tool_is_dead(top))
+			continue;
+		*slash = '/';
+		break;
+	}
+	path = top ? top : path;
+	source = mount_source(path);
+	tool_fail(0,
+		  "%s: the process that served this mount is gone; txn mount "
+		  "%s%s%s mounts it again, txn umount %s leaves the plain "
+		  "files",
+		  path, source ? source : path,
+		  source && strcmp(source, path) ? " " : "",
+		  source && strcmp(source, path) ? path : "", path);
+	free(source);
+	free(top);
+	return EXIT_FAILURE;
+}
+
 char *tool_realpath(const char *path)
 {
 	char *s = realpath(path, NULL);
 
-	if (!s)
-		tool_fail(0, "%s: %s", path, strerror(errno));
+	if (!s && is_dead(errno) && *path == '/')
+		tell_dead(path);
+	else if (!s)
+		tool_fail(0, "%s: %s%s", path, strerror(errno),
+			  is_dead(errno) ? ": the process that served this "
+					   "mount is gone, or was replaced: "
+					   "go to the directory again"
+					 : "");
 	return s;
 }
 
@@ -182,12 +248,12 @@ static int look_at_holder(struct place *p, const char *dir)
 	return 0;
 }
 
-/* 1: no store here. A link that leads nowhere is one that cannot be used. */
+/* NOT_HERE: no store. A link that leads nowhere is one that cannot be used. */
 static int place_at(const char *dir, struct place *out)
 {
 	char *txn = join(dir, HOME_NAME), *ctl = txn ? join(txn, "ctl") : NULL;
 	struct stat st;
-	int status = 1;
+	int status = NOT_HERE;
 
 	if (!ctl)
 		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
@@ -198,12 +264,13 @@ static int place_at(const char *dir, struct place *out)
 	} else if (!lstat(txn, &st) && S_ISLNK(st.st_mode)) {
 		out->dir = strdup(dir);
 		status = look_at_holder(out, dir);
-	} else if (stat(ctl, &st))
-		status = errno == ENOENT || errno == ENOTDIR
-				 ? 1
-				 : tool_fail(EXIT_FAILURE, "%s: %s", ctl,
-					     strerror(errno));
-	else {
+	} else if (stat(ctl, &st)) {
+		if (is_dead(errno))
+			status = tell_dead(dir);
+		else if (errno != ENOENT && errno != ENOTDIR)
+			status = tool_fail(EXIT_FAILURE, "%s: %s", ctl,
+					   strerror(errno));
+	} else {
 		out->dir = strdup(dir);
 		status = look_at_holder(out, dir);
 	}
@@ -225,13 +292,13 @@ int place_find(const char *start, struct place *out)
 
 		status = place_at(dir, out);
 		slash = strrchr(dir, '/');
-		if (status != 1 || !slash || !dir[1])
+		if (status != NOT_HERE || !slash || !dir[1])
 			break;
 		if (slash == dir)
 			slash++; /* the root itself */
 		*slash = '\0';
 	}
-	if (status == 1)
+	if (status == NOT_HERE)
 		status = tool_fail(EXIT_FAILURE,
 				   "no store in %s or above; make one with: "
 				   "txn init DIR",
@@ -354,23 +421,31 @@ static int explain(const char *line, int err, const char *answer)
 	return tool_status(-err);
 }
 
+int tool_not_mounted(const struct place *p)
+{
+	return tool_fail(EXIT_FAILURE,
+			 "%s is not mounted; mount it with: txn mount %s",
+			 p->dir, p->dir);
+}
+
 static int open_ctl(const struct place *p, int *fd_out)
 {
 	char *path;
 	int err;
 
 	if (!p->mount)
-		return tool_fail(
-			EXIT_FAILURE,
-			"%s is not mounted; mount it with: txn mount %s",
-			p->dir, p->dir);
+		return tool_not_mounted(p);
 	path = place_txn(p, "ctl");
 	*fd_out = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
 	err = errno;
 	free(path);
 	if (*fd_out < 0)
-		return tool_fail(EXIT_FAILURE, "%s/.txn/ctl: %s", p->mount,
-				 strerror(err));
+		return tool_fail(EXIT_FAILURE, "%s/.txn/ctl: %s%s", p->mount,
+				 strerror(err),
+				 err == EACCES ? "; commands are for the "
+						 "directory's owner, or whom "
+						 "-o ctl= names" :
+						 "");
 	return 0;
 }
 
@@ -378,13 +453,15 @@ int ctl_ask(const struct place *p, const char *line, char **answer_out)
 {
 	size_t len = strlen(line);
 	int fd = -1, err = 0, status;
+	ssize_t n;
 	char *answer;
 
 	status = open_ctl(p, &fd);
 	if (status)
 		return status;
-	if (write(fd, line, len) != (ssize_t)len)
-		err = errno;
+	n = write(fd, line, len);
+	if (n != (ssize_t)len)
+		err = n < 0 ? errno : EIO;
 	/* The answer lies behind what was written. */
 	if (lseek(fd, (off_t)len, SEEK_SET) < 0 && !err)
 		err = errno;

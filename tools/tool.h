@@ -75,6 +75,8 @@ int tool_usage(const char *name);
 int tool_status(int err);
 /* Absolute, without symlinks; free(). NULL: told. */
 char *tool_realpath(const char *path);
+/* In a mount whose daemon is gone. */
+bool tool_is_dead(const char *path);
 
 /* Run a program, in dir unless that is NULL; quiet: without its output. Its
  * exit status; 127: it cannot be run. */
@@ -139,6 +141,9 @@ int ctl_ask(const struct place *p, const char *line, char **answer_out);
 char **tool_fields(char *line, size_t want, char **fields, char **next_out);
 /* Where a mount shows a state: a path, free(); NULL: it has none. */
 char *place_state(const struct place *p, const char *name);
+/* Told: there is no such state; the place is not mounted. A status. */
+int tool_no_state(const char *name);
+int tool_not_mounted(const struct place *p);
 
 /* --- output --- */
 

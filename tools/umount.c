@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <mntent.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -18,6 +19,7 @@
 enum {
 	WAIT_MS = 60000, /* while somebody else has a copy of the mount */
 	TICK_MS = 10,
+	BUSY_MS = 2000, /* while only the daemon is in the way */
 	COPIES_MS = 2000, /* then copies of the mount are looked for */
 	NAMED_MAX = 10
 };
@@ -37,17 +39,57 @@ static int name_process(void *arg, long pid, const char *comm, const char *how,
 	return 0;
 }
 
-static int unmount(const char *path, long daemon)
+/* What is mounted below a mount keeps it. */
+static void name_mounts(const char *path, struct holders *h)
 {
-	struct holders h = { .daemon = daemon };
+	FILE *f = setmntent("/proc/self/mounts", "re");
+	size_t len = strlen(path);
+	struct mntent *e;
+
+	while (f && (e = getmntent(f)))
+		if (!strncmp(e->mnt_dir, path, len) && e->mnt_dir[len] == '/' &&
+		    h->n++ < NAMED_MAX)
+			tool_fail(0, "%s is mounted in it: unmount that first",
+				  e->mnt_dir);
+	if (f)
+		endmntent(f);
+}
+
+/* -EBUSY: told who is in the way, if anybody is. asked: fusermount3 tells. */
+static int try_unmount(const char *path, struct holders *h, bool *asked)
+{
 	int err = umount2(path, 0) ? -errno : 0;
 
-	if (err == -EPERM)
+	*asked = err == -EPERM;
+	if (*asked)
 		err = fusermount(path, false);
 	if (err == -EBUSY) {
-		(void)busy_find(path, false, name_process, &h);
-		return tool_fail(EXIT_REFUSED, "%s is in use", path);
+		(void)busy_find(path, false, name_process, h);
+		name_mounts(path, h);
 	}
+	return err;
+}
+
+static int unmount(const char *path, long daemon)
+{
+	const struct timespec tick = { .tv_nsec = TICK_MS * 1000000 };
+	struct holders h = { .daemon = daemon };
+	bool asked;
+	int err = try_unmount(path, &h, &asked);
+
+	/* The daemon itself has files of its mount open for moments. */
+	for (int ms = 0; err == -EBUSY && !asked && !h.n && ms < BUSY_MS;
+	     ms += TICK_MS) {
+		nanosleep(&tick, NULL);
+		err = try_unmount(path, &h, &asked);
+	}
+	if (err == -EBUSY && asked && !h.n)
+		return tool_fail(EXIT_FAILURE,
+				 "%s: fusermount3 cannot unmount it; that is "
+				 "for root and whoever mounted it",
+				 path);
+	if (err == -EBUSY)
+		return tool_fail(EXIT_REFUSED, "%s is in use", path);
 	if (err)
 		return tool_fail(EXIT_FAILURE, "%s: %s", path, strerror(-err));
 	return 0;
@@ -186,8 +228,37 @@ static int tell_plain(const char *dir)
 					      "sync tries again");
 }
 
+/* The mounts at a path whose daemons are gone. What was staged and durable is
+ * in the store, where the next mount finds it. */
+static int unmount_dead(const char *path)
+{
+	char *dir = tool_realpath(path);
+	struct place p = { 0 };
+	int status = dir && !chdir("/") ? 0 : EXIT_FAILURE;
+
+	while (!status && tool_is_dead(dir)) {
+		if (umount2(dir, MNT_DETACH) && fusermount(dir, true))
+			status = tool_fail(EXIT_FAILURE, "%s: %s", dir,
+					   strerror(errno));
+		else
+			tool_fail(0,
+				  "%s: removed the mount of a process that is "
+				  "gone; the next mount has what was staged "
+				  "up to its last fsync or checkpoint",
+				  dir);
+	}
+	if (!status)
+		status = place_find(dir, &p);
+	if (!status && !strcmp(p.dir, dir) && !p.mount)
+		status = tell_plain(dir);
+	place_release(&p);
+	free(dir);
+	return status;
+}
+
 int cmd_umount(int argc, char **argv)
 {
+	const char *path;
 	struct place p;
 	struct stat st = { 0 };
 	char *dir = NULL;
@@ -197,7 +268,10 @@ int cmd_umount(int argc, char **argv)
 
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
 		return tool_usage(argv[0]);
-	status = place_find(argc == 2 ? argv[1] : tool_start_dir, &p);
+	path = argc == 2 ? argv[1] : tool_start_dir;
+	if (tool_is_dead(path))
+		return unmount_dead(path);
+	status = place_find(path, &p);
 	if (!status && !p.mount)
 		status = tool_fail(EXIT_FAILURE, "%s is not mounted", p.dir);
 	if (!status) {

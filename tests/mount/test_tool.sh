@@ -60,3 +60,44 @@ echo x >>"$D/f"
 txn -C "$D" commit >/dev/full 2>"$work/said" || fail "commit into a full disk"
 grep -q "cannot write the output" "$work/said" || fail "$(cat "$work/said")"
 umount_it
+
+# --- a mount whose daemon died: told, not taken for no store ---
+outer=$work/outer
+inner=$outer/inner
+mkdir -p "$inner/sub"
+echo inner >"$inner/f"
+txn init --quiet "$inner" >/dev/null && txn init --quiet "$outer" >/dev/null ||
+	fail "init"
+mounts+=("$inner")
+txn mount "$inner" || fail "mount"
+echo staged >"$inner/f"
+sync "$inner/f"
+pid=$(jq -r .pid "$inner/.txn/status")
+kill -9 "$pid"
+wait_gone "$pid"
+for c in status log diff "ls head" commit; do
+	# shellcheck disable=SC2086
+	said 1 "txn mount $inner mounts it again" txn -C "$inner" $c
+	[ ! -s "$work/out" ] || fail "$c of another store: $(cat "$work/out")"
+done
+said 0 "removed the mount" txn umount "$inner"
+same "what is left" "$(cat "$inner/f")" inner
+txn mount "$inner" 2>/dev/null || fail "mount"
+same "what was staged" "$(cat "$inner/f")" staged
+# what keeps it is named
+mkdir "$work/other"
+mount --bind "$work/other" "$inner/sub" || fail "bind"
+said 3 "$inner/sub is mounted in it" txn umount "$inner"
+umount "$inner/sub"
+txn umount "$inner" >/dev/null || fail "umount"
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+	chmod 755 "$work" "$outer" "$inner"
+	as=(setpriv --reuid 12345 --regid 12345 --clear-groups)
+	said 1 "$inner/.txn/ctl: Permission denied" "${as[@]}" \
+		"$build/txn" -C "$inner" status
+	mount_it
+	chmod 755 "$D"
+	said 1 "whoever mounted it" "${as[@]}" "$build/txn" umount "$D"
+	said 1 "the directory's owner" "${as[@]}" "$build/txn" -C "$D" commit
+	umount_it
+fi
