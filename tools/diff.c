@@ -211,10 +211,16 @@ static int unmounted_diff(const struct place *p, struct out *o, const char *a,
 	if (*status)
 		return 0;
 	err = fs_resolve(r.fs, a, &ra);
-	if (!err)
+	if (!err) {
+		a = b; /* whichever is not there is told */
 		err = fs_resolve(r.fs, b, &rb);
-	if (!err)
+	}
+	if (err == -ENOENT || err == -EINVAL) {
+		*status = tool_no_state(a);
+		err = 0;
+	} else if (!err) {
 		err = fs_changes(r.fs, &ra, &rb, show, o);
+	}
 	root_put(store_tree(r.store), &ra);
 	root_put(store_tree(r.store), &rb);
 	reader_close(&r);

@@ -23,7 +23,7 @@ static int copy(const struct place *p, const char *state, const char *dest)
 	int rc = 1;
 
 	if (!from)
-		return tool_fail(EXIT_FAILURE, "%s: no such state", state);
+		return tool_no_state(state);
 	/* What a symlink (head) leads to, not the link. */
 	size = strlen(from) + 3;
 	dot = malloc(size);
@@ -37,7 +37,11 @@ static int copy(const struct place *p, const char *state, const char *dest)
 	free(from);
 	free(dot);
 	free(to);
-	return rc ? tool_fail(EXIT_FAILURE, "cp: exit status %d", rc) : 0;
+	return rc ? tool_fail(EXIT_FAILURE,
+			      "cp, which said why above, ended with status "
+			      "%d: %s is missing or not complete",
+			      rc, dest)
+		  : 0;
 }
 
 /* Mounted read-only at a place of our own. */

@@ -5,9 +5,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { COPY_BYTES = 1 << 20 };
@@ -57,24 +59,24 @@ static void print_entry(const char *name, uint32_t mode, uint32_t uid,
 	       shown);
 }
 
+/* What cat can show. */
+static int check_file(uint32_t mode)
+{
+	return S_ISREG(mode) ? 0 : S_ISDIR(mode) ? -EISDIR : -ENOTSUP;
+}
+
 /* --- of a mount --- */
 
-static char *state_path(const struct place *p, const char *state,
-			const char *path)
+/* Below top, wherever symlinks on the way lead. A descriptor or -errno. */
+static int open_below(int top, const char *path, int flags)
 {
-	char *dir = place_state(p, state), *full;
-	size_t n;
+	struct open_how how = { .flags = (uint64_t)flags | O_NOFOLLOW |
+					 O_CLOEXEC,
+				.resolve = RESOLVE_BENEATH };
+	long fd = syscall(SYS_openat2, top, *path ? path : ".", &how,
+			  sizeof(how));
 
-	if (!dir) {
-		tool_fail(0, "%s: no such state", state);
-		return NULL;
-	}
-	n = strlen(dir) + strlen(path) + 2;
-	full = malloc(n);
-	if (full)
-		snprintf(full, n, "%s/%s", dir, path);
-	free(dir);
-	return full;
+	return fd < 0 ? -errno : (int)fd;
 }
 
 static void print_stat(const char *name, const struct stat *st)
@@ -85,14 +87,14 @@ static void print_stat(const char *name, const struct stat *st)
 			    st->st_mtim.tv_nsec);
 }
 
-static int ls_dir(const char *full)
+static int ls_dir(int top, const char *path)
 {
 	struct dirent **list;
 	struct stat st;
-	int n, dirfd, err = 0;
+	int dirfd = open_below(top, path, O_RDONLY | O_DIRECTORY), n;
+	int err = dirfd < 0 ? dirfd : 0;
 
-	dirfd = open(full, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	n = dirfd < 0 ? -1 : scandir(full, &list, NULL, alphasort);
+	n = err ? 0 : scandirat(dirfd, ".", &list, NULL, alphasort);
 	if (n < 0)
 		err = -errno;
 	for (int i = 0; i < n; i++) {
@@ -103,33 +105,20 @@ static int ls_dir(const char *full)
 			print_stat(s, &st);
 		free(list[i]);
 	}
-	if (n >= 0)
+	if (!err)
 		free(list);
 	if (dirfd >= 0)
 		close(dirfd);
 	return err;
 }
 
-static int ls_path(const char *full, const char *name)
-{
-	struct stat st;
-
-	if (lstat(full, &st))
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return ls_dir(full);
-	print_stat(name, &st);
-	return 0;
-}
-
-static int cat_path(const char *full)
+static int cat_path(int top, const char *path)
 {
 	char *buf = malloc(COPY_BYTES);
-	int fd = open(full, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), err = 0;
+	int fd = buf ? open_below(top, path, O_RDONLY) : -ENOMEM;
+	int err = fd < 0 ? fd : 0;
 	ssize_t n = 0;
 
-	if (fd < 0 || !buf)
-		err = fd < 0 ? -errno : -ENOMEM;
 	while (!err && (n = read(fd, buf, COPY_BYTES)) > 0)
 		if (fwrite(buf, 1, (size_t)n, stdout) != (size_t)n)
 			break; /* main() tells */
@@ -141,17 +130,95 @@ static int cat_path(const char *full)
 	return err;
 }
 
+/* Fifos and devices are not opened: that waits for somebody, or does more. */
+static int look_mounted(int top, const char *path, bool cat)
+{
+	int fd = open_below(top, path, O_PATH), err = fd < 0 ? fd : 0;
+	struct stat st;
+
+	if (!err && fstat(fd, &st))
+		err = -errno;
+	if (fd >= 0)
+		close(fd);
+	if (!err && cat)
+		err = check_file(st.st_mode);
+	if (err)
+		return err;
+	if (cat)
+		return cat_path(top, path);
+	if (S_ISDIR(st.st_mode))
+		return ls_dir(top, path);
+	print_stat(path, &st);
+	return 0;
+}
+
+static int run_mounted(const struct place *p, const char *state,
+		       const char *path, bool cat, int *err)
+{
+	char *dir = place_state(p, state);
+	int top;
+
+	if (!dir)
+		return tool_no_state(state);
+	top = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	*err = top < 0 ? -errno : look_mounted(top, path, cat);
+	if (top >= 0)
+		close(top);
+	free(dir);
+	return 0;
+}
+
 /* --- of a store --- */
 
-static int print_dirent(void *arg, const struct fs_dirent *e)
-{
-	char name[FS_NAME_MAX + 1];
+struct listing {
+	struct entry {
+		char *name;
+		struct fs_attr attr;
+	} * v;
+	size_t n, cap;
+};
 
-	memcpy(name, e->name, e->len);
-	name[e->len] = '\0';
-	print_entry(name, e->attr->mode, e->attr->uid, e->attr->gid,
-		    e->attr->size, e->attr->mtime_ns);
-	return 0;
+static int add_dirent(void *arg, const struct fs_dirent *e)
+{
+	struct listing *l = arg;
+
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? l->cap * 2 : 64;
+		struct entry *v = realloc(l->v, cap * sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		l->v = v;
+		l->cap = cap;
+	}
+	l->v[l->n] = (struct entry){ strndup(e->name, e->len), *e->attr };
+	return l->v[l->n++].name ? 0 : -ENOMEM;
+}
+
+static int entry_cmp(const void *a, const void *b)
+{
+	const struct entry *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+static int list_dir(struct fs_view *fv, uint64_t ino)
+{
+	struct listing l = { 0 };
+	int err = fs_readdir(fv, ino, 0, true, add_dirent, &l);
+
+	if (l.n && !err)
+		qsort(l.v, l.n, sizeof(*l.v), entry_cmp);
+	for (size_t i = 0; i < l.n; i++) {
+		const struct fs_attr *a = &l.v[i].attr;
+
+		if (!err)
+			print_entry(l.v[i].name, a->mode, a->uid, a->gid,
+				    a->size, a->mtime_ns);
+		free(l.v[i].name);
+	}
+	free(l.v);
+	return err;
 }
 
 static int cat_file(struct fs_view *fv, uint64_t ino)
@@ -174,48 +241,67 @@ static int cat_file(struct fs_view *fv, uint64_t ino)
 	return err;
 }
 
-static int look(struct reader *r, const char *state, const char *path, bool cat)
+static int look(struct reader *r, const struct root *root, const char *path,
+		bool cat)
 {
-	struct root root = ROOT_EMPTY;
 	struct fs_view *fv = NULL;
 	struct fs_attr attr = { 0 };
 	int err;
 
-	err = fs_resolve(r->fs, state, &root);
-	if (!err)
-		err = fs_view_new(r->fs, &root, &fv);
+	err = fs_view_new(r->fs, root, &fv);
 	if (!err)
 		err = fs_walk(fv, path, &attr);
 	if (!err && cat)
+		err = check_file(attr.mode);
+	if (!err && cat)
 		err = cat_file(fv, attr.ino);
 	else if (!err && S_ISDIR(attr.mode))
-		err = fs_readdir(fv, attr.ino, 0, true, print_dirent, NULL);
+		err = list_dir(fv, attr.ino);
 	else if (!err)
 		print_entry(path, attr.mode, attr.uid, attr.gid, attr.size,
 			    attr.mtime_ns);
 	fs_view_put(fv);
-	root_put(store_tree(r->store), &root);
 	return err;
+}
+
+static int run_unmounted(const struct place *p, const char *state,
+			 const char *path, bool cat, int *err)
+{
+	struct root root = ROOT_EMPTY;
+	struct reader r;
+	int status = reader_open(p, &r);
+
+	if (status)
+		return status;
+	*err = fs_resolve(r.fs, state, &root);
+	if (*err == -ENOENT || *err == -EINVAL) {
+		*err = 0;
+		status = tool_no_state(state);
+	} else if (!*err) {
+		*err = look(&r, &root, path, cat);
+	}
+	root_put(store_tree(r.store), &root);
+	reader_close(&r);
+	return status;
 }
 
 /* --- both --- */
 
-static int run_mounted(const struct place *p, const char *state,
-		       const char *path, bool cat, int *err)
+static int tell(const char *state, const char *path, int err)
 {
-	char *full = state_path(p, state, path);
+	char shown[4200];
 
-	if (!full)
-		return EXIT_FAILURE;
-	*err = cat ? cat_path(full) : ls_path(full, path);
-	free(full);
-	return 0;
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	return tool_fail(tool_status(err), "%s%s%s: %s", state,
+			 *path ? ":" : "", shown,
+			 err == -ENOTSUP ? "not a file"
+			 : err == -EXDEV ? "leads out of the state"
+					 : strerror(-err));
 }
 
 static int run(int argc, char **argv, bool cat)
 {
 	char *state, *path;
-	struct reader r;
 	struct place p;
 	int err = 0, status;
 
@@ -224,22 +310,11 @@ static int run(int argc, char **argv, bool cat)
 	state = argv[1];
 	path = split(state);
 	status = place_find(tool_start_dir, &p);
-	if (!status && p.mount) {
-		status = run_mounted(&p, state, path, cat, &err);
-	} else if (!status) {
-		status = reader_open(&p, &r);
-		if (!status) {
-			err = look(&r, state, path, cat);
-			reader_close(&r);
-		}
-	}
+	if (!status)
+		status = p.mount ? run_mounted(&p, state, path, cat, &err)
+				 : run_unmounted(&p, state, path, cat, &err);
 	place_release(&p);
-	if (!err && fflush(stdout))
-		err = -EIO;
-	if (err)
-		status = tool_fail(tool_status(err), "%s:%s: %s", state, path,
-				   strerror(-err));
-	return status;
+	return err ? tell(state, path, err) : status;
 }
 
 int cmd_ls(int argc, char **argv)

@@ -282,7 +282,7 @@ static int place_at(const char *dir, struct place *out)
 int place_find(const char *start, struct place *out)
 {
 	char *dir = tool_realpath(start);
-	int status = 1;
+	int status;
 
 	*out = (struct place){ 0 };
 	if (!dir)
@@ -627,26 +627,14 @@ char **tool_fields(char *line, size_t want, char **fields, char **next_out)
 	return fields;
 }
 
-char *place_state(const struct place *p, const char *name)
+/* The directory of the commit that is so far back. */
+static char *state_back(const struct place *p, uint64_t back)
 {
-	char rest[STORE_NAME_MAX + 32], *log, *line, *path = NULL;
-	uint64_t back = 0;
+	char rest[64], *path = place_txn(p, "log");
+	char *log = path ? read_text(path) : NULL, *line = log;
 
-	if (!strcmp(name, "staged") || !strcmp(name, "working"))
-		return strdup(p->mount);
-	if (!strcmp(name, "head"))
-		return place_txn(p, "head");
-	if (strncmp(name, "head~", 5) != 0) {
-		snprintf(rest, sizeof(rest), "snapshots/%s", name);
-		return strchr(name, '/') ? NULL : place_txn(p, rest);
-	}
-	/* The line of the history that is so far back. */
-	back = strtoull(name + 5, NULL, 10);
-	path = place_txn(p, "log");
-	log = path ? read_text(path) : NULL;
 	free(path);
 	path = NULL;
-	line = log;
 	while (line && *line && back--) {
 		line += strcspn(line, "\n");
 		line += *line == '\n';
@@ -658,4 +646,38 @@ char *place_state(const struct place *p, const char *name)
 	}
 	free(log);
 	return path;
+}
+
+char *place_state(const struct place *p, const char *name)
+{
+	char rest[STORE_NAME_MAX + 32], *path = NULL, *end;
+	struct stat st;
+	uint64_t back;
+
+	if (!strcmp(name, "staged") || !strcmp(name, "working"))
+		return strdup(p->mount);
+	if (!strcmp(name, "head"))
+		return place_txn(p, "head");
+	if (!strncmp(name, "head~", 5)) {
+		errno = 0;
+		back = strtoull(name + 5, &end, 10);
+		if (name[5] >= '0' && name[5] <= '9' && !*end && !errno)
+			path = state_back(p, back);
+	} else if (store_name_is_valid(name + (*name == '@'))) {
+		snprintf(rest, sizeof(rest), "snapshots/%s", name);
+		path = place_txn(p, rest);
+	}
+	if (path && lstat(path, &st) && errno == ENOENT) {
+		free(path);
+		path = NULL;
+	}
+	return path;
+}
+
+int tool_no_state(const char *name)
+{
+	return tool_fail(EXIT_FAILURE,
+			 "there is no state %s; txn log and txn snapshots "
+			 "list them",
+			 name);
 }

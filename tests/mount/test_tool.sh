@@ -101,3 +101,40 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	said 1 "the directory's owner" "${as[@]}" "$build/txn" -C "$D" commit
 	umount_it
 fi
+
+# --- looking into states: the same on a mount and without ---
+mkfifo "$D/fifo"
+ln -s sub "$D/inside"
+ln -s "$D" "$D/outside"
+ln -s f "$D/link"
+echo last >"$D/z"
+mkdir "$D/sub/deep"
+mount_it
+txn -C "$D" commit >/dev/null || fail "commit"
+for how in mounted unmounted; do
+	in=(timeout 30 "$build/txn" -C "$D")
+	for name in .. . "" nope head~ head~x head~99 @ @99 @x / head/..; do
+		said 1 "there is no state $name" "${in[@]}" ls "$name"
+	done
+	said 1 "there is no state ..;" "${in[@]}" cat ..:ctl
+	said 1 "there is no state ..;" "${in[@]}" export .. "$work/exported"
+	[ ! -e "$work/exported" ] || fail "exported, $how"
+	for path in .. sub/../../f nope outside/f; do
+		must_fail "${in[@]}" ls "head:$path"
+		must_fail "${in[@]}" cat "head:$path"
+	done
+	said 1 "head:sub: Is a directory" "${in[@]}" cat head:sub
+	said 1 "head:fifo: not a file" "${in[@]}" cat head:fifo
+	said 1 "head:link: not a file" "${in[@]}" cat head:link
+	same "cat, $how" "$("${in[@]}" cat head:sub/g)" two
+	same "ls, $how" "$("${in[@]}" ls head | awk '{ printf "%s ", $5 }')" \
+		"f fifo inside link outside sub z "
+	same "ls below, $how" "$("${in[@]}" ls head:/sub/ | awk '{ print $5 }')" \
+		"$(printf 'deep\ng')"
+	same "ls file, $how" "$("${in[@]}" ls head:sub/g | awk '{ print $5 }')" sub/g
+	[ $how = unmounted ] || umount_it
+done
+mount_it
+same "link inside" "$(txn -C "$D" cat head:inside/g)" two
+said 1 "leads out of the state" txn -C "$D" cat head:outside/f
+umount_it
