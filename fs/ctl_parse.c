@@ -13,7 +13,7 @@ enum args {
 	WORD_AND_TEXT, /* the text may be missing */
 };
 
-static const struct {
+static const struct verb {
 	const char *name;
 	enum ctl_verb verb;
 	enum args args;
@@ -99,27 +99,41 @@ static int parse_args(const char *s, size_t len, enum args args,
 	return 0;
 }
 
+static size_t line_length(const char *buf, size_t len)
+{
+	const char *nl = memchr(buf, '\n', len);
+
+	return nl ? (size_t)(nl - buf) : len;
+}
+
+/* NULL: unknown. */
+static const struct verb *verb_at(const char *buf, size_t len, size_t *next)
+{
+	size_t n = word_at(buf, len, next);
+
+	for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
+		if (strlen(verbs[i].name) == n &&
+		    !memcmp(verbs[i].name, buf, n))
+			return &verbs[i];
+	return NULL;
+}
+
 int ctl_parse_line(const char *buf, size_t len, struct ctl_command *out,
 		   size_t *used_out)
 {
-	const char *nl = memchr(buf, '\n', len);
-	size_t line = nl ? (size_t)(nl - buf) : len;
-	size_t n, next;
+	size_t line = line_length(buf, len), next;
+	const struct verb *v;
 
 	if (line > CTL_LINE_MAX || !is_text(buf, line))
 		return -EINVAL;
-	*used_out = line + (nl != NULL);
+	*used_out = line + (line < len);
 	while (line && is_blank(buf[line - 1]))
 		line--;
-	n = word_at(buf, line, &next);
-	for (size_t i = 0; i < ARRAY_LEN(verbs); i++) {
-		if (strlen(verbs[i].name) != n ||
-		    memcmp(verbs[i].name, buf, n) != 0)
-			continue;
-		out->verb = verbs[i].verb;
-		return parse_args(buf + next, line - next, verbs[i].args, out);
-	}
-	return -EINVAL;
+	v = verb_at(buf, line, &next);
+	if (!v)
+		return -EINVAL;
+	out->verb = v->verb;
+	return parse_args(buf + next, line - next, v->args, out);
 }
 
 int ctl_check(const char *buf, size_t len)
@@ -136,4 +150,52 @@ int ctl_check(const char *buf, size_t len)
 		at += used;
 	}
 	return 0;
+}
+
+static const char *takes(enum args args)
+{
+	switch (args) {
+	case NOTHING:
+		return "takes nothing after it";
+	case ONE_WORD:
+		return "takes one word";
+	case TWO_WORDS:
+		return "takes two words";
+	case WORD_AND_TEXT:
+		return "takes a word, and text";
+	default:
+		return "takes text";
+	}
+}
+
+void ctl_explain(const char *buf, size_t len, char *out, size_t size)
+{
+	struct ctl_command c;
+	size_t at = 0, used, line, next, number = 1;
+	const struct verb *v;
+	int n;
+
+	while (at < len && !ctl_parse_line(buf + at, len - at, &c, &used)) {
+		at += used;
+		number++;
+	}
+	line = line_length(buf + at, len - at);
+	v = verb_at(buf + at, line, &next);
+	n = snprintf(out, size, "line %zu: ", number);
+	if (n < 0 || (size_t)n >= size)
+		return;
+	out += n;
+	size -= (size_t)n;
+	if (line > CTL_LINE_MAX)
+		snprintf(out, size, "longer than %d bytes", CTL_LINE_MAX);
+	else if (!is_text(buf + at, line))
+		snprintf(out, size,
+			 "not text: UTF-8 without control characters is "
+			 "wanted");
+	else if (v)
+		snprintf(out, size, "%s %s; see txnfs(8)", v->name,
+			 takes(v->args));
+	else
+		snprintf(out, size, "%.*s is not a command; see txnfs(8)",
+			 (int)word_at(buf + at, line, &next), buf + at);
 }

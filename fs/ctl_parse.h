@@ -9,7 +9,8 @@
 
 #include "txn/base.h"
 
-enum { CTL_LINE_MAX = 4000, CTL_WORD_MAX = 16 };
+/* A path of PATH_MAX bytes, each as an escape of four, and what precedes. */
+enum { CTL_LINE_MAX = 20000, CTL_WORD_MAX = 16 };
 
 enum ctl_verb {
 	CTL_COMMIT,
@@ -47,6 +48,9 @@ int ctl_parse_line(const char *buf, size_t len, struct ctl_command *out,
 		   size_t *used_out);
 /* Every line of a write: 0 or -EINVAL. An empty write is invalid. */
 int ctl_check(const char *buf, size_t len);
+
+/* Why a write is refused, for people: which line, and what of it. */
+void ctl_explain(const char *buf, size_t len, char *out, size_t size);
 
 const char *ctl_verb_name(enum ctl_verb verb);
 

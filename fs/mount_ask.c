@@ -34,7 +34,21 @@ static int put_change(void *arg, const struct fs_change *c)
 	return ferror(f) ? -ENOMEM : err;
 }
 
-int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f)
+int ask_state(struct mount *m, const char *name, struct root *out, char *why,
+	      size_t size)
+{
+	int err = fs_resolve(m->fs, name, out);
+
+	if (err == -ENOENT || err == -EINVAL)
+		snprintf(why, size,
+			 "there is no state %s; txn log and txn snapshots list "
+			 "them",
+			 name);
+	return err;
+}
+
+int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f, char *why,
+	     size_t size)
 {
 	struct root a = ROOT_EMPTY, b = ROOT_EMPTY;
 	char *na = strndup(c->word, c->word_len);
@@ -42,9 +56,9 @@ int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f)
 	int err = na && nb ? 0 : -ENOMEM;
 
 	if (!err)
-		err = fs_resolve(m->fs, na, &a);
+		err = ask_state(m, na, &a, why, size);
 	if (!err)
-		err = fs_resolve(m->fs, nb, &b);
+		err = ask_state(m, nb, &b, why, size);
 	if (!err)
 		err = fs_changes(m->fs, &a, &b, put_change, f);
 	root_put(store_tree(m->store), &a);

@@ -9,11 +9,13 @@
 #include "fs/mount_internal.h"
 
 #include "fs/slice.h"
+#include "fs/utf8.h"
 #include "txn/pace.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -65,6 +67,40 @@ static void note_result(struct mount *m, const char *command,
 
 /* --- the commands --- */
 
+/* Why, for people. Returns err. */
+static int told(struct ctl_result *r, int err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static int told(struct ctl_result *r, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r->reason, sizeof(r->reason), fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+static int check_message(const struct ctl_command *c, struct ctl_result *r)
+{
+	return c->arg_len > STORE_MESSAGE_MAX
+		       ? told(r, -EINVAL, "a message has at most %d bytes",
+			      STORE_MESSAGE_MAX)
+		       : 0;
+}
+
+static int check_name(const char *name, struct ctl_result *r)
+{
+	return store_name_is_valid(name)
+		       ? 0
+		       : told(r, -EINVAL,
+			      "%s cannot be a name: that has 1 to %d of the "
+			      "characters A-Z a-z 0-9 . _ -, the first a "
+			      "letter or digit, and is not head, staged or "
+			      "working",
+			      name, STORE_NAME_MAX);
+}
+
 /* A part of the line as a string; free(). */
 static char *dup_arg(const char *s, size_t len)
 {
@@ -74,8 +110,10 @@ static char *dup_arg(const char *s, size_t len)
 static int do_commit(struct mount *m, uid_t uid, const struct ctl_command *c,
 		     struct ctl_result *r)
 {
-	int err = push_maps(m);
+	int err = check_message(c, r);
 
+	if (!err)
+		err = push_maps(m);
 	if (err)
 		return err;
 	err = fs_commit(m->fs, uid, c->arg, c->arg_len, &r->number);
@@ -105,32 +143,20 @@ static int do_abort(struct mount *m, uid_t uid, struct ctl_result *r)
 	return err;
 }
 
-static int do_snapshot(struct mount *m, uid_t uid, const struct ctl_command *c)
+static int do_snapshot(struct mount *m, uid_t uid, const struct ctl_command *c,
+		       struct ctl_result *r)
 {
 	char *name = dup_arg(c->word, c->word_len);
-	int err = -ENOMEM;
+	int err = name ? check_name(name, r) : -ENOMEM;
 
-	if (name && !store_name_is_valid(name)) {
-		err = -EINVAL;
-	} else if (name) {
+	if (!err)
+		err = check_message(c, r);
+	if (!err)
 		err = push_maps(m);
-		if (!err)
-			err = fs_snapshot(m->fs, name, uid, c->arg, c->arg_len);
-	}
-	free(name);
-	return err;
-}
-
-static int change_name(struct mount *m, const char *s, size_t len,
-		       struct catalog_change *c)
-{
-	char *name = dup_arg(s, len);
-	int err;
-
-	if (!name)
-		return -ENOMEM;
-	c->name = name;
-	err = store_change_catalog(m->store, store_working(m->store), c);
+	if (!err)
+		err = fs_snapshot(m->fs, name, uid, c->arg, c->arg_len);
+	if (err == -EEXIST)
+		told(r, err, "the name %s is taken; delete it first", name);
 	free(name);
 	return err;
 }
@@ -149,44 +175,84 @@ static int parse_u64(const char *s, size_t len, uint64_t *out)
 }
 
 /* tag NAME @N */
-static int do_tag(struct mount *m, uid_t uid, const struct ctl_command *c)
+static int do_tag(struct mount *m, uid_t uid, const struct ctl_command *c,
+		  struct ctl_result *r)
 {
 	struct catalog_change change = { .op = CATALOG_TAG, .uid = uid };
-	int err;
+	char *name = dup_arg(c->word, c->word_len);
+	int err = name ? check_name(name, r) : -ENOMEM;
 
-	if (c->arg[0] != '@')
-		return -EINVAL;
-	err = parse_u64(c->arg + 1, c->arg_len - 1, &change.number);
-	return err ? err : change_name(m, c->word, c->word_len, &change);
+	if (!err && (c->arg[0] != '@' ||
+		     parse_u64(c->arg + 1, c->arg_len - 1, &change.number)))
+		err = told(r, -EINVAL,
+			   "%.*s: the number of a commit is wanted, @5 for one",
+			   (int)c->arg_len, c->arg);
+	change.name = name;
+	if (!err)
+		err = store_change_catalog(m->store, store_working(m->store),
+					   &change);
+	if (err == -EEXIST)
+		told(r, err, "the name %s is taken; delete it first", name);
+	else if (err == -ENOENT)
+		told(r, err, "there is no commit %.*s; txn log lists them",
+		     (int)c->arg_len, c->arg);
+	free(name);
+	return err;
 }
 
-static int do_delete(struct mount *m, const struct ctl_command *c)
+static int do_delete(struct mount *m, const struct ctl_command *c,
+		     struct ctl_result *r)
 {
 	struct catalog_change change = { .op = CATALOG_DELETE };
+	char *name = dup_arg(c->arg, c->arg_len);
+	uint64_t n;
+	int err = -ENOMEM;
 
-	return change_name(m, c->arg, c->arg_len, &change);
+	change.name = name;
+	if (name)
+		err = store_change_catalog(m->store, store_working(m->store),
+					   &change);
+	if (err == -ENOENT && *name == '@' &&
+	    !parse_u64(name + 1, c->arg_len - 1, &n))
+		told(r, err,
+		     "%s is no name: commits without one go by themselves "
+		     "(keep.last)",
+		     name);
+	else if (err == -ENOENT)
+		told(r, err, "there is no name %s; txn snapshots lists them",
+		     name);
+	free(name);
+	return err;
 }
 
 /* To a state by name; path NULL: all of it. */
 static int go_to(struct mount *m, const char *name, struct switch_target *t,
-		 uint64_t *number)
+		 uint64_t *number, struct ctl_result *r)
 {
 	struct root root = ROOT_EMPTY;
 	int err;
 
 	err = push_maps(m);
 	if (!err)
-		err = fs_resolve(m->fs, name, &root);
+		err = ask_state(m, name, &root, r->reason, sizeof(r->reason));
 	if (err)
 		return err;
 	t->root = &root;
 	err = switch_to(m, t, number);
 	t->root = NULL;
 	root_put(store_tree(m->store), &root);
+	if (err == -EINVAL && t->path)
+		told(r, err, "%s: a path below the directory is wanted",
+		     t->path);
+	else if (err == -ENOENT && t->path)
+		told(r, err,
+		     "%s has no %s; a path is relative to the directory", name,
+		     t->path);
 	return err;
 }
 
-static int do_restore(struct mount *m, uid_t uid, const struct ctl_command *c)
+static int do_restore(struct mount *m, uid_t uid, const struct ctl_command *c,
+		      struct ctl_result *r)
 {
 	struct switch_target t = { .uid = uid };
 	char *name = dup_arg(c->word, c->word_len);
@@ -197,7 +263,7 @@ static int do_restore(struct mount *m, uid_t uid, const struct ctl_command *c)
 		if (path)
 			(void)fs_unquote_path(path);
 		t.path = path;
-		err = go_to(m, name, &t, NULL);
+		err = go_to(m, name, &t, NULL, r);
 	}
 	free(name);
 	free(path);
@@ -206,13 +272,13 @@ static int do_restore(struct mount *m, uid_t uid, const struct ctl_command *c)
 
 /* For the history: what the rollback changes against head. */
 static int count_rollback(struct mount *m, const char *name,
-			  struct switch_target *t)
+			  struct switch_target *t, struct ctl_result *r)
 {
 	struct root head = ROOT_EMPTY, to = ROOT_EMPTY;
 	struct fs_change_totals n = { 0 };
 	int err;
 
-	err = fs_resolve(m->fs, name, &to);
+	err = ask_state(m, name, &to, r->reason, sizeof(r->reason));
 	store_head(m->store, &head, NULL);
 	if (!err)
 		err = fs_change_totals(m->fs, &head, &to, &n);
@@ -233,14 +299,19 @@ static int do_rollback(struct mount *m, uid_t uid, const struct ctl_command *c,
 	if (!name)
 		return -ENOMEM;
 	/* A state that may still change cannot be one of the history. */
-	err = !strcmp(name, "staged") || !strcmp(name, "working") ? -EINVAL : 0;
+	err = !strcmp(name, "staged") || !strcmp(name, "working")
+		      ? told(r, -EINVAL,
+			     "%s is what is here now: commit it, or take a "
+			     "snapshot first",
+			     name)
+		      : 0;
 	snprintf(message, sizeof(message), "rollback to %s", name);
 	t.message = message;
 	t.message_bytes = strlen(message);
 	if (!err)
-		err = count_rollback(m, name, &t);
+		err = count_rollback(m, name, &t, r);
 	if (!err)
-		err = go_to(m, name, &t, &r->number);
+		err = go_to(m, name, &t, &r->number, r);
 	free(name);
 	return err;
 }
@@ -252,7 +323,7 @@ static int last_discarded(void *arg, const struct name_info *info)
 	return 0;
 }
 
-static int do_undo(struct mount *m, uid_t uid)
+static int do_undo(struct mount *m, uid_t uid, struct ctl_result *r)
 {
 	struct switch_target t = { .uid = uid };
 	char name[STORE_NAME_MAX + 1] = "";
@@ -260,11 +331,15 @@ static int do_undo(struct mount *m, uid_t uid)
 
 	err = store_each_name(m->store, last_discarded, name);
 	if (!err && !*name)
-		err = -ENOENT;
-	return err ? err : go_to(m, name, &t, NULL);
+		err = told(r, -ENOENT,
+			   "there is nothing to undo: no abort, restore or "
+			   "rollback replaced anything, or it is not kept any "
+			   "more (keep.discarded)");
+	return err ? err : go_to(m, name, &t, NULL, r);
 }
 
-static int do_set(struct mount *m, const struct ctl_command *c)
+static int do_set(struct mount *m, const struct ctl_command *c,
+		  struct ctl_result *r)
 {
 	static const struct {
 		const char *name;
@@ -288,12 +363,19 @@ static int do_set(struct mount *m, const struct ctl_command *c)
 			change.number = 1;
 		else if (c->arg_len != 3 || memcmp(c->arg, "off", 3) != 0)
 			err = -EINVAL;
-		return err ? err
-			   : store_change_catalog(m->store,
-						  store_working(m->store),
-						  &change);
+		if (err)
+			return told(r, err, "%s: %s is wanted, not %.*s",
+				    keys[i].name,
+				    keys[i].is_switch ? "on or off"
+						      : "a number",
+				    (int)c->arg_len, c->arg);
+		return store_change_catalog(m->store, store_working(m->store),
+					    &change);
 	}
-	return -EINVAL;
+	return told(r, -EINVAL,
+		    "%.*s cannot be set; keep.last, keep.discarded, push-maps "
+		    "and plain can",
+		    (int)c->word_len, c->word);
 }
 
 static int do_command(struct mount *m, uid_t uid, const struct ctl_command *c,
@@ -305,21 +387,21 @@ static int do_command(struct mount *m, uid_t uid, const struct ctl_command *c,
 	case CTL_ABORT:
 		return do_abort(m, uid, r);
 	case CTL_SNAPSHOT:
-		return do_snapshot(m, uid, c);
+		return do_snapshot(m, uid, c, r);
 	case CTL_TAG:
-		return do_tag(m, uid, c);
+		return do_tag(m, uid, c, r);
 	case CTL_DELETE:
-		return do_delete(m, c);
+		return do_delete(m, c, r);
 	case CTL_RESTORE:
-		return do_restore(m, uid, c);
+		return do_restore(m, uid, c, r);
 	case CTL_ROLLBACK:
 		return do_rollback(m, uid, c, r);
 	case CTL_UNDO:
-		return do_undo(m, uid);
+		return do_undo(m, uid, r);
 	case CTL_SET:
-		return do_set(m, c);
+		return do_set(m, c, r);
 	case CTL_DIFF:
-		return ask_diff(m, c, reply);
+		return ask_diff(m, c, reply, r->reason, sizeof(r->reason));
 	case CTL_NAMES:
 		return ask_names(m, reply);
 	default:
@@ -349,19 +431,12 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 	if (store_failed(m->store, &reason) && reason)
 		snprintf(r->reason, sizeof(r->reason),
 			 "the store has stopped: %s", reason);
-	else if (err == -EINVAL)
-		snprintf(r->reason, sizeof(r->reason),
-			 "not a command, a name or a value; see txnfs(8)");
-	else if (err == -ENOENT)
-		snprintf(r->reason, sizeof(r->reason),
-			 "there is no such state, or path in it");
+	else if (r->reason[0])
+		utf8_clip(r->reason);
 	else if (err == -ENOTDIR)
 		snprintf(r->reason, sizeof(r->reason),
 			 "a file is in the way of a directory above the path; "
 			 "move it away");
-	else if (err == -EEXIST)
-		snprintf(r->reason, sizeof(r->reason),
-			 "the name is taken; delete it first");
 	else if (err == -ENOSPC)
 		snprintf(r->reason, sizeof(r->reason),
 			 "%s is full: free space there, or delete names and "
@@ -399,11 +474,28 @@ bool ctl_wants_to_end(long pid)
 	return false;
 }
 
+/* Without memory the errno is the answer. */
+static void put_reply(FILE *reply, json_t *j)
+{
+	if (j && !json_dumpf(j, reply, JSON_PRESERVE_ORDER | JSON_COMPACT))
+		fputc('\n', reply);
+	json_decref(j);
+}
+
+static void reply_failed(struct mount *m, struct ctl_job *job, FILE *reply,
+			 const char *command, int err, struct ctl_result *r)
+{
+	explain(m, err, r);
+	mount_note_error(m, job->pid, command, err, r->reason);
+	put_reply(reply,
+		  json_pack("{s:s s:b s:i s:s}", "command", command, "done", 0,
+			    "errno", -err, "reason", r->reason));
+}
+
 static int run_command(struct mount *m, struct ctl_job *job,
 		       const struct ctl_command *c, FILE *reply)
 {
 	struct ctl_result r = { 0 };
-	json_t *j;
 	int err;
 
 	if (store_is_read_only(m->store) && c->verb < CTL_DIFF)
@@ -430,24 +522,15 @@ static int run_command(struct mount *m, struct ctl_job *job,
 	if (!err && !r.number)
 		r.number = head_number(m);
 	if (err) {
-		if (!r.reason[0])
-			explain(m, err, &r);
-		mount_note_error(m, job->pid, ctl_verb_name(c->verb), err,
-				 r.reason);
-	} else {
-		note_result(m, ctl_verb_name(c->verb), &r);
+		reply_failed(m, job, reply, ctl_verb_name(c->verb), err, &r);
+		return err;
 	}
-	j = err ? json_pack("{s:s s:b s:i s:s}", "command",
-			    ctl_verb_name(c->verb), "done", 0, "errno", -err,
-			    "reason", r.reason)
-		: json_pack("{s:s s:b s:I s:b}", "command",
+	note_result(m, ctl_verb_name(c->verb), &r);
+	put_reply(reply,
+		  json_pack("{s:s s:b s:I s:b}", "command",
 			    ctl_verb_name(c->verb), "done", 1, "head",
-			    (json_int_t)r.number, "nothing", (int)r.nothing);
-	/* Without memory the errno is the answer. */
-	if (j && !json_dumpf(j, reply, JSON_PRESERVE_ORDER | JSON_COMPACT))
-		fputc('\n', reply);
-	json_decref(j);
-	return err;
+			    (json_int_t)r.number, "nothing", (int)r.nothing));
+	return 0;
 }
 
 static int run_lines(struct mount *m, struct ctl_job *job, FILE *reply)
@@ -457,11 +540,8 @@ static int run_lines(struct mount *m, struct ctl_job *job, FILE *reply)
 	if (err) {
 		struct ctl_result r = { 0 };
 
-		explain(m, err, &r);
-		mount_note_error(m, job->pid, "ctl", err, r.reason);
-		fprintf(reply,
-			"{\"done\":false,\"errno\":%d,\"reason\":\"%s\"}\n",
-			-err, "not a command");
+		ctl_explain(job->text, job->len, r.reason, sizeof(r.reason));
+		reply_failed(m, job, reply, "ctl", err, &r);
 	}
 	for (size_t at = 0; at < job->len && !err;) {
 		struct ctl_command c;

@@ -539,7 +539,11 @@ bool ctl_wants_to_end(long pid);
 
 /* --- mount_ask.c --- */
 
-int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f);
+/* A state by name; why not, for people. */
+int ask_state(struct mount *m, const char *name, struct root *out, char *why,
+	      size_t size);
+int ask_diff(struct mount *m, const struct ctl_command *c, FILE *f, char *why,
+	     size_t size);
 int ask_names(struct mount *m, FILE *f);
 int ask_verify(struct mount *m, FILE *f);
 

@@ -34,3 +34,15 @@ size_t utf8_printable(const char *str, size_t len)
 		return 0; /* C1 controls, overlong, surrogates */
 	return n;
 }
+
+void utf8_clip(char *s)
+{
+	size_t len = strlen(s), at = len;
+
+	while (at && len - at < 4 && (s[at - 1] & 0xc0) == 0x80)
+		at--;
+	/* What begins there, if its bytes are not all there. */
+	if (at && (s[at - 1] & 0xc0) == 0xc0 &&
+	    utf8_printable(s + at - 1, len - at + 1) != len - at + 1)
+		s[at - 1] = '\0';
+}

@@ -415,8 +415,12 @@ static int explain(const char *line, int err, const char *answer)
 	json_t *j = answer_json(answer);
 	const char *reason = json_string_value(json_object_get(j, "reason"));
 
-	tool_fail(0, "%.*s: %s", (int)strcspn(line, " "), line,
-		  reason ? reason : strerror(err));
+	/* Other commands ask for differences too. */
+	if (reason && !strncmp(line, "diff ", 5))
+		tool_fail(0, "%s", reason);
+	else
+		tool_fail(0, "%.*s: %s", (int)strcspn(line, " "), line,
+			  reason ? reason : strerror(err));
 	json_decref(j);
 	return tool_status(-err);
 }

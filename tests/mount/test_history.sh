@@ -47,8 +47,8 @@ for bad in head staged working .x a/b -x 'x y' "$(printf 'n%.0s' {1..65})"; do
 done
 txn_ snapshot "$(printf 'n%.0s' {1..64})" || fail "the longest name"
 expect 0 "" txn_ delete "$(printf 'n%.0s' {1..64})"
-expect 1 "no such state" txn_ delete missing
-expect 1 "no such state" txn_ tag t @99
+expect 1 "there is no name missing" txn_ delete missing
+expect 1 "there is no commit @99" txn_ tag t @99
 expect 2 "" txn_ tag t
 txn_ tag base @1 || fail tag
 expect 3 "taken" txn_ tag base @1
@@ -86,8 +86,8 @@ rm -r "$D/deep"
 echo "in the way" >"$D/deep"
 expect 1 "in the way" txn_ restore base deep/a/b/c/7
 same "nothing moved" "$(cat "$D/deep")" "in the way"
-expect 1 "no such state" txn_ restore base not/there
-expect 1 "no such state" txn_ restore nowhere file
+expect 1 "base has no not/there" txn_ restore base not/there
+expect 1 "there is no state nowhere" txn_ restore nowhere file
 rm "$D/deep"
 
 # one of two hard links: the other keeps what it is
@@ -140,7 +140,7 @@ rm "$D/more"
 tree "$D" | diff "$work/before-rollback" - || fail "undo of a rollback"
 expect 0 "head is" txn_ rollback "@$before"
 tree "$D" | diff "$work/before-rollback" - || fail "a rollback rolled back"
-expect 1 "no such state" txn_ rollback nowhere
+expect 1 "there is no state nowhere" txn_ rollback nowhere
 expect 1 "" txn_ rollback staged
 
 # --- who holds what is told ---

@@ -138,3 +138,45 @@ mount_it
 same "link inside" "$(txn -C "$D" cat head:inside/g)" two
 said 1 "leads out of the state" txn -C "$D" cat head:outside/f
 umount_it
+
+# --- a command that is refused says what of it is wrong ---
+mount_it
+t() { txn -C "$D" "$@"; }
+said 1 "there is no state nope;" t diff nope
+said 1 "there is no state nope;" t diff head nope
+said 1 "txn: there is no state nope;" t restore nope
+said 1 "txn: there is no state nope;" t rollback nope
+said 1 "head has no nope;" t restore head nope
+said 1 "nothing to undo" t undo
+said 1 "a/b cannot be a name" t snapshot a/b
+said 1 "staged cannot be a name" t tag staged @1
+said 1 "first: the number of a commit is wanted" t tag x first
+said 1 "there is no commit @99" t tag x @99
+said 1 "there is no name nope" t delete nope
+said 1 "@1 is no name" t delete @1
+said 1 "keep.last: a number is wanted, not few" t set keep.last few
+said 1 "push-maps: on or off is wanted, not 1" t set push-maps 1
+said 1 "keep.lots cannot be set" t set keep.lots 1
+said 1 "staged is what is here now" t rollback staged
+said 1 "not text" t commit -m $'\377'
+t snapshot taken || fail "snapshot"
+said 3 "the name taken is taken" t snapshot taken
+said 3 "the name taken is taken" t tag taken @1
+said 2 "a message has at most" t commit -m "$(printf 'x%.0s' {1..3901})"
+printf 'commit %s' "$(printf 'x%.0s' {1..3901})" >"$work/cmd"
+must_fail cp "$work/cmd" "$D/.txn/ctl"
+grep -q "a message has at most 3900 bytes" "$D/.txn/error" || fail "error"
+printf 'commit\nfrobnicate now\n' >"$work/cmd"
+must_fail cp "$work/cmd" "$D/.txn/ctl"
+grep -q "ctl: Invalid argument: line 2: frobnicate is not a command" \
+	"$D/.txn/error" || fail "error: $(cat "$D/.txn/error")"
+# a path of which every byte takes four on the line
+name=$(printf '\377%.0s' {1..200})
+long=$name/$name/$name/$name/$name
+mkdir -p "$D/$long"
+echo kept >"$D/$long/file"
+commit
+echo changed >"$D/$long/file"
+t restore head "$long/file" || fail "restore of a long path"
+same "long path" "$(cat "$D/$long/file")" kept
+umount_it

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fs/ctl_parse.h"
+#include "fs/utf8.h"
 
 #include "tests/lib/test.h"
 
@@ -92,13 +93,63 @@ static void test_the_longest_line(void **state)
 	assert_int_equal(ctl_check(line, CTL_LINE_MAX + 2), -EINVAL);
 }
 
+static void check_why(const char *line, size_t len, const char *why)
+{
+	char text[128];
+
+	ctl_explain(line, len, text, sizeof(text));
+	assert_string_equal(text, why);
+}
+
+static void test_why(void **state)
+{
+	static char line[CTL_LINE_MAX + 2];
+	char text[8];
+
+	check_why("bogus x", 7, "line 1: bogus is not a command; see txnfs(8)");
+	check_why("", 0, "line 1:  is not a command; see txnfs(8)");
+	check_why("commit\n\n", 8, "line 2:  is not a command; see txnfs(8)");
+	check_why("commit\nabort now\n", 17,
+		  "line 2: abort takes nothing after it; see txnfs(8)");
+	check_why("tag a\n", 6, "line 1: tag takes two words; see txnfs(8)");
+	check_why("commit \xff", 8,
+		  "line 1: not text: UTF-8 without control characters is "
+		  "wanted");
+	memset(line, 'x', sizeof(line));
+	check_why(line, sizeof(line), "line 1: longer than 20000 bytes");
+	ctl_explain("bogus", 5, text, sizeof(text));
+	assert_string_equal(text, "line 1:");
+}
+
+static void check_clip(const char *s, const char *want)
+{
+	char buf[32];
+
+	snprintf(buf, sizeof(buf), "%s", s);
+	utf8_clip(buf);
+	assert_string_equal(buf, want);
+}
+
+static void test_clip(void **state)
+{
+	check_clip("", "");
+	check_clip("abc", "abc");
+	check_clip("gr\xc3\xb6", "gr\xc3\xb6");
+	check_clip("gr\xc3", "gr");
+	check_clip("\xe6\xbc", "");
+	check_clip("x\xe6\xbc\xa2", "x\xe6\xbc\xa2");
+	check_clip("x\xf0\x9f\x98", "x");
+	check_clip("x\xf0\x9f\x98\x80", "x\xf0\x9f\x98\x80");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_what_is_refused),
-		cmocka_unit_test(test_the_longest_line)
+		cmocka_unit_test(test_the_longest_line),
+		cmocka_unit_test(test_why), cmocka_unit_test(test_clip)
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
