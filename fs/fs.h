@@ -458,7 +458,8 @@ int fs_change_totals(struct fs *fs, const struct root *a, const struct root *b,
 		     struct fs_change_totals *out);
 
 /* A name for people and for lines: as it is, or in double quotes with C
- * escapes when it holds quotes, backslashes, control bytes or invalid UTF-8.
+ * escapes when it holds quotes, backslashes, control bytes or invalid UTF-8, or
+ * a space at an end.
  * Returns the length that it would have (as snprintf). */
 size_t fs_quote_path(const char *path, char *out, size_t size);
 /* Undo that in place; what does not begin with a quote goes to the next tab,

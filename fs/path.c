@@ -156,11 +156,19 @@ static bool may_stand(const char *s, size_t *n)
 	return *n && *s != '"' && *s != '\\';
 }
 
+/* Blanks at the ends are not seen, and lines of ctl lose them. */
+static bool has_blank_end(const char *s)
+{
+	size_t len = strlen(s);
+
+	return len && (s[0] == ' ' || s[len - 1] == ' ');
+}
+
 size_t fs_quote_path(const char *path, char *out, size_t size)
 {
 	const char *s = path;
 	struct quote q = { .out = out, .size = size };
-	bool plain = true;
+	bool plain = !has_blank_end(path);
 	size_t n;
 
 	for (size_t i = 0; s[i] && plain; i += n)

@@ -180,3 +180,29 @@ echo changed >"$D/$long/file"
 t restore head "$long/file" || fail "restore of a long path"
 same "long path" "$(cat "$D/$long/file")" kept
 umount_it
+
+# --- restore: exactly the path that was given ---
+for name in e "e " " e"; do echo "of '$name'" >"$D/$name"; done
+mount_it
+t commit >/dev/null || fail "commit"
+change() { for name in e "e " " e" sub/g; do echo changed >"$D/$name"; done; }
+change
+t restore head "e " || fail "restore 'e '"
+same "changes" "$(t diff | head -n 3)" 'M " e"  (8 -> 8 bytes)
+M e  (7 -> 8 bytes)
+M sub/g  (4 -> 8 bytes)'
+t restore head " e" || fail "restore ' e'"
+same "restored" "$(cat "$D/ e" "$D/e " "$D/e")" "of ' e'
+of 'e '
+changed"
+change
+for path in "" / . .. sub/../f; do
+	said 2 "a path below the directory is wanted" t restore head "$path"
+	same "changes after '$path'" "$(t diff | grep -c '^M')" 4
+done
+exec 7>>"$D/sub/g"
+said 0 "open for writing $D/sub/g" t restore head ./sub//
+exec 7>&-
+same "changes after ./sub//" "$(t diff | grep -c '^M')" 3
+abort
+umount_it

@@ -339,7 +339,11 @@ static void test_names_that_may_be_shown(void **state)
 		  { "b\\b", "\"b\\\\b\"" },
 		  { "\xff", "\"\\377\"" },
 		  { "\x01z", "\"\\001z\"" },
-		  { "\xc2\x85", "\"\\302\\205\"" } };
+		  { "\xc2\x85", "\"\\302\\205\"" },
+		  { " before", "\" before\"" },
+		  { "behind ", "\"behind \"" },
+		  { " ", "\" \"" },
+		  { "", "" } };
 	char buf[64];
 
 	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
