@@ -88,31 +88,14 @@ static int add_json(struct out *o, const struct fs_change *c)
 	return json_array_append_new(o->list, j) ? -ENOMEM : 0;
 }
 
-static int print_quoted(const char *path)
+static void print_line(const struct fs_change *c)
 {
-	size_t size = 4 * strlen(path) + 3;
-	char *buf = malloc(size);
-
-	if (!buf)
-		return -ENOMEM;
-	(void)fs_quote_path(path, buf, size);
-	fputs(buf, stdout);
-	free(buf);
-	return 0;
-}
-
-static int print_line(const struct fs_change *c)
-{
-	int err;
-
 	printf("%c ", c->op);
 	if (c->from) {
-		err = print_quoted(c->from);
-		if (err)
-			return err;
+		print_quoted(c->from);
 		printf(" -> ");
 	}
-	err = print_quoted(c->path);
+	print_quoted(c->path);
 	if (c->op == 'T')
 		printf("  (%s -> %s)", type_name(c->old_mode),
 		       type_name(c->new_mode));
@@ -125,7 +108,6 @@ static int print_line(const struct fs_change *c)
 		printf("  (%" PRIu64 " bytes)",
 		       c->op == 'D' ? c->old_size : c->new_size);
 	putchar('\n');
-	return err;
 }
 
 static int show(void *arg, const struct fs_change *c)
@@ -133,7 +115,10 @@ static int show(void *arg, const struct fs_change *c)
 	struct out *o = arg;
 
 	count(o, c);
-	return o->as_json ? add_json(o, c) : print_line(c);
+	if (o->as_json)
+		return add_json(o, c);
+	print_line(c);
+	return 0;
 }
 
 static int finish(struct out *o)

@@ -27,9 +27,11 @@ static int show(struct out *o, const struct line *l)
 	o->left--;
 	if (!o->as_json) {
 		printf("@%" PRIu64 "  %s  uid %u  %" PRIu64 " changes  %" PRIu64
-		       " bytes%s%s\n",
+		       " bytes%s",
 		       l->number, l->time, l->uid, l->changes, l->bytes,
-		       *l->message ? "  " : "", l->message);
+		       *l->message ? "  " : "");
+		print_quoted(l->message);
+		putchar('\n');
 		return 0;
 	}
 	j = json_pack("{s:I s:s s:I s:I s:I s:o}", "number",
@@ -56,6 +58,7 @@ static int show_text_line(struct out *o, char *s)
 		if (*s)
 			*s++ = '\0';
 	}
+	(void)fs_unquote_path(field[5]);
 	l = (struct line){ .number = strtoull(field[0] + 1, NULL, 10),
 			   .time = field[1],
 			   .uid = (unsigned int)strtoul(field[2], NULL, 10),
@@ -88,20 +91,13 @@ static int show_commit(void *arg, const struct commit_info *info)
 	struct line l = { .number = info->number,
 			  .changes = info->changes,
 			  .bytes = info->bytes,
-			  .uid = info->uid };
-	size_t size = 4 * info->message_bytes + 8;
-	char when[32], *msg = malloc(size);
-	int err;
+			  .uid = info->uid,
+			  .message = info->message };
+	char when[32];
 
-	if (!msg)
-		return -ENOMEM;
-	(void)fs_quote_path(info->message, msg, size);
 	time_text(info->time_ns, when);
 	l.time = when;
-	l.message = msg;
-	err = show(arg, &l);
-	free(msg);
-	return err;
+	return show(arg, &l);
 }
 
 static int unmounted_log(const struct place *p, struct out *o, int *status)
@@ -132,7 +128,7 @@ int cmd_log(int argc, char **argv)
 			o.as_json = true;
 		} else if (opt == 'n') {
 			o.left = strtoull(optarg, &end, 10);
-			if (*end || end == optarg)
+			if (*end || *optarg < '0' || *optarg > '9')
 				return tool_usage(argv[0]);
 		} else {
 			return tool_usage(argv[0]);

@@ -85,14 +85,17 @@ static int show(struct names *n, const char *name, const char *kind,
 
 	time_text(time_ns, when);
 	if (!n->as_json) {
-		printf("%-20s %-9s @%-6" PRIu64 " %s  uid %u  %s\n", name, kind,
-		       number, when, uid, message);
+		printf("%-20s %-9s @%-6" PRIu64 " %s  uid %u%s", name, kind,
+		       number, when, uid, *message ? "  " : "");
+		print_quoted(message);
+		putchar('\n');
 		return 0;
 	}
 	j = json_pack("{s:s s:s s:I s:s s:I s:o}", "name", name, "kind", kind,
 		      "number", (json_int_t)number, "time", when, "uid",
 		      (json_int_t)uid, "message", json_path(message, &raw));
-	json_decref(raw);
+	if (j && raw)
+		json_object_set_new(j, "message_base64", raw);
 	return json_array_append_new(n->list, j) ? -ENOMEM : 0;
 }
 

@@ -549,6 +549,19 @@ json_t *json_path(const char *path, json_t **raw_out)
 	return j;
 }
 
+void print_quoted(const char *s)
+{
+	size_t size = fs_quote_path(s, NULL, 0) + 1;
+	char *buf = malloc(size);
+
+	if (!buf)
+		tool_fail(0, "%s", strerror(ENOMEM));
+	else
+		(void)fs_quote_path(s, buf, size);
+	fputs(buf ? buf : "?", stdout);
+	free(buf);
+}
+
 int json_print(json_t *j)
 {
 	int err =

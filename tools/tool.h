@@ -150,6 +150,8 @@ int tool_not_mounted(const struct place *p);
 /* A path as a JSON value: a string where it is UTF-8; else quoted, and
  * *raw_out its bytes in base64 (else NULL). */
 json_t *json_path(const char *path, json_t **raw_out);
+/* To standard output, quoted where it has to be. */
+void print_quoted(const char *s);
 int json_print(json_t *j); /* takes the reference */
 void time_text(int64_t ns, char buf[32]);
 /* Whole small file; free(). NULL: told. */

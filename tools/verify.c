@@ -41,22 +41,24 @@ static void show_bar(struct bar *b, uint64_t bytes, uint64_t total)
 	fflush(stderr);
 }
 
+static void print_place(const char *how, const char *state, const char *path,
+			const char *what)
+{
+	printf("%s: %s%s", how, state, path ? ":" : "");
+	print_quoted(path ? path : "");
+	printf(": %s\n", what);
+}
+
 static void print_damaged(void *arg, const char *state, const char *path,
 			  const char *what)
 {
-	char shown[4200];
-
-	(void)fs_quote_path(path ? path : "", shown, sizeof(shown));
-	printf("damaged: %s%s%s: %s\n", state, path ? ":" : "", shown, what);
+	print_place("damaged", state, path, what);
 }
 
 static void print_healed(void *arg, const char *state, const char *path,
 			 const char *what)
 {
-	char shown[4200];
-
-	(void)fs_quote_path(path ? path : "", shown, sizeof(shown));
-	printf("healed: %s%s%s: %s\n", state, path ? ":" : "", shown, what);
+	print_place("healed", state, path, what);
 }
 
 static int result(const struct bar *b, uint64_t states, uint64_t bytes,

@@ -206,3 +206,21 @@ exec 7>&-
 same "changes after ./sub//" "$(t diff | grep -c '^M')" 3
 abort
 umount_it
+
+# --- messages: quoted for people, as they are in JSON ---
+mount_it
+odd=$'say "hi" \\ \t back'
+echo odd >"$D/e"
+t commit -m "$odd" >/dev/null || fail "commit"
+t snapshot -m "$odd" odd || fail "snapshot"
+said 2 "usage: txn [-C DIR] log" t log -n -1
+for how in mounted unmounted; do
+	same "log, $how" "$(t log -n 1 | sed 's/.* bytes  //')" \
+		'"say \"hi\" \\ \t back"'
+	same "snapshots, $how" "$(t snapshots | sed -n 's/^odd .*uid [0-9]*  //p')" \
+		'"say \"hi\" \\ \t back"'
+	same "log --json, $how" "$(t log --json | jq -r '.commits[0].message')" "$odd"
+	same "snapshots --json, $how" "$(t snapshots --json |
+		jq -r '.names[] | select(.name == "odd").message')" "$odd"
+	[ $how = unmounted ] || umount_it
+done
