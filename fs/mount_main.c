@@ -195,7 +195,10 @@ static int option_fn(void *data, const char *arg, int key,
 		else if (!a->mountpoint)
 			a->mountpoint = strdup(arg);
 		else
-			return -1;
+			return complain(-1,
+					"%s: only DIR and MOUNTPOINT are "
+					"wanted, and options",
+					arg);
 		return 0;
 	default:
 		return 1; /* FUSE's */
@@ -287,6 +290,31 @@ static int parse_open(struct arguments *a)
 				"is wanted",
 				a->open);
 	a->opt.fast = a->open && !strcmp(a->open, "fast");
+	return 0;
+}
+
+/* What is left is libfuse's, which says what it does not know: asked before
+ * anything is changed. */
+static int check_options(const struct fuse_args *given)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_lowlevel_ops ops = { 0 };
+	struct fuse_session *se;
+	int err = 0;
+
+	for (int i = 0; !err && i < given->argc; i++)
+		err = fuse_opt_add_arg(&args, given->argv[i]);
+	if (err) {
+		fuse_opt_free_args(&args);
+		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
+	}
+	se = fuse_session_new(&args, &ops, sizeof(ops), NULL);
+	fuse_opt_free_args(&args);
+	if (!se)
+		return complain(EXIT_USAGE,
+				"an option is not understood; see txnfs --help "
+				"and txnfs(8)");
+	fuse_session_destroy(se);
 	return 0;
 }
 
@@ -492,7 +520,7 @@ static int make_session(struct mount *m, struct arguments *a)
 					  &m->work),
 			 __ATOMIC_RELEASE);
 	if (!m->work.se)
-		return complain(EXIT_USAGE, "an option is not understood");
+		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	err = serve_prepare();
 	if (err)
 		return complain(EXIT_FAILURE, "signal handlers: %s",
@@ -761,6 +789,8 @@ int main(int argc, char **argv)
 		status = parse_open(&a);
 	if (!status)
 		status = parse_transport(&a);
+	if (!status)
+		status = check_options(&a.fuse);
 	if (!status && (place_resolve(&a.dir) || place_resolve(&a.mountpoint)))
 		status = EXIT_FAILURE;
 	/* Our own working directory must not keep DIR busy. */

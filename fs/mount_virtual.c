@@ -299,13 +299,14 @@ static json_t *json_path(const char *path)
 	return json_string(quoted);
 }
 
-static int make_status(struct mount *m, char **out)
+static int write_status(struct mount *m, FILE *f)
 {
 	const char *reason = NULL;
 	bool failed = store_failed(m->store, &reason);
 	char last[64];
 	bool forced;
 	json_t *j;
+	int err;
 
 	pthread_mutex_lock(&m->errors_lock);
 	snprintf(last, sizeof(last), "%s", m->last_result);
@@ -341,9 +342,10 @@ static int make_status(struct mount *m, char **out)
 			  "total",
 			  (json_int_t)__atomic_load_n(&m->verify_total,
 						      __ATOMIC_RELAXED)));
-	*out = json_dumps(j, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	err = json_dumpf(j, f, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	fputc('\n', f);
 	json_decref(j);
-	return *out ? 0 : -ENOMEM;
+	return err || ferror(f) ? -ENOMEM : 0;
 }
 
 static int print_change(void *arg, const struct fs_change *ch)
@@ -442,16 +444,12 @@ static int make_text(struct mount *m, struct handle *h)
 	FILE *f;
 	int err;
 
-	if (h->node->kind == NODE_STATUS) {
-		err = make_status(m, &text);
-		if (!err)
-			virtual_set_text(h, text, strlen(text));
-		return err;
-	}
 	f = open_memstream(&text, &len);
 	if (!f)
 		return -ENOMEM;
-	if (h->node->kind == NODE_CHANGES)
+	if (h->node->kind == NODE_STATUS)
+		err = write_status(m, f);
+	else if (h->node->kind == NODE_CHANGES)
 		err = write_changes(m, f);
 	else if (h->node->kind == NODE_ERROR)
 		err = write_errors(m, f);

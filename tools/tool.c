@@ -444,12 +444,16 @@ static int open_ctl(const struct place *p, int *fd_out)
 	err = errno;
 	free(path);
 	if (*fd_out < 0)
-		return tool_fail(EXIT_FAILURE, "%s/.txn/ctl: %s%s", p->mount,
-				 strerror(err),
-				 err == EACCES ? "; commands are for the "
-						 "directory's owner, or whom "
-						 "-o ctl= names" :
-						 "");
+		return tool_fail(
+			EXIT_FAILURE, "%s/.txn/ctl: %s%s", p->mount,
+			strerror(err),
+			err == EACCES  ? "; commands are for the directory's "
+					 "owner, or whom -o ctl= names"
+			: err == EROFS ? "; with -o ro only status, log, ls, "
+					 "cat and export are answered: what "
+					 "else is wanted asks for an unmounted "
+					 "directory, or a mount without it"
+				       : "");
 	return 0;
 }
 
@@ -571,9 +575,9 @@ int json_print(json_t *j)
 	putchar('\n');
 	json_decref(j);
 	/* What could not be written main() tells. */
-	return err && !ferror(stdout) ? tool_fail(EXIT_FAILURE, "%s",
-						  strerror(ENOMEM))
-				      : 0;
+	return err && !ferror(stdout)
+		       ? tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM))
+		       : 0;
 }
 
 void time_text(int64_t ns, char buf[32])

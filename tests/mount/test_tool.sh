@@ -224,3 +224,24 @@ for how in mounted unmounted; do
 		jq -r '.names[] | select(.name == "odd").message')" "$odd"
 	[ $how = unmounted ] || umount_it
 done
+
+# --- a mount that is refused for its options changes nothing ---
+echo edited >"$D/edited"
+store=$(txn -C "$D" status --json | jq -c '.head, .staged')
+for o in nonsense staged=keep offline=x compare=x ctl=1 open=x at=x; do
+	said 2 "$o" txn mount "$D" -o "$o"
+	same "store after -o $o" "$(t status --json | jq -c '.head, .staged')" "$store"
+done
+said 2 "third: only DIR and MOUNTPOINT" txnfs "$D" "$D" third
+
+# --- read-only: what is answered, and what is told of the rest ---
+mount_it -o ro
+for c in status log "ls head" "cat head:f"; do
+	# shellcheck disable=SC2086
+	t $c >/dev/null || fail "$c of a read-only mount"
+done
+for c in commit diff verify snapshots sync; do
+	said 1 "with -o ro only" t $c
+done
+same "last byte of status" "$(tail -c 1 "$D/.txn/status" | od -An -c | tr -d ' ')" '\n'
+umount_it
