@@ -245,3 +245,26 @@ for c in commit diff verify snapshots sync; do
 done
 same "last byte of status" "$(tail -c 1 "$D/.txn/status" | od -An -c | tr -d ' ')" '\n'
 umount_it
+
+# --- completion ---
+mount_it
+t commit >/dev/null || fail "commit"
+(
+	complete() { :; }
+	compopt() { :; }
+	# shellcheck source=tools/completion.bash
+	. "$top/tools/completion.bash"
+	completed() {
+		COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=()
+		_txn
+		echo "${COMPREPLY[*]}"
+	}
+	same "a command" "$(completed txn comm)" commit
+	same "a state" "$(completed txn -C "$D" restore od)" odd
+	same "a path" "$(completed txn -C "$D" restore --force head su)" sub/
+	same "below" "$(completed txn -C "$D" restore head sub/d)" sub/deep/
+	same "diff" "$(completed txn -C "$D" diff head stag)" staged
+	same "set" "$(completed txn set plain '')" "on off"
+	same "export" "$(cd "$work" && completed txn -C "$D" export head dat)" data
+) || exit 1
+umount_it
