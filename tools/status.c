@@ -63,6 +63,7 @@ static int unmounted_status(const struct place *p, json_t **out)
 	struct fs_change_totals t = { 0 };
 	struct root head = ROOT_EMPTY;
 	struct reader r;
+	json_t *raw;
 	char when[32];
 	int status;
 
@@ -77,22 +78,23 @@ static int unmounted_status(const struct place *p, json_t **out)
 	status = tool_status(staged_totals(&r, &head, &t));
 	time_text(info->time_ns, when);
 	*out = json_pack(
-		"{s:i s:s s:s s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
+		"{s:i s:s s:o s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
 		"s:s s:o s:o s:b}",
 		"format", JSON_FORMAT, "uuid", store_uuid(r.store), "dir",
-		p->dir, "head", "number", (json_int_t)info->number, "time",
+		json_path(p->dir, &raw), "head", "number", (json_int_t)info->number, "time",
 		when, "staged", "added", (json_int_t)t.added, "modified",
 		(json_int_t)t.modified, "deleted", (json_int_t)t.deleted,
 		"renamed", (json_int_t)t.renamed, "retyped",
 		(json_int_t)t.retyped, "file_bytes", (json_int_t)t.bytes,
 		"health", "ok", "plain", plain_json_of(&r), "space",
 		space_json(p, &r), "mounted", 0);
+	if (raw)
+		json_object_set_new(*out, "dir_base64", raw);
 	root_put(store_tree(r.store), &head);
 	reader_close(&r);
 	free(info);
 	if (!*out && !status)
-		status = tool_fail(EXIT_FAILURE, "%s cannot be shown as JSON",
-				   p->dir);
+		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	return status;
 }
 

@@ -200,6 +200,8 @@ static char *source_dir(const struct place *p, long *daemon, bool *follows)
 	j = text ? json_loads(text, 0, NULL) : NULL;
 	if (json_string_value(json_object_get(j, "dir")))
 		dir = strdup(json_string_value(json_object_get(j, "dir")));
+	if (dir && *dir == '"') /* absolute, so it is quoted: not UTF-8 */
+		(void)fs_unquote_path(dir);
 	*daemon = (long)json_integer_value(json_object_get(j, "pid"));
 	mode = json_string_value(json_object_get(j, "mode"));
 	*follows = mode && !strcmp(mode, "read-write");

@@ -268,3 +268,16 @@ t commit >/dev/null || fail "commit"
 	same "export" "$(cd "$work" && completed txn -C "$D" export head dat)" data
 ) || exit 1
 umount_it
+
+# --- a directory whose name is not UTF-8 ---
+mkdir "$work"/$'\377'
+txn init --quiet "$work"/$'\377' >/dev/null || fail "init"
+mounts+=("$work"/$'\377')
+txn mount "$work"/$'\377' || fail "mount"
+echo x >"$work"/$'\377'/x
+txn -C "$work"/$'\377' commit >/dev/null || fail "commit"
+txn umount "$work"/$'\377' >/dev/null || fail "umount"
+same "plain file" "$(cat "$work"/$'\377'/x)" x
+same "dir" "$(txn -C "$work"/$'\377' status --json | jq -r .dir)" "\"$work/\\377\""
+same "bytes" "$(txn -C "$work"/$'\377' status --json | jq -r .dir_base64 |
+	base64 -d | od -An -c | tail -n 1)" "$(printf %s "$work"/$'\377' | od -An -c | tail -n 1)"
