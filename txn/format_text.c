@@ -3,8 +3,13 @@
 #include "txn/format_text.h"
 
 #include "txn/store.h"
+#include "txn/sum.h"
 
 static const char first_key[] = "txnfs-store";
+
+/* The last line is a sum of all before it. */
+#define SUM_KEY "sum "
+enum { SUM_LINE_BYTES = sizeof(SUM_KEY) - 1 + 16 + 1 };
 
 void uuid_to_text(const uint8_t uuid[16], char out[37])
 {
@@ -105,6 +110,37 @@ static int cut_lines(const char *text, size_t len, struct format_text *f)
 	return lines > FORMAT_TEXT_LINES ? -EFSCORRUPTED : 0;
 }
 
+static void write_sum_line(const char *text, size_t len,
+			   char out[SUM_LINE_BYTES + 1])
+{
+	snprintf(out, SUM_LINE_BYTES + 1, SUM_KEY "%016llx\n",
+		 (unsigned long long)sum64(text, len));
+}
+
+/* Where the line of the sum begins; len: there is none. A key that is this one
+ * but for a bit is it, damaged. */
+static size_t sum_line(const char *text, size_t len)
+{
+	size_t at = len > SUM_LINE_BYTES ? len - SUM_LINE_BYTES : len;
+
+	return at < len && __builtin_popcount(get_le32(text + at) ^
+					      get_le32(SUM_KEY)) <= 1
+		       ? at
+		       : len;
+}
+
+/* Stores that were made before there was one have none. */
+static int check_sum(const char *text, size_t len)
+{
+	char line[SUM_LINE_BYTES + 1];
+	size_t at = sum_line(text, len);
+
+	if (at == len)
+		return 0;
+	write_sum_line(text, at, line);
+	return memcmp(text + at, line, SUM_LINE_BYTES) ? -EFSBADCRC : 0;
+}
+
 int format_text_parse(const char *text, size_t len, struct format_text *out)
 {
 	struct format_text f = { 0 };
@@ -114,6 +150,8 @@ int format_text_parse(const char *text, size_t len, struct format_text *out)
 	int err;
 
 	err = cut_lines(text, len, &f);
+	if (!err)
+		err = check_sum(text, len);
 	if (err)
 		return err;
 	if (strncmp(f.text, first_key, sizeof(first_key) - 1))
@@ -141,6 +179,22 @@ int format_text_parse(const char *text, size_t len, struct format_text *out)
 	return 0;
 }
 
+int format_text_heal(char *text, size_t len, struct format_text *out)
+{
+	int err = format_text_parse(text, len, out);
+
+	if (!err || err == -EPROTONOSUPPORT || len > FORMAT_TEXT_MAX_BYTES)
+		return err;
+	for (size_t bit = 0; bit < len * 8; bit++) {
+		text[bit / 8] = (char)(text[bit / 8] ^ 1 << bit % 8);
+		if (sum_line(text, len) < len &&
+		    !format_text_parse(text, len, out))
+			return 0;
+		text[bit / 8] = (char)(text[bit / 8] ^ 1 << bit % 8);
+	}
+	return err;
+}
+
 void format_text_write(const struct format_text *f, char *out)
 {
 	int n = snprintf(out, FORMAT_TEXT_MAX_BYTES,
@@ -154,5 +208,6 @@ void format_text_write(const struct format_text *f, char *out)
 			 (unsigned long long)f->bulk_segment_bytes,
 			 (unsigned long long)f->reserve_bytes);
 
-	ASSERT(n > 0 && n < FORMAT_TEXT_MAX_BYTES);
+	ASSERT(n > 0 && n + SUM_LINE_BYTES < FORMAT_TEXT_MAX_BYTES);
+	write_sum_line(out, (size_t)n, out + n);
 }

@@ -28,9 +28,16 @@ struct format_text {
 
 /*
  * Any bytes. 0; -EPROTONOSUPPORT: a format file of an unknown version (version
- * is set); -EFSCORRUPTED: not a format file. Lines with unknown keys are kept.
+ * is set); -EFSBADCRC: its sum does not match; -EFSCORRUPTED: not a format
+ * file. Lines with unknown keys are kept; without a sum none is looked at.
  */
 int format_text_parse(const char *text, size_t len, struct format_text *out);
+
+/*
+ * Turn the one bit back that makes the sum match, in place. 0, or what parsing
+ * says: no bit does, or it is no damage.
+ */
+int format_text_heal(char *text, size_t len, struct format_text *out);
 
 /* The value of any key, NULL when there is none. Valid as long as f. */
 const char *format_text_get(const struct format_text *f, const char *key);

@@ -301,27 +301,59 @@ out:
 
 /* --- open --- */
 
-static int read_format(struct store *s, struct store_error *err_out)
+static bool is_damage(int err)
+{
+	return err == -EFSCORRUPTED || err == -EFSBADCRC;
+}
+
+/* The bit that was flipped is turned back, on the disk as well. */
+static int heal_format(struct store *s, char *text, size_t len)
+{
+	int err = format_text_heal(text, len, &s->format);
+
+	if (!err)
+		err = dev_replace(s->dev, "format", text, len);
+	if (!err)
+		env_logf(s->env, ENV_WARNING,
+			 ".txn/format: a bit that was flipped is turned back");
+	return err;
+}
+
+static int read_format(struct store *s, bool repair,
+		       struct store_error *err_out)
 {
 	char *text = NULL;
+	size_t len;
 	int err;
 
-	err = dev_read_text(s->dev, "format", FORMAT_TEXT_MAX_BYTES, &text);
+	err = dev_read_all(s->dev, "format", FORMAT_TEXT_MAX_BYTES, &text,
+			   &len);
 	if (err) {
 		store_error_set(err_out, "reading .txn/format: %s",
 				strerror(-err));
 		return err == -EFBIG ? -EFSCORRUPTED : err;
 	}
-	err = format_text_parse(text, strlen(text), &s->format);
+	err = format_text_parse(text, len, &s->format);
+	if (repair && is_damage(err))
+		err = heal_format(s, text, len);
 	free(text);
 	if (err == -EPROTONOSUPPORT)
 		store_error_set(err_out,
 				"the store has format version %u, this program "
 				"knows 1 to %u: use a newer txnfs",
 				s->format.version, STORE_FORMAT_VERSION);
+	else if (is_damage(err))
+		store_error_set(err_out,
+				"damage: .txn/format is not readable as a "
+				"store's description; %s",
+				repair ? "it is more than one flipped bit: "
+					 "txn/FORMAT.md 1 says what belongs "
+					 "there"
+				       : "txn verify --repair turns a flipped "
+					 "bit back");
 	else if (err)
-		store_error_set(err_out, "damage: .txn/format is not readable "
-					 "as a store's description");
+		store_error_set(err_out, "writing .txn/format: %s",
+				strerror(-err));
 	else
 		err = uuid_from_text(s->format.uuid, s->uuid);
 	return err;
@@ -418,11 +450,6 @@ static int open_newest(struct store *s, struct store_error *err_out)
 	return err;
 }
 
-static bool is_damage(int err)
-{
-	return err == -EFSCORRUPTED || err == -EFSBADCRC;
-}
-
 /* As open_newest; what is wanted and was not found is searched for, as long as
  * that brings something. */
 static int open_repairing(struct store *s, struct store_error *err_out)
@@ -494,7 +521,7 @@ int store_open(const struct store_params *params, struct store **store_out,
 	err = store_new(params, &s);
 	if (err)
 		goto out;
-	err = read_format(s, err_out);
+	err = read_format(s, params->repair, err_out);
 	if (err)
 		goto out;
 	err = open_log(s);

@@ -117,7 +117,7 @@ for f in "$D"/.txn/log/*; do
 done
 expect 4 "" txn mount "$D"
 restore
-sed -i 's/^txnfs-store [0-9]*$/txnfs-store 99/' "$D/.txn/format"
+sed -i -e 's/^txnfs-store [0-9]*$/txnfs-store 99/' -e '/^sum /d' "$D/.txn/format"
 cmp -s "$D/.txn/format" "$work/good/.txn/format" && fail "format has no version"
 expect 1 "version" txn mount "$D"
 restore
@@ -125,9 +125,32 @@ echo garbage >"$D/.txn/format"
 "$build/txn" mount "$D" >"$work/out" 2>&1 && fail "garbage format"
 [ -s "$work/out" ] || fail "garbage format: no message"
 
-# one flipped bit in contents: EIO and a message with the path, never bytes
+# its description: a flipped bit anywhere is found, and turned back
 restore
 perl=$(command -v perl) || skip "no perl"
+flip_format() { # BYTE BIT
+	"$perl" -e 'open(my $h, "+<", $ARGV[0]) or die; seek($h, $ARGV[1], 0);
+		read($h, my $c, 1); seek($h, $ARGV[1], 0);
+		print $h chr(ord($c) ^ 1 << $ARGV[2])' "$D/.txn/format" "$1" "$2"
+}
+size=$(stat -c %s "$D/.txn/format")
+for at in 0 12 13 20 40 55 60 76 77 120 $((size - 21)) $((size - 9)) $((size - 1)); do
+	flip_format "$at" $((at % 7))
+	expect 4 "verify --repair turns a flipped bit back" txn mount "$D"
+	expect 4 "verify --repair turns a flipped bit back" txn -C "$D" verify
+	expect 0 "a bit that was flipped is turned back" txn -C "$D" verify --repair
+	cmp "$D/.txn/format" "$work/good/.txn/format" || fail "healed at $at"
+done
+flip_format 3 3
+flip_format 90 2
+expect 4 "more than one flipped bit" txn -C "$D" verify --repair
+# a store that was made before there was a sum
+restore
+sed -i '/^sum /d' "$D/.txn/format"
+expect 0 " 0 damaged" txn -C "$D" verify
+
+# one flipped bit in contents: EIO and a message with the path, never bytes
+restore
 flip() {
 	"$perl" -e '
 	my ($dir, $plain) = @ARGV;

@@ -107,6 +107,50 @@ static void test_numbers_out_of_range_are_damage(void **state)
 			 -EFSCORRUPTED);
 }
 
+/* Each bit of what is written: found and turned back. */
+static void test_every_flipped_bit_is_healed(void **state)
+{
+	char text[FORMAT_TEXT_MAX_BYTES], bad[FORMAT_TEXT_MAX_BYTES];
+	struct format_text f;
+	size_t len;
+
+	assert_int_equal(format_text_parse(good, sizeof(good) - 1, &f), 0);
+	format_text_write(&f, text);
+	len = strlen(text);
+	for (size_t bit = 0; bit < len * 8; bit++) {
+		int err;
+
+		memcpy(bad, text, len);
+		bad[bit / 8] = (char)(bad[bit / 8] ^ 1 << bit % 8);
+		err = format_text_parse(bad, len, &f);
+		assert_true(err == -EFSBADCRC || err == -EFSCORRUPTED);
+		assert_int_equal(format_text_heal(bad, len, &f), 0);
+		assert_memory_equal(bad, text, len);
+	}
+}
+
+static void test_what_is_not_healed_stays_as_it_is(void **state)
+{
+	char text[FORMAT_TEXT_MAX_BYTES], bad[FORMAT_TEXT_MAX_BYTES];
+	struct format_text f;
+	size_t len;
+
+	/* Two bits; of a file without a sum, one. */
+	assert_int_equal(format_text_parse(good, sizeof(good) - 1, &f), 0);
+	format_text_write(&f, text);
+	len = strlen(text);
+	text[5] ^= 1;
+	text[17] ^= 2;
+	memcpy(bad, text, len);
+	assert_int_equal(format_text_heal(bad, len, &f), -EFSBADCRC);
+	assert_memory_equal(bad, text, len);
+	memcpy(bad, good, sizeof(good));
+	bad[0] ^= 1;
+	assert_int_equal(format_text_heal(bad, sizeof(good) - 1, &f),
+			 -EFSCORRUPTED);
+	assert_int_equal(bad[0] ^ 1, good[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -117,6 +161,8 @@ int main(void)
 			test_other_versions_are_told_apart_from_damage),
 		cmocka_unit_test(test_every_truncation_is_damage),
 		cmocka_unit_test(test_numbers_out_of_range_are_damage),
+		cmocka_unit_test(test_every_flipped_bit_is_healed),
+		cmocka_unit_test(test_what_is_not_healed_stays_as_it_is),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
