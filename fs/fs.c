@@ -404,6 +404,8 @@ static void fs_init(struct fs *fs, struct store *store,
 	if (params) {
 		fs->gone = params->gone;
 		fs->gone_arg = params->gone_arg;
+		fs->before_sweep = params->before_sweep;
+		fs->before_sweep_arg = params->before_sweep_arg;
 	}
 	fs->packs = store_format_version(store) >= STORE_FORMAT_PACKED;
 	fs->name_seed = XXH3_64bits(uuid, strlen(uuid));

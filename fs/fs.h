@@ -85,6 +85,13 @@ struct fs_params {
 	 */
 	void (*gone)(void *arg, const struct fs_attr *attr);
 	void *gone_arg;
+	/*
+	 * A sweep begins, in its thread and without a lock: states that are
+	 * looked at for nobody any more can be let go of, so that it finds what
+	 * they took. May wait for a moment, and be NULL.
+	 */
+	void (*before_sweep)(void *arg);
+	void *before_sweep_arg;
 };
 
 /* What recovery needs to check items of files (store_params.check_item). */

@@ -90,6 +90,8 @@ struct fs {
 	struct store *store;
 	void (*gone)(void *arg, const struct fs_attr *attr); /* fs_params */
 	void *gone_arg;
+	void (*before_sweep)(void *arg);
+	void *before_sweep_arg;
 	struct env *env;
 	struct log *log;
 	struct fs_view *working;

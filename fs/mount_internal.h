@@ -91,12 +91,20 @@ enum knode_kind {
 	NODE_KINDS
 };
 
+/* By which the kernel found a state below snapshots/. */
+struct snap_name {
+	struct snap_name *next;
+	char name[STORE_NAME_MAX + 1];
+};
+
 /* A frozen state that somebody looks at; shared by its nodes. */
 struct snap {
 	struct ptr root;
 	uint64_t id; /* for st_ino */
 	struct fs_view *fv;
 	unsigned int nodes; /* nodes_lock */
+	struct snap_name *names; /* nodes_lock; until they are recalled */
+	bool is_open; /* nodes_lock; for who recalls */
 	struct snap *next;
 };
 
@@ -217,12 +225,17 @@ struct mount {
 
 	struct knode root;
 	struct knode virt[NODE_KINDS];
-	pthread_mutex_t nodes_lock; /* guards the next fourteen */
+	/* Held while names below snapshots/ are recalled: who stops reading
+	 * requests takes it first. Guards the next. */
+	pthread_mutex_t snaps_lock;
+	bool snaps_stop;
+	pthread_mutex_t nodes_lock; /* guards the next fifteen */
 	struct slab nodes; /* all but root and virt */
 	struct knode **buckets; /* of all those */
 	size_t nbuckets, nnodes;
 	uint64_t next_generation;
 	struct snap *snaps;
+	pthread_cond_t snaps_cond; /* with nodes_lock: one has gone */
 	struct knode_use *writers;
 	struct knode_use *files, *files_end; /* with a file, and how many */
 	size_t nfiles;
@@ -423,9 +436,18 @@ void knode_del_writer(struct mount *m, struct knode *n);
 /* Inodes of working files that are open for reading and writing; free(). */
 bool knode_has_writers(struct mount *m);
 int knode_list_writers(struct mount *m, uint64_t **inos_out, size_t *n_out);
-/* The view of a state, held until knode_put_snap() or by a node made of it. */
-int knode_get_snap(struct mount *m, const struct ptr *root, struct snap **out);
+/* The view of a state that was found by a name, held until knode_put_snap() or
+ * by a node made of it. */
+int knode_get_snap(struct mount *m, const struct ptr *root, const char *name,
+		   struct snap **out);
 void knode_put_snap(struct mount *m, struct snap *s);
+
+/* --- mount_snaps.c --- */
+
+/* The kernel forgets states whose names are gone: fs_params.before_sweep. */
+void snaps_recall(void *arg);
+/* No more of that: while requests are still served, which it may wait for. */
+void snaps_stop(struct mount *m);
 
 static inline struct fs_view *knode_view(const struct knode *n)
 {
@@ -507,6 +529,13 @@ static inline double virtual_known(const struct knode *n)
 /* The root has another owner: attributes alone are invalidated, under no lock,
  * so a handler may. */
 void virtual_recall(struct mount *m);
+/* The connection that has .txn. */
+static inline struct fuse_session *virtual_session(struct mount *m)
+{
+	return m->side.se ? m->side.se
+			  : __atomic_load_n(&m->work.se, __ATOMIC_ACQUIRE);
+}
+
 /* A name in a virtual directory: its node, or a commit's root (*snap). */
 int virtual_lookup(struct mount *m, const struct knode *dir, const char *name,
 		   struct knode **out, struct snap **snap);

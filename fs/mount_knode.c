@@ -138,6 +138,18 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 	return n;
 }
 
+static void snap_free(struct snap *s)
+{
+	struct snap_name *name;
+
+	while ((name = s->names)) {
+		s->names = name->next;
+		free(name);
+	}
+	fs_view_put(s->fv);
+	free(s);
+}
+
 static void put_snap_locked(struct mount *m, struct snap *s)
 {
 	struct snap **p = &m->snaps;
@@ -147,8 +159,8 @@ static void put_snap_locked(struct mount *m, struct snap *s)
 	while (*p != s)
 		p = &(*p)->next;
 	*p = s->next;
-	fs_view_put(s->fv);
-	free(s);
+	snap_free(s);
+	pthread_cond_broadcast(&m->snaps_cond);
 }
 
 struct knode *knode_new_ctl(struct mount *m)
@@ -542,13 +554,34 @@ static int make_snap(struct mount *m, const struct ptr *ptr, struct snap **out)
 	return err;
 }
 
-int knode_get_snap(struct mount *m, const struct ptr *root, struct snap **out)
+/* Under nodes_lock. Without memory it is not recalled: the kernel forgets it
+ * some day. */
+static void add_name(struct snap *s, const char *name)
+{
+	struct snap_name *n = s->names;
+
+	while (n && strcmp(n->name, name) != 0)
+		n = n->next;
+	if (n)
+		return;
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return;
+	snprintf(n->name, sizeof(n->name), "%s", name);
+	n->next = s->names;
+	s->names = n;
+}
+
+int knode_get_snap(struct mount *m, const struct ptr *root, const char *name,
+		   struct snap **out)
 {
 	struct snap *made = NULL, *s;
 	int err;
 
 	pthread_mutex_lock(&m->nodes_lock);
 	s = find_snap(m, root);
+	if (s)
+		add_name(s, name);
 	pthread_mutex_unlock(&m->nodes_lock);
 	if (!s) {
 		err = make_snap(m, root, &made);
@@ -562,12 +595,11 @@ int knode_get_snap(struct mount *m, const struct ptr *root, struct snap **out)
 			s->next = m->snaps;
 			m->snaps = s;
 		}
+		add_name(s, name);
 		pthread_mutex_unlock(&m->nodes_lock);
 	}
-	if (made) {
-		fs_view_put(made->fv);
-		free(made);
-	}
+	if (made)
+		snap_free(made);
 	*out = s;
 	return 0;
 }

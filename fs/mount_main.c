@@ -362,7 +362,10 @@ static int check_busy(struct mount *m)
 
 static int open_store(struct mount *m, int storefd)
 {
-	struct fs_params fp = { .gone = knode_gone, .gone_arg = m };
+	struct fs_params fp = { .gone = knode_gone,
+				.gone_arg = m,
+				.before_sweep = snaps_recall,
+				.before_sweep_arg = m };
 	struct store_params sp = { .env = &m->env,
 				   .read_only = m->opt.read_only,
 				   .at_commit = m->opt.at_commit,
@@ -640,6 +643,8 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	m->env.log = log_message;
 	m->start_ns = m->env.now_ns(&m->env);
 	pthread_mutex_init(&m->nodes_lock, NULL);
+	pthread_mutex_init(&m->snaps_lock, NULL);
+	pthread_cond_init(&m->snaps_cond, NULL);
 	pthread_mutex_init(&m->epoch_lock, NULL);
 	pthread_cond_init(&m->epoch_cond, NULL);
 	pthread_mutex_init(&m->ctl_lock, NULL);

@@ -682,6 +682,7 @@ int ring_serve(struct mount *m)
 	/* A command may wait for requests: they are answered until it is done.
 	 */
 	ctl_stop(m);
+	snaps_stop(m);
 	fuse_session_exit(m->work.se);
 	pthread_cancel(r->reader);
 	pthread_join(r->reader, NULL);

@@ -197,8 +197,10 @@ int serve(struct mount *m)
 	/* A command may wait for requests: they are served until it is done.
 	 * When the kernel let go of us it waits for none. Else nobody reads
 	 * them any more (no memory for it): then the unmount helps. */
-	if (sig || is_gone(&m->work))
+	if (sig || is_gone(&m->work)) {
 		ctl_stop(m);
+		snaps_stop(m);
+	}
 	conn_stop(&m->work);
 	return why_ended(m, sig, m->work.err);
 }

@@ -60,10 +60,8 @@ void virtual_stat(struct mount *m, const struct knode *n, struct stat *st)
 
 void virtual_recall(struct mount *m)
 {
-	struct fuse_session *se = m->side.se ? m->side.se : m->work.se;
-
 	(void)fuse_lowlevel_notify_inval_inode(
-		se, knode_id(m, &m->virt[NODE_TXN]), -1, 0);
+		virtual_session(m), knode_id(m, &m->virt[NODE_TXN]), -1, 0);
 	if (m->side.se)
 		(void)fuse_lowlevel_notify_inval_inode(
 			m->work.se, knode_id(m, &m->virt[NODE_LINK]), -1, 0);
@@ -87,7 +85,7 @@ static int lookup_snapshot(struct mount *m, const char *name,
 	pin = store_pin(m->store);
 	err = fs_resolve(m->fs, name, &root);
 	if (!err)
-		err = knode_get_snap(m, &root.ptr, snap);
+		err = knode_get_snap(m, &root.ptr, name, snap);
 	store_unpin(m->store, pin);
 	return err == -EINVAL ? -ENOENT : err;
 }

@@ -100,6 +100,8 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 					     __ATOMIC_RELAXED);
 	int err;
 
+	if (fs->before_sweep)
+		fs->before_sweep(fs->before_sweep_arg);
 	err = store_gc(fs->store, &p, &st);
 	if (err) {
 		note_moved(fs, moved);

@@ -81,13 +81,13 @@ static int unmounted_status(const struct place *p, json_t **out)
 		"{s:i s:s s:o s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
 		"s:s s:o s:o s:b}",
 		"format", JSON_FORMAT, "uuid", store_uuid(r.store), "dir",
-		json_path(p->dir, &raw), "head", "number", (json_int_t)info->number, "time",
-		when, "staged", "added", (json_int_t)t.added, "modified",
-		(json_int_t)t.modified, "deleted", (json_int_t)t.deleted,
-		"renamed", (json_int_t)t.renamed, "retyped",
-		(json_int_t)t.retyped, "file_bytes", (json_int_t)t.bytes,
-		"health", "ok", "plain", plain_json_of(&r), "space",
-		space_json(p, &r), "mounted", 0);
+		json_path(p->dir, &raw), "head", "number",
+		(json_int_t)info->number, "time", when, "staged", "added",
+		(json_int_t)t.added, "modified", (json_int_t)t.modified,
+		"deleted", (json_int_t)t.deleted, "renamed",
+		(json_int_t)t.renamed, "retyped", (json_int_t)t.retyped,
+		"file_bytes", (json_int_t)t.bytes, "health", "ok", "plain",
+		plain_json_of(&r), "space", space_json(p, &r), "mounted", 0);
 	if (raw)
 		json_object_set_new(*out, "dir_base64", raw);
 	root_put(store_tree(r.store), &head);

@@ -68,6 +68,43 @@ same "copied" "$(cat "$D/file")" "first line"
 tar -C "$S/@1" -cf "$work/t.tar" . || fail tar
 abort
 
+# what was looked at is given back when its names are gone, though the kernel
+# remembers it; who is in it stays there
+bytes() { jq .space.store_bytes "$D/.txn/status"; }
+ctl set keep.last 1 && ctl set keep.discarded 1 || fail "set"
+looked_at() { # how to look at the names of a state
+	head -c 96M /dev/urandom >"$D/seen"
+	commit
+	ctl snapshot seen && ctl tag also "@$(jq .head.number "$D/.txn/status")" ||
+		fail "names"
+	"$1"
+	before=$(bytes)
+	rm "$D/seen"
+	commit
+	ctl delete seen && ctl delete also || fail "delete"
+	echo "$SECONDS" >"$D/later"
+	commit # drops what had the tag
+	txn -C "$D" sync >/dev/null || fail "sync" # the plain files hold it, too
+	ctl gc || fail "gc"
+}
+freed() { [ $((before - $(bytes))) -gt $((90 << 20)) ]; }
+all_names() { cat "$D/.txn/head/seen" "$S/seen/seen" "$S/also/seen" >"$work/seen"; }
+looked_at all_names
+freed || fail "space of what was looked at: $before, $(bytes)"
+find_all() { find "$S" -type f >/dev/null; }
+looked_at find_all
+freed || fail "space of what find saw: $before, $(bytes)"
+hold_it() {
+	exec 8<"$S/seen/seen"
+	cat "$S/also/seen" >"$work/seen"
+}
+looked_at hold_it
+freed && fail "space of an open file is given back"
+cmp "$work/seen" <(cat <&8) || fail "a file of a dropped state"
+exec 8<&-
+given_back() { ctl gc && freed; }
+wait_for given_back || fail "space of what was held: $before, $(bytes)"
+
 # a database opened in a snapshot
 command -v sqlite3 >/dev/null || skip "no sqlite3"
 sqlite3 "$D/db" "pragma journal_mode=wal; create table t(x);
