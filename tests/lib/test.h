@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * test.h - what every test program includes: cmocka with its prerequisites,
- * a random generator whose seed is printed and can be given in SEED, and a look
- * at other threads.
+ * a random generator whose seed is printed and can be given in SEED, parameters
+ * from the environment, and a struct env that is silent.
  */
 #ifndef TESTS_LIB_TEST_H
 #define TESTS_LIB_TEST_H
@@ -18,6 +18,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include "txn/env.h"
 
 /* xorshift64*; the same numbers everywhere. */
 struct rng {
@@ -56,23 +58,16 @@ static inline uint64_t test_param(const char *name, uint64_t fallback)
 	return s ? strtoull(s, NULL, 0) : fallback;
 }
 
-/* A thread that was about to make a call which may wait: does it? 0: it has
- * not told its number yet. */
-static inline bool thread_is_asleep(long tid)
+static inline void test_log_nothing(struct env *env, enum env_level level,
+				    const char *text)
 {
-	char path[64], text[256] = "", state = '?';
-	const char *at;
-	FILE *file;
+}
 
-	(void)snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", tid);
-	file = tid ? fopen(path, "re") : NULL;
-	if (!file)
-		return false;
-	if (!fgets(text, sizeof(text), file))
-		text[0] = '\0';
-	(void)fclose(file);
-	at = strrchr(text, ')');
-	return at && sscanf(at, ") %c", &state) == 1 && state == 'S';
+/* The host's clock and randomness; what is said goes nowhere. */
+static inline void test_env_init(struct env *env)
+{
+	env_init_host(env);
+	env->log = test_log_nothing;
 }
 
 #endif

@@ -5,7 +5,7 @@
 #include "fs/fs_internal.h"
 
 #include "tests/lib/nomem.h"
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 #include "tests/lib/window.h"
 
@@ -16,39 +16,12 @@
 enum { FILES = 64, MOST = 20000, ROUNDS = 200, PAGE = FS_BLOCK_BYTES };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct fs_file *file[FILES];
 	size_t size[FILES];
 	uint8_t *data[FILES];
 	struct rng rng;
 };
-
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
-static void open_store(struct fixture *f, bool create, unsigned int version)
-{
-	struct store_params p = { .dev = simdev_dev(f->sim),
-				  .env = &f->env,
-				  .check_item = fs_check_item,
-				  .cache_bytes = 64 << 10,
-				  .small_segment_bytes = 1 << 20,
-				  .bulk_segment_bytes = 4 << 20,
-				  .reserve_bytes = 1 << 20,
-				  .format_version = version };
-	struct store_error err = { "" };
-
-	if (create ? store_create(&p, &f->store, &err)
-		   : store_open(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
-}
 
 static int setup_version(void **state, unsigned int version)
 {
@@ -56,11 +29,12 @@ static int setup_version(void **state, unsigned int version)
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
 	f->rng.s = 5;
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	open_store(f, true, version);
+	simfs_init(&f->s, 1 << 20);
+	f->s.params.bulk_segment_bytes = 4 << 20;
+	f->s.params.cache_bytes = 64 << 10;
+	f->s.params.format_version = version;
+	simfs_create(&f->s);
 	return 0;
 }
 
@@ -89,9 +63,7 @@ static int teardown(void **state)
 	put_files(f);
 	for (int i = 0; i < FILES; i++)
 		free(f->data[i]);
-	fs_abandon(f->fs);
-	store_abandon(f->store);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -104,27 +76,9 @@ static const char *name_of(int i)
 	return name;
 }
 
-static uint64_t lookup(struct fixture *f, int i)
-{
-	struct fs_attr attr;
-
-	assert_int_equal(fs_lookup(fs_working(f->fs), FS_ROOT_INO, name_of(i),
-				   strlen(name_of(i)), &attr),
-			 0);
-	return attr.ino;
-}
-
 static void make(struct fixture *f, int i)
 {
-	struct fs_new w = { .mode = S_IFREG | 0644 };
-	struct fs_attr attr;
-
-	assert_int_equal(fs_make(fs_working(f->fs), &cred, FS_ROOT_INO,
-				 name_of(i), strlen(name_of(i)), &w, &attr,
-				 NULL),
-			 0);
-	assert_int_equal(fs_file_open(fs_working(f->fs), attr.ino, &f->file[i]),
-			 0);
+	f->file[i] = simfs_make_file(&f->s, name_of(i));
 	f->data[i] = calloc(1, 1 << 20);
 	assert_non_null(f->data[i]);
 }
@@ -135,7 +89,7 @@ static void write_at(struct fixture *f, int i, size_t off, size_t len)
 
 	for (size_t k = 0; k < len; k++)
 		p[k] = (uint8_t)(rng_next(&f->rng) >> 40);
-	assert_int_equal(fs_write(f->file[i], &cred, off, p, len, false), 0);
+	simfs_write(f->file[i], off, p, len);
 	if (off + len > f->size[i])
 		f->size[i] = off + len;
 }
@@ -144,17 +98,7 @@ static void commit(struct fixture *f)
 {
 	uint64_t number;
 
-	assert_in_range(fs_commit(f->fs, 0, NULL, 0, &number), 0, 1);
-}
-
-static void set_keep_last(struct fixture *f, uint64_t n)
-{
-	struct catalog_change c = { .op = CATALOG_SET,
-				    .setting = STORE_KEEP_LAST,
-				    .number = n };
-
-	assert_int_equal(
-		store_change_catalog(f->store, store_working(f->store), &c), 0);
+	assert_in_range(fs_commit(f->s.fs, 0, NULL, 0, &number), 0, 1);
 }
 
 static void check(struct fixture *f, int i)
@@ -172,15 +116,11 @@ static void check(struct fixture *f, int i)
 static void reopen(struct fixture *f)
 {
 	put_files(f);
-	assert_int_equal(fs_close(f->fs), 0);
-	assert_int_equal(store_close(f->store), 0);
-	open_store(f, false, 0);
+	simfs_close(&f->s);
+	simfs_open(&f->s);
 	for (int i = 0; i < FILES; i++)
 		if (f->data[i])
-			assert_int_equal(fs_file_open(fs_working(f->fs),
-						      lookup(f, i),
-						      &f->file[i]),
-					 0);
+			f->file[i] = simfs_open_file(&f->s, name_of(i));
 }
 
 static void check_all(struct fixture *f)
@@ -190,21 +130,20 @@ static void check_all(struct fixture *f)
 	for (int i = 0; i < FILES; i++)
 		if (f->data[i])
 			check(f, i);
-	if (fs_check(fs_working(f->fs), true, why, sizeof(why)))
+	if (fs_check(fs_working(f->s.fs), true, why, sizeof(why)))
 		fail_msg("%s", why);
 }
 
 /* Of its first window. */
 static void get_map(struct fixture *f, int i, struct item_window *w)
 {
-	assert_int_equal(window_get(fs_working(f->fs), fs_file_ino(f->file[i]),
-				    w),
-			 0);
+	assert_int_equal(
+		window_get(fs_working(f->s.fs), fs_file_ino(f->file[i]), w), 0);
 }
 
 static uint64_t bulk_tail(struct fixture *f)
 {
-	return log_tail(f->fs->log, LOG_BULK);
+	return log_tail(f->s.fs->log, LOG_BULK);
 }
 
 /* --- */
@@ -241,7 +180,7 @@ static void test_a_store_of_format_1_stays_one(void **state)
 	}
 	commit(f);
 	reopen(f);
-	assert_int_equal(store_format_version(f->store), 1);
+	assert_int_equal(store_format_version(f->s.store), 1);
 	write_at(f, 0, 0, MOST + 1);
 	commit(f);
 	for (int i = 0; i < FILES; i++) {
@@ -268,7 +207,7 @@ static void test_a_sweep_leaves_what_shares_its_page(void **state)
 		for (int i = 0; i < FILES; i++) {
 			if (i % 8 != gone)
 				continue;
-			assert_int_equal(fs_unlink(fs_working(f->fs),
+			assert_int_equal(fs_unlink(fs_working(f->s.fs),
 						   FS_ROOT_INO, name_of(i),
 						   strlen(name_of(i)), NULL),
 					 0);
@@ -278,8 +217,8 @@ static void test_a_sweep_leaves_what_shares_its_page(void **state)
 			f->data[i] = NULL;
 		}
 		commit(f);
-		set_keep_last(f, 1);
-		assert_int_equal(fs_gc(f->fs, &st), 0);
+		simfs_set(&f->s, STORE_KEEP_LAST, 1);
+		assert_int_equal(fs_gc(f->s.fs, &st), 0);
 		freed |= st.freed_bytes > 0;
 		reopen(f);
 		check_all(f);
@@ -338,7 +277,6 @@ static void test_claims_hold_the_gaps(void **state)
 static void test_a_small_file_in_the_bulk_head_is_durable(void **state)
 {
 	struct fixture *f = *state;
-	struct simdev *disk;
 	struct fs_view *fv;
 	struct item_window w;
 
@@ -348,17 +286,12 @@ static void test_a_small_file_in_the_bulk_head_is_durable(void **state)
 	fv = file_lock(f->file[0]);
 	assert_int_equal(file_append(f->file[0], LOG_BULK, false), 0);
 	file_unlock(f->file[0], fv);
-	assert_int_equal(fs_fsync(fs_working(f->fs), fs_file_ino(f->file[0])),
+	assert_int_equal(fs_fsync(fs_working(f->s.fs), fs_file_ino(f->file[0])),
 			 0);
-	disk = simdev_image(f->sim, simdev_ops(f->sim), SIM_DROP, 1);
 	put_files(f);
-	fs_abandon(f->fs);
-	store_abandon(f->store);
-	simdev_free(f->sim);
-	f->sim = disk;
-	open_store(f, false, 0);
-	assert_int_equal(
-		fs_file_open(fs_working(f->fs), lookup(f, 0), &f->file[0]), 0);
+	simfs_lose_power(&f->s, SIM_DROP, 1);
+	simfs_open(&f->s);
+	f->file[0] = simfs_open_file(&f->s, name_of(0));
 	get_map(f, 0, &w);
 	assert_true(log_head_of(w.pos[0]) == LOG_BULK);
 	check_all(f);

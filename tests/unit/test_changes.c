@@ -2,75 +2,43 @@
 /* changes.c, delta.c and path.c: what people read about a difference. */
 #include "fs/fs.h"
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <sys/stat.h>
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	char *text;
 	size_t len;
 	FILE *out;
 };
 
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
+static void rewrite(struct fixture *f, const char *path, const char *data)
 {
+	struct fs_file *file = simfs_open_file(&f->s, path);
+
+	simfs_write(file, 0, data, strlen(data));
+	fs_file_put(file);
 }
 
-static uint64_t make(struct fixture *f, const char *path, uint32_t mode,
-		     const char *data)
+/* data: what is in a file, where a symlink leads; NULL: nothing. */
+static void make(struct fixture *f, const char *path, uint32_t mode,
+		 const char *data)
 {
-	const char *slash = strrchr(path, '/');
-	const char *name = slash ? slash + 1 : path;
-	struct fs_new w = { .mode = mode,
-			    .target = data,
-			    .target_len = data ? strlen(data) : 0 };
-	char dir[256] = "";
-	struct fs_attr attr;
-	struct fs_file *file;
-
-	if (slash)
-		memcpy(dir, path, (size_t)(slash - path));
-	assert_int_equal(fs_walk(fs_working(f->fs), dir, &attr), 0);
-	assert_int_equal(fs_make(fs_working(f->fs), &cred, attr.ino, name,
-				 strlen(name), &w, &attr, NULL),
-			 0);
-	if (S_ISREG(mode) && data) {
-		assert_int_equal(
-			fs_file_open(fs_working(f->fs), attr.ino, &file), 0);
-		assert_int_equal(
-			fs_write(file, &cred, 0, data, strlen(data), false), 0);
-		fs_file_put(file);
-	}
-	return attr.ino;
-}
-
-static uint64_t dir_of(struct fixture *f, const char *path, const char **name)
-{
-	const char *slash = strrchr(path, '/');
-	char dir[256] = "";
-	struct fs_attr attr;
-
-	if (slash)
-		memcpy(dir, path, (size_t)(slash - path));
-	*name = slash ? slash + 1 : path;
-	assert_int_equal(fs_walk(fs_working(f->fs), dir, &attr), 0);
-	return attr.ino;
+	(void)simfs_make(&f->s, path, mode, data);
+	if (S_ISREG(mode) && data)
+		rewrite(f, path, data);
 }
 
 static void move(struct fixture *f, const char *from, const char *to,
 		 unsigned int flags)
 {
 	const char *a, *b;
-	uint64_t da = dir_of(f, from, &a), db = dir_of(f, to, &b);
+	uint64_t da = simfs_parent(&f->s, from, &a),
+		 db = simfs_parent(&f->s, to, &b);
 
-	assert_int_equal(fs_rename(fs_working(f->fs), NULL, da, a, strlen(a),
+	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, da, a, strlen(a),
 				   db, b, strlen(b), flags, NULL),
 			 0);
 }
@@ -78,10 +46,10 @@ static void move(struct fixture *f, const char *from, const char *to,
 static void drop(struct fixture *f, const char *path)
 {
 	const char *name;
-	uint64_t dir = dir_of(f, path, &name);
+	uint64_t dir = simfs_parent(&f->s, path, &name);
 
-	if (fs_unlink(fs_working(f->fs), dir, name, strlen(name), NULL))
-		assert_int_equal(fs_rmdir(fs_working(f->fs), dir, name,
+	if (fs_unlink(fs_working(f->s.fs), dir, name, strlen(name), NULL))
+		assert_int_equal(fs_rmdir(fs_working(f->s.fs), dir, name,
 					  strlen(name), NULL),
 				 0);
 }
@@ -90,43 +58,21 @@ static void chmod_of(struct fixture *f, const char *path, uint32_t mode)
 {
 	struct fs_attr attr;
 
-	assert_int_equal(fs_walk(fs_working(f->fs), path, &attr), 0);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), path, &attr), 0);
 	attr.mode = mode;
-	assert_int_equal(fs_setattr(fs_working(f->fs), attr.ino, FS_SET_MODE,
+	assert_int_equal(fs_setattr(fs_working(f->s.fs), attr.ino, FS_SET_MODE,
 				    &attr, NULL),
 			 0);
-}
-
-static void rewrite(struct fixture *f, const char *path, const char *data)
-{
-	struct fs_attr attr;
-	struct fs_file *file;
-
-	assert_int_equal(fs_walk(fs_working(f->fs), path, &attr), 0);
-	assert_int_equal(fs_file_open(fs_working(f->fs), attr.ino, &file), 0);
-	assert_int_equal(fs_write(file, &cred, 0, data, strlen(data), false),
-			 0);
-	fs_file_put(file);
 }
 
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct store_params p = { .env = &f->env,
-				  .small_segment_bytes = 1 << 20,
-				  .bulk_segment_bytes = 1 << 20,
-				  .reserve_bytes = 1 << 20 };
-	struct store_error err = { "" };
-	uint64_t number;
 
+	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	p.dev = simdev_dev(f->sim);
-	if (store_create(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
+	simfs_init(&f->s, 1 << 20);
+	simfs_create(&f->s);
 	make(f, "dir", S_IFDIR | 0755, NULL);
 	make(f, "dir/a", S_IFREG | 0644, "aaa");
 	make(f, "dir/b", S_IFREG | 0644, "bb");
@@ -135,7 +81,7 @@ static int setup(void **state)
 	make(f, "x", S_IFREG | 0644, "xxxx");
 	make(f, "y", S_IFREG | 0644, "y");
 	make(f, "link", S_IFLNK | 0777, "target");
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	return 0;
 }
 
@@ -143,9 +89,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	fs_abandon(f->fs);
-	store_abandon(f->store);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f->text);
 	free(f);
 	return 0;
@@ -175,7 +119,7 @@ static void expect_totals(struct fixture *f, const struct root *a,
 		if (strchr("AMT", *l))
 			bytes += strtoull(strchr(l, '>') + 1, NULL, 10);
 	}
-	assert_int_equal(fs_change_totals(f->fs, a, b, &t), 0);
+	assert_int_equal(fs_change_totals(f->s.fs, a, b, &t), 0);
 	assert_int_equal(t.added, n['A']);
 	assert_int_equal(t.modified, n['M']);
 	assert_int_equal(t.deleted, n['D']);
@@ -191,14 +135,14 @@ static void expect(struct fixture *f, const char *want)
 	free(f->text);
 	f->out = open_memstream(&f->text, &f->len);
 	assert_non_null(f->out);
-	store_head(f->store, &head, NULL);
-	assert_int_equal(fs_freeze(f->fs, &now), 0);
-	assert_int_equal(fs_changes(f->fs, &head, &now, print, f), 0);
+	store_head(f->s.store, &head, NULL);
+	assert_int_equal(fs_freeze(f->s.fs, &now), 0);
+	assert_int_equal(fs_changes(f->s.fs, &head, &now, print, f), 0);
 	fclose(f->out);
 	assert_string_equal(f->text, want);
 	expect_totals(f, &head, &now);
-	root_put(store_tree(f->store), &head);
-	root_put(store_tree(f->store), &now);
+	root_put(store_tree(f->s.store), &head);
+	root_put(store_tree(f->s.store), &now);
 }
 
 static void test_nothing(void **state)
@@ -267,8 +211,8 @@ static void test_exchanged_and_linked(void **state)
 	struct fs_attr attr;
 
 	move(f, "x", "y", FS_RENAME_EXCHANGE);
-	assert_int_equal(fs_walk(fs_working(f->fs), "dir/a", &attr), 0);
-	assert_int_equal(fs_link(fs_working(f->fs), attr.ino, FS_ROOT_INO,
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "dir/a", &attr), 0);
+	assert_int_equal(fs_link(fs_working(f->s.fs), attr.ino, FS_ROOT_INO,
 				 "hard", 4, NULL),
 			 0);
 	expect(f, "A hard 0>3\n"
@@ -281,17 +225,16 @@ static void test_changed_under_several_names(void **state)
 {
 	struct fixture *f = *state;
 	struct fs_attr attr;
-	uint64_t number;
 
-	assert_int_equal(fs_walk(fs_working(f->fs), "dir/a", &attr), 0);
-	assert_int_equal(fs_link(fs_working(f->fs), attr.ino, FS_ROOT_INO,
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "dir/a", &attr), 0);
+	assert_int_equal(fs_link(fs_working(f->s.fs), attr.ino, FS_ROOT_INO,
 				 "hard", 4, NULL),
 			 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	rewrite(f, "hard", "12345");
 	expect(f, "M dir/a 3>5\n"
 		  "M hard 3>5\n");
-	assert_int_equal(fs_link(fs_working(f->fs), attr.ino, FS_ROOT_INO,
+	assert_int_equal(fs_link(fs_working(f->s.fs), attr.ino, FS_ROOT_INO,
 				 "third", 5, NULL),
 			 0);
 	rewrite(f, "x", "123456");
@@ -315,11 +258,11 @@ static void test_totals(void **state)
 	make(f, "n", S_IFREG | 0644, "123");
 	move(f, "x", "z", 0);
 	chmod_of(f, "dir/a", 0600);
-	store_head(f->store, &head, NULL);
-	assert_int_equal(fs_freeze(f->fs, &now), 0);
-	assert_int_equal(fs_change_totals(f->fs, &head, &now, &t), 0);
-	root_put(store_tree(f->store), &head);
-	root_put(store_tree(f->store), &now);
+	store_head(f->s.store, &head, NULL);
+	assert_int_equal(fs_freeze(f->s.fs, &now), 0);
+	assert_int_equal(fs_change_totals(f->s.fs, &head, &now, &t), 0);
+	root_put(store_tree(f->s.store), &head);
+	root_put(store_tree(f->s.store), &now);
 	assert_int_equal(t.deleted, 1);
 	assert_int_equal(t.added, 1);
 	assert_int_equal(t.renamed, 1);

@@ -2,62 +2,32 @@
 /* enter.c: what a writer meets while much is entered. */
 #include "fs/fs_internal.h"
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/beside.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <sched.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { FILES = 40, FILE_BLOCKS = WINDOW_BLOCKS - 1, DEADLINE = 60 };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct fs_file *other;
 	uint64_t most_unwritten;
 	unsigned int writes;
 };
 
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
-static struct fs_file *make(struct fixture *f, const char *name)
-{
-	struct fs_new w = { .mode = S_IFREG | 0644 };
-	struct fs_attr attr;
-	struct fs_file *file;
-
-	assert_int_equal(fs_make(fs_working(f->fs), &cred, FS_ROOT_INO, name,
-				 strlen(name), &w, &attr, NULL),
-			 0);
-	assert_int_equal(fs_file_open(fs_working(f->fs), attr.ino, &file), 0);
-	return file;
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct store_params p = { .env = &f->env };
-	struct store_error err = { "" };
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	p.dev = simdev_dev(f->sim);
-	if (store_create(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
-	f->other = make(f, "other");
+	simfs_init(&f->s, 0);
+	simfs_create(&f->s);
+	f->other = simfs_make_file(&f->s, "other");
 	return 0;
 }
 
@@ -66,9 +36,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	fs_file_put(f->other);
-	fs_abandon(f->fs);
-	store_abandon(f->store);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -83,10 +51,9 @@ static void fill(struct fixture *f)
 		char name[16];
 
 		(void)snprintf(name, sizeof(name), "f%d", i);
-		file = make(f, name);
+		file = simfs_make_file(&f->s, name);
 		memset(data, i, sizeof(data));
-		assert_int_equal(
-			fs_write(file, &cred, 0, data, sizeof(data), false), 0);
+		simfs_write(file, 0, data, sizeof(data));
 		fs_file_put(file);
 	}
 }
@@ -95,14 +62,14 @@ static void fill(struct fixture *f)
 static void write_beside(void *arg)
 {
 	struct fixture *f = arg;
-	uint64_t bytes = log_unwritten_bytes(f->fs->log, LOG_BULK);
+	uint64_t bytes = log_unwritten_bytes(f->s.fs->log, LOG_BULK);
 
 	if (bytes > f->most_unwritten)
 		f->most_unwritten = bytes;
 	if (bytes)
 		f->writes++;
-	assert_int_equal(fs_write(f->other, &cred, 0, "x", 1, false), 0);
-	simdev_interrupt(f->sim, SIM_WRITE, 1, write_beside, f);
+	simfs_write(f->other, 0, "x", 1);
+	simdev_interrupt(f->s.sim, SIM_WRITE, 1, write_beside, f);
 }
 
 /* Whoever commits hands over what that appends: nothing is left to those who
@@ -110,13 +77,12 @@ static void write_beside(void *arg)
 static void test_a_writer_does_not_write_out_a_commit(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t number;
 
 	fill(f);
 	(void)alarm(DEADLINE);
-	simdev_interrupt(f->sim, SIM_WRITE, 1, write_beside, f);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
-	simdev_interrupt(f->sim, SIM_WRITE, 0, NULL, NULL);
+	simdev_interrupt(f->s.sim, SIM_WRITE, 1, write_beside, f);
+	(void)simfs_commit(&f->s);
+	simdev_interrupt(f->s.sim, SIM_WRITE, 0, NULL, NULL);
 	(void)alarm(0);
 	assert_true(f->writes > 2);
 	assert_true(f->most_unwritten >= WRITE_BEHIND_BYTES);
@@ -133,74 +99,57 @@ static int get_caps(struct fixture *f, uint64_t ino)
 	char value[16];
 	size_t len;
 
-	return fs_getxattr(fs_working(f->fs), ino, CAPS, value, sizeof(value),
+	return fs_getxattr(fs_working(f->s.fs), ino, CAPS, value, sizeof(value),
 			   &len);
 }
 
-struct entering {
-	struct fs_file *file;
-	long tid; /* atomic */
-	bool done; /* atomic */
-};
-
-static void *enter_it(void *arg)
+static void enter_it(void *arg)
 {
-	struct entering *e = arg;
-
-	__atomic_store_n(&e->tid, syscall(SYS_gettid), __ATOMIC_SEQ_CST);
-	assert_int_equal(file_enter(e->file), 0);
-	__atomic_store_n(&e->done, true, __ATOMIC_SEQ_CST);
-	return NULL;
+	assert_int_equal(file_enter(arg), 0);
 }
 
 /* With what the kernel asks for before. */
-static void *write_other(void *arg)
+static void write_other(void *arg)
 {
 	struct fixture *f = arg;
 
 	assert_int_equal(get_caps(f, fs_file_ino(f->other)), -ENODATA);
 	assert_int_equal(fs_write(f->other, NULL, 0, "x", 1, false), 0);
-	return NULL;
 }
 
 static void test_a_writer_does_not_wait_for_another_file(void **state)
 {
 	struct fixture *f = *state;
-	struct entering e = { .file = make(f, "entered") };
-	time_t end = time(NULL) + DEADLINE;
-	pthread_t t, other;
+	struct fs_file *entered = simfs_make_file(&f->s, "entered");
+	struct beside enterer, writer;
 
 	/* The first time it is looked up. */
 	assert_int_equal(get_caps(f, fs_file_ino(f->other)), -ENODATA);
-	assert_int_equal(fs_write(e.file, &cred, 0, "x", 1, false), 0);
+	simfs_write(entered, 0, "x", 1);
 	/* It has the view's lock exclusive, and waits for the file's. */
-	pthread_mutex_lock(&e.file->lock);
-	assert_int_equal(pthread_create(&t, NULL, enter_it, &e), 0);
-	while (!thread_is_asleep(__atomic_load_n(&e.tid, __ATOMIC_SEQ_CST))) {
-		assert_false(__atomic_load_n(&e.done, __ATOMIC_SEQ_CST));
-		assert_true(time(NULL) < end);
-		sched_yield();
-	}
+	pthread_mutex_lock(&entered->lock);
+	beside_start(&enterer, enter_it, entered);
+	assert_false(beside_is_done(&enterer));
 	(void)alarm(DEADLINE);
-	assert_int_equal(pthread_create(&other, NULL, write_other, f), 0);
-	assert_int_equal(pthread_join(other, NULL), 0);
+	beside_start(&writer, write_other, f);
+	beside_join(&writer);
 	(void)alarm(0);
-	assert_false(__atomic_load_n(&e.done, __ATOMIC_SEQ_CST));
-	pthread_mutex_unlock(&e.file->lock);
-	assert_int_equal(pthread_join(t, NULL), 0);
-	assert_false(e.file->dirty);
-	fs_file_put(e.file);
+	assert_false(beside_is_done(&enterer));
+	pthread_mutex_unlock(&entered->lock);
+	beside_join(&enterer);
+	assert_false(entered->dirty);
+	fs_file_put(entered);
 }
 
 /* An answer that is remembered is not given when it is not true any more. */
 static void test_capabilities_that_come_and_go(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t ino = fs_file_ino(f->other), number;
-	struct fs_view *fv = fs_working(f->fs);
+	uint64_t ino = fs_file_ino(f->other);
+	struct fs_view *fv = fs_working(f->s.fs);
 
 	assert_int_equal(get_caps(f, ino), -ENODATA);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(fs_setxattr(fv, ino, CAPS, "c", 1, 0), 0);
 		assert_int_equal(get_caps(f, ino), 0);
@@ -208,11 +157,11 @@ static void test_capabilities_that_come_and_go(void **state)
 		assert_int_equal(get_caps(f, ino), -ENODATA);
 	}
 	assert_int_equal(fs_setxattr(fv, ino, CAPS, "c", 1, 0), 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	assert_int_equal(fs_removexattr(fv, ino, CAPS), 0);
 	assert_int_equal(get_caps(f, ino), -ENODATA);
 	/* The file stays the one that is open: its bytes are the same. */
-	assert_int_equal(fs_abort(f->fs), 0);
+	assert_int_equal(fs_abort(f->s.fs), 0);
 	assert_false(fs_file_is_stale(f->other));
 	assert_int_equal(get_caps(f, ino), 0);
 }
@@ -244,34 +193,29 @@ static void *give_up(void *arg)
 static void test_files_given_up_in_a_flip(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t inos[GIVEN_UP], number;
+	uint64_t inos[GIVEN_UP];
 
 	for (int i = 0; i < GIVEN_UP; i++) {
-		struct fs_file *file;
 		char name[16];
 
 		(void)snprintf(name, sizeof(name), "g%d", i);
-		file = make(f, name);
-		inos[i] = fs_file_ino(file);
-		fs_file_put(file);
+		inos[i] = simfs_make(&f->s, name, S_IFREG | 0644, NULL);
 	}
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	for (int i = 0; i < FLIPS; i++) {
 		struct giver g = { .begun = false };
 		pthread_t t;
 
 		for (int k = 0; k < GIVEN_UP; k++) {
-			assert_int_equal(fs_file_open(fs_working(f->fs),
+			assert_int_equal(fs_file_open(fs_working(f->s.fs),
 						      inos[k], &g.files[k]),
 					 0);
-			assert_int_equal(fs_write(g.files[k], &cred, 0, "x", 1,
-						  false),
-					 0);
+			simfs_write(g.files[k], 0, "x", 1);
 		}
 		assert_int_equal(pthread_create(&t, NULL, give_up, &g), 0);
 		while (!__atomic_load_n(&g.begun, __ATOMIC_ACQUIRE))
 			sched_yield();
-		assert_int_equal(fs_abort(f->fs), 0);
+		assert_int_equal(fs_abort(f->s.fs), 0);
 		pthread_join(t, NULL);
 	}
 }
@@ -301,21 +245,21 @@ static void *change_mode(void *arg)
 static void test_attributes_set_in_a_flip(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t ino = fs_file_ino(f->other), number;
-	struct fs_view *fv = fs_working(f->fs);
+	uint64_t ino = fs_file_ino(f->other);
+	struct fs_view *fv = fs_working(f->s.fs);
 	struct fs_attr attr;
 
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	for (int i = 0; i < RACES; i++) {
 		struct changer c = { .err = 0 };
 		pthread_t t;
 
 		assert_int_equal(fs_file_open(fv, ino, &c.file), 0);
-		assert_int_equal(fs_write(c.file, &cred, 0, "x", 1, false), 0);
+		simfs_write(c.file, 0, "x", 1);
 		assert_int_equal(pthread_create(&t, NULL, change_mode, &c), 0);
 		while (!__atomic_load_n(&c.done, __ATOMIC_ACQUIRE))
 			sched_yield();
-		assert_int_equal(fs_abort(f->fs), 0);
+		assert_int_equal(fs_abort(f->s.fs), 0);
 		pthread_join(t, NULL);
 		assert_int_equal(c.err, -ESTALE);
 		assert_int_equal(fs_getattr(fv, ino, &attr), 0);

@@ -3,19 +3,15 @@
 #include "fs/fs_internal.h"
 #include "txn/store_internal.h" /* pin_epoch: is a sweep waiting? */
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <sched.h>
-#include <sys/stat.h>
 
 enum { BYTES = 4 << 20 };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct fs_file *file;
 	bool moved;
 	int64_t (*now_ns)(struct env *env);
@@ -25,32 +21,15 @@ struct fixture {
 	bool frozen, go_on;
 };
 
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct store_params p = { .env = &f->env };
-	struct fs_new w = { .mode = S_IFREG | 0644 };
-	struct store_error err = { "" };
-	struct fs_attr attr;
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	p.dev = simdev_dev(f->sim);
-	if (store_create(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
-	assert_int_equal(fs_make(fs_working(f->fs), &cred, FS_ROOT_INO, "f", 1,
-				 &w, &attr, &f->file),
-			 0);
+	simfs_init(&f->s, 0);
+	simfs_create(&f->s);
+	f->file = simfs_make_file(&f->s, "f");
 	return 0;
 }
 
@@ -59,9 +38,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	fs_file_put(f->file);
-	fs_abandon(f->fs);
-	store_abandon(f->store);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -72,23 +49,22 @@ static void replace(struct fixture *f)
 	static uint8_t data[BYTES];
 
 	memset(data, data[0] + 1, sizeof(data));
-	assert_int_equal(
-		fs_write(f->file, &cred, 0, data, sizeof(data), false), 0);
-	assert_int_equal(fs_checkpoint(f->fs), 0);
+	simfs_write(f->file, 0, data, sizeof(data));
+	assert_int_equal(fs_checkpoint(f->s.fs), 0);
 }
 
 /* Nothing happens meanwhile. */
 static bool wants_when_idle(struct fixture *f)
 {
-	(void)fs_wants_sweep(f->fs);
-	return fs_wants_sweep(f->fs);
+	(void)fs_wants_sweep(f->s.fs);
+	return fs_wants_sweep(f->s.fs);
 }
 
 static void move_beside(void *arg)
 {
 	struct fixture *f = arg;
 
-	fs_shown_moved(f->fs);
+	fs_shown_moved(f->s.fs);
 	f->moved = true;
 }
 
@@ -99,17 +75,17 @@ static void test_plain_files_move_on_in_a_sweep(void **state)
 	struct fixture *f = *state;
 
 	replace(f);
-	fs_shown_moved(f->fs);
+	fs_shown_moved(f->s.fs);
 	assert_true(wants_when_idle(f));
-	assert_int_equal(fs_sweep(f->fs), 0);
+	assert_int_equal(fs_sweep(f->s.fs), 0);
 	assert_false(wants_when_idle(f));
 
 	replace(f);
-	simdev_interrupt(f->sim, SIM_ALL, 1, move_beside, f);
-	assert_int_equal(fs_sweep(f->fs), 0);
+	simdev_interrupt(f->s.sim, SIM_ALL, 1, move_beside, f);
+	assert_int_equal(fs_sweep(f->s.fs), 0);
 	assert_true(f->moved);
 	assert_true(wants_when_idle(f));
-	assert_int_equal(fs_sweep(f->fs), 0);
+	assert_int_equal(fs_sweep(f->s.fs), 0);
 	assert_false(wants_when_idle(f));
 }
 
@@ -121,11 +97,10 @@ static _Thread_local bool leads;
  * on; before that a flip does, and who looks at the candidate by a view. */
 static int64_t hold_up(struct env *env)
 {
-	struct fixture *f = (struct fixture *)((char *)env -
-					       offsetof(struct fixture, env));
-	bool flipped = __atomic_load_n(&f->fs->flip_clock, __ATOMIC_SEQ_CST);
+	struct fixture *f = CONTAINER_OF(env, struct fixture, s.env);
+	bool flipped = __atomic_load_n(&f->s.fs->flip_clock, __ATOMIC_SEQ_CST);
 
-	if (leads && f->store->queue_busy && !f->store->views &&
+	if (leads && f->s.store->queue_busy && !f->s.store->views &&
 	    (flipped || !f->flips)) {
 		leads = false;
 		__atomic_store_n(&f->frozen, true, __ATOMIC_SEQ_CST);
@@ -142,24 +117,17 @@ static void write_window(struct fixture *f)
 	static uint8_t data[WINDOW_BYTES];
 
 	memset(data, (int)++f->windows, sizeof(data));
-	assert_int_equal(
-		fs_write(f->file, &cred, 0, data, sizeof(data), false), 0);
+	simfs_write(f->file, 0, data, sizeof(data));
 }
 
 /* Another file is fsynced, and a record says that all bulk data is flushed. */
 static void fsync_other(struct fixture *f)
 {
 	static uint8_t data[2 * WINDOW_BYTES];
-	struct fs_new w = { .mode = S_IFREG | 0644 };
-	struct fs_file *other;
-	struct fs_attr attr;
+	struct fs_file *other = simfs_make_file(&f->s, "other");
 
-	assert_int_equal(fs_make(fs_working(f->fs), &cred, FS_ROOT_INO, "other",
-				 5, &w, &attr, &other),
-			 0);
-	assert_int_equal(fs_write(other, &cred, 0, data, sizeof(data), false),
-			 0);
-	assert_int_equal(fs_fsync(fs_working(f->fs), attr.ino), 0);
+	simfs_write(other, 0, data, sizeof(data));
+	assert_int_equal(fs_fsync(fs_working(f->s.fs), fs_file_ino(other)), 0);
 	fs_file_put(other);
 }
 
@@ -170,7 +138,7 @@ static void *commit_beside(void *arg)
 	int err;
 
 	leads = true;
-	err = fs_commit(f->fs, 0, NULL, 0, &number);
+	err = fs_commit(f->s.fs, 0, NULL, 0, &number);
 	return err ? f : NULL;
 }
 
@@ -179,7 +147,7 @@ static void *snapshot_beside(void *arg)
 	struct fixture *f = arg;
 
 	leads = true;
-	return fs_snapshot(f->fs, "now", 0, NULL, 0) ? f : NULL;
+	return fs_snapshot(f->s.fs, "now", 0, NULL, 0) ? f : NULL;
 }
 
 static void *abort_beside(void *arg)
@@ -187,14 +155,14 @@ static void *abort_beside(void *arg)
 	struct fixture *f = arg;
 
 	leads = true;
-	return fs_abort(f->fs) ? f : NULL;
+	return fs_abort(f->s.fs) ? f : NULL;
 }
 
 static void *sweep_beside(void *arg)
 {
 	struct fixture *f = arg;
 
-	return fs_sweep(f->fs) ? f : NULL;
+	return fs_sweep(f->s.fs) ? f : NULL;
 }
 
 static void told(void *arg, const char *state, const char *path,
@@ -210,11 +178,11 @@ static void sweep_in(struct fixture *f, void *(*turn)(void *arg))
 	struct fs_verify_params p = { .damaged = told };
 	struct fs_verify_stats st;
 	pthread_t turning, sweeping;
-	uint64_t number, epoch;
+	uint64_t epoch;
 	void *failed;
 
 	write_window(f);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	(void)simfs_commit(&f->s);
 	write_window(f);
 	fsync_other(f);
 	f->flips = turn == abort_beside;
@@ -223,23 +191,24 @@ static void sweep_in(struct fixture *f, void *(*turn)(void *arg))
 		fs_file_put(f->file);
 		f->file = NULL;
 	}
-	f->now_ns = f->env.now_ns;
-	f->env.now_ns = hold_up;
+	f->now_ns = f->s.env.now_ns;
+	f->s.env.now_ns = hold_up;
 	assert_int_equal(pthread_create(&turning, NULL, turn, f), 0);
 	while (!__atomic_load_n(&f->frozen, __ATOMIC_SEQ_CST))
 		sched_yield();
 	if (!f->flips)
 		write_window(f);
-	epoch = __atomic_load_n(&f->store->pin_epoch, __ATOMIC_SEQ_CST);
+	epoch = __atomic_load_n(&f->s.store->pin_epoch, __ATOMIC_SEQ_CST);
 	assert_int_equal(pthread_create(&sweeping, NULL, sweep_beside, f), 0);
-	while (__atomic_load_n(&f->store->pin_epoch, __ATOMIC_SEQ_CST) == epoch)
+	while (__atomic_load_n(&f->s.store->pin_epoch, __ATOMIC_SEQ_CST) ==
+	       epoch)
 		sched_yield();
 	__atomic_store_n(&f->go_on, true, __ATOMIC_SEQ_CST);
 	assert_int_equal(pthread_join(turning, &failed), 0);
 	assert_null(failed);
 	assert_int_equal(pthread_join(sweeping, &failed), 0);
 	assert_null(failed);
-	assert_int_equal(fs_verify(f->fs, &p, &st), 0);
+	assert_int_equal(fs_verify(f->s.fs, &p, &st), 0);
 	assert_int_equal(st.damaged, 0);
 }
 

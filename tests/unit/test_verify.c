@@ -4,7 +4,7 @@
  * from a copy that lies elsewhere in another page. */
 #include "fs/fs_internal.h"
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 #include "tests/lib/window.h"
 #include "txn/repair.h"
@@ -16,10 +16,7 @@
 enum { FILES = 24, FILLER = FILES, PAGE = FS_BLOCK_BYTES };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct item_window map[FILES];
 	uint8_t data[FILES][3 * PAGE];
 	size_t size[FILES];
@@ -28,80 +25,30 @@ struct fixture {
 	struct rng rng;
 };
 
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
+static const char *name_of(int i)
 {
-}
-
-static void open_store(struct fixture *f, bool create, bool repair)
-{
-	struct store_params p = { .dev = simdev_dev(f->sim),
-				  .env = &f->env,
-				  .read_only = !create,
-				  .repair = repair,
-				  .check_item = fs_check_item,
-				  .small_segment_bytes = 1 << 20,
-				  .bulk_segment_bytes = 1 << 20,
-				  .reserve_bytes = 1 << 20 };
-	struct store_error err = { "" };
-
-	if (create ? store_create(&p, &f->store, &err)
-		   : store_open(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
-}
-
-static void close_store(struct fixture *f)
-{
-	assert_int_equal(fs_close(f->fs), 0);
-	assert_int_equal(store_close(f->store), 0);
-	f->fs = NULL;
-	f->store = NULL;
-}
-
-static struct fs_file *open_file(struct fixture *f, int i, bool create)
-{
-	struct fs_view *fv = fs_working(f->fs);
-	struct fs_new w = { .mode = S_IFREG | 0644 };
-	struct fs_attr attr;
-	struct fs_file *file;
-	char name[16];
+	static char name[16];
 
 	snprintf(name, sizeof(name), "f%d", i);
-	assert_int_equal(create ? fs_make(fv, &cred, FS_ROOT_INO, name,
-					  strlen(name), &w, &attr, NULL)
-				: fs_lookup(fv, FS_ROOT_INO, name, strlen(name),
-					    &attr),
-			 0);
-	assert_int_equal(fs_file_open(fv, attr.ino, &file), 0);
-	return file;
+	return name;
 }
 
 static void make(struct fixture *f, int i)
 {
-	struct fs_file *file = open_file(f, i, true);
+	struct fs_file *file = simfs_make_file(&f->s, name_of(i));
 
 	for (size_t k = 0; k < f->size[i]; k++)
 		f->data[i][k] = i % 2 ? f->data[i - 1][k]
 				      : (uint8_t)(rng_next(&f->rng) >> 40);
-	assert_int_equal(
-		fs_write(file, &cred, 0, f->data[i], f->size[i], false), 0);
+	simfs_write(file, 0, f->data[i], f->size[i]);
 	fs_file_put(file);
-}
-
-static void commit(struct fixture *f)
-{
-	uint64_t number;
-
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
 }
 
 static void get_map(struct fixture *f, int i)
 {
-	struct fs_file *file = open_file(f, i, false);
+	struct fs_file *file = simfs_open_file(&f->s, name_of(i));
 
-	assert_int_equal(window_get(fs_working(f->fs), fs_file_ino(file),
+	assert_int_equal(window_get(fs_working(f->s.fs), fs_file_ino(file),
 				    &f->map[i]),
 			 0);
 	fs_file_put(file);
@@ -111,20 +58,18 @@ static void get_map(struct fixture *f, int i)
 static void fill(struct fixture *f)
 {
 	static uint8_t big[(WINDOW_BLOCKS - 1) * PAGE];
-	struct fs_file *file = open_file(f, FILLER, true);
+	struct fs_file *file = simfs_make_file(&f->s, name_of(FILLER));
 
 	/* No whole windows: those would go out at once. */
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(fs_write(file, &cred, i * WINDOW_BYTES, big,
-					  sizeof(big), false),
-				 0);
+		simfs_write(file, i * WINDOW_BYTES, big, sizeof(big));
 	fs_file_put(file);
 	for (int i = 0; i < FILES; i++) {
 		f->size[i] = i % 2 ? f->size[i - 1]
 				   : 901 + rng_below(&f->rng, 2 * PAGE);
 		make(f, i);
 		if (i % 4 == 3 && i >= FILES / 2 - 1)
-			commit(f);
+			(void)simfs_commit(&f->s);
 	}
 }
 
@@ -134,17 +79,16 @@ static int setup(void **state)
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
 	f->rng.s = 3;
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	open_store(f, true, false);
+	simfs_init(&f->s, 1 << 20);
+	simfs_create(&f->s);
 	fill(f);
 	for (int i = 0; i < FILES; i++)
 		get_map(f, i);
 	assert_true(log_head_of(f->map[0].pos[0]) == LOG_BULK);
 	assert_true(log_head_of(f->map[FILES - 1].pos[0]) == LOG_SMALL);
-	close_store(f);
+	simfs_close(&f->s);
+	f->s.params.read_only = true;
 	return 0;
 }
 
@@ -152,11 +96,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	if (f->fs)
-		fs_abandon(f->fs);
-	if (f->store)
-		store_abandon(f->store);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -169,8 +109,8 @@ static size_t segment_at(struct fixture *f, uint64_t pos)
 	snprintf(name, sizeof(name), "log/%016" PRIx64 ".%c",
 		 pos >> LOG_SEG_SHIFT,
 		 log_head_of(pos) == LOG_BULK ? 'b' : 's');
-	for (size_t i = 0; i < simdev_file_count(f->sim); i++)
-		if (!strcmp(simdev_file_name(f->sim, i), name))
+	for (size_t i = 0; i < simdev_file_count(f->s.sim); i++)
+		if (!strcmp(simdev_file_name(f->s.sim, i), name))
 			return i;
 	fail_msg("no %s", name);
 	return 0;
@@ -184,8 +124,8 @@ static void turn(struct fixture *f, int i, unsigned int blk, uint8_t with)
 	size_t seg = segment_at(f, pos);
 
 	for (uint64_t k = 0; k < f->map[i].len[blk]; k++)
-		simdev_set_byte(f->sim, seg, off + k,
-				simdev_get_byte(f->sim, seg, off + k) ^ with);
+		simdev_set_byte(f->s.sim, seg, off + k,
+				simdev_get_byte(f->s.sim, seg, off + k) ^ with);
 }
 
 static void note(void *arg, const char *state, const char *path,
@@ -208,14 +148,15 @@ static void verify(struct fixture *f, bool repair, struct fs_verify_stats *st)
 
 	memset(f->told, 0, sizeof(f->told));
 	f->others = 0;
-	open_store(f, false, repair);
-	assert_int_equal(fs_verify(f->fs, &p, st), 0);
+	f->s.params.repair = repair;
+	simfs_open(&f->s);
+	assert_int_equal(fs_verify(f->s.fs, &p, st), 0);
 	assert_int_equal(f->others, 0);
 }
 
 static void check_bytes(struct fixture *f, int i)
 {
-	struct fs_file *file = open_file(f, i, false);
+	struct fs_file *file = simfs_open_file(&f->s, name_of(i));
 	uint8_t buf[3 * PAGE];
 	size_t got;
 
@@ -232,7 +173,7 @@ static void test_damage_is_told_of_that_file_alone(void **state)
 
 	verify(f, false, &st);
 	assert_int_equal(st.damaged, 0);
-	close_store(f);
+	simfs_close(&f->s);
 	for (int i = 0; i < FILES; i++)
 		for (uint64_t m = f->map[i].mask; m; m &= m - 1) {
 			unsigned int blk = (unsigned int)__builtin_ctzll(m);
@@ -245,7 +186,7 @@ static void test_damage_is_told_of_that_file_alone(void **state)
 				if (k != i)
 					check_bytes(f, k);
 			}
-			close_store(f);
+			simfs_close(&f->s);
 			turn(f, i, blk, 0x55);
 		}
 }
@@ -269,7 +210,7 @@ static void test_a_copy_elsewhere_heals(void **state)
 	assert_int_equal(st.healed_blocks, blocks);
 	for (int i = 0; i < FILES; i++)
 		check_bytes(f, i);
-	close_store(f);
+	simfs_close(&f->s);
 	verify(f, false, &st);
 	assert_int_equal(st.damaged, 0);
 }
@@ -287,8 +228,8 @@ static void test_a_flipped_bit_of_a_short_block(void **state)
 		size_t seg = segment_at(f, pos);
 
 		assert_true(f->map[i].len[last] < PAGE);
-		simdev_set_byte(f->sim, seg, at,
-				simdev_get_byte(f->sim, seg, at) ^ 0x80);
+		simdev_set_byte(f->s.sim, seg, at,
+				simdev_get_byte(f->s.sim, seg, at) ^ 0x80);
 	}
 	verify(f, true, &st);
 	assert_int_equal(st.damaged, 0);

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "txn/store_internal.h"
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/beside.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
-#include <sched.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { KEYS = 64, VALUE = 400, UPDATES = 3, DEADLINE = 60 };
@@ -14,15 +12,9 @@ enum { KEYS = 64, VALUE = 400, UPDATES = 3, DEADLINE = 60 };
 enum { TOGETHER = 32, EACH = 60 };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
+	struct simfs s;
 	struct view *v;
 };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
 
 static struct key key_of(unsigned int i)
 {
@@ -62,24 +54,16 @@ static int change_fn(struct vtx *tx, void *arg)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct store_params p = { .env = &f->env,
-				  .small_segment_bytes = 512 << 10,
-				  .bulk_segment_bytes = 512 << 10,
-				  .reserve_bytes = 512 << 10 };
 	struct change all = { .to = KEYS, .look_at = -1 };
-	struct store_error err = { "" };
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	p.dev = simdev_dev(f->sim);
-	if (store_create(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	f->v = store_working(f->store);
+	simfs_init(&f->s, 512 << 10);
+	f->s.store_only = true;
+	simfs_create(&f->s);
+	f->v = store_working(f->s.store);
 	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &all), 0);
-	assert_int_equal(store_checkpoint(f->store, f->v), 0);
+	assert_int_equal(store_checkpoint(f->s.store, f->v), 0);
 	return 0;
 }
 
@@ -87,8 +71,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	store_abandon(f->store);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -130,7 +113,7 @@ static void test_merging_with_a_node_that_is_only_held(void **state)
 				    .to = from + 1 +
 					  (unsigned int)rng_below(&rng, 5),
 				    .del = rng_below(&rng, 4) != 0,
-				    .cache = f->store->cache };
+				    .cache = f->s.store->cache };
 
 		/* One that is there, near by if possible. */
 		c.look_at = (int)(from + rng_below(&rng, 16)) - 8;
@@ -141,7 +124,7 @@ static void test_merging_with_a_node_that_is_only_held(void **state)
 			there[i] = !c.del;
 		if (view_check(f->v, why, sizeof(why)))
 			fail_msg("%s", why);
-		assert_int_equal(store_checkpoint(f->store, f->v), 0);
+		assert_int_equal(store_checkpoint(f->s.store, f->v), 0);
 		there[0] = true;
 		c = (struct change){ .to = 1, .look_at = -1 };
 		assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
@@ -159,8 +142,8 @@ static void test_a_thread_that_never_waits(void **state)
 	struct change c = { .to = 20, .del = true, .look_at = 3 };
 	uint64_t version = view_version(f->v);
 
-	assert_int_equal(store_checkpoint(f->store, f->v), 0);
-	cache_drop(f->store->cache);
+	assert_int_equal(store_checkpoint(f->s.store, f->v), 0);
+	cache_drop(f->s.store->cache);
 	view_never_wait(true);
 	assert_true(view_never_waits());
 	assert_int_equal(view_read(f->v, change_fn, &look), VIEW_WOULD_WAIT);
@@ -189,7 +172,7 @@ static void test_a_frozen_state_stays(void **state)
 	view_freeze(f->v, &frozen);
 	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
 	assert_false(is_there(f, 5));
-	assert_int_equal(view_new(f->store, store_new_view_id(f->store),
+	assert_int_equal(view_new(f->s.store, store_new_view_id(f->s.store),
 				  &frozen, true, &old),
 			 0);
 	f->v = old;
@@ -197,7 +180,7 @@ static void test_a_frozen_state_stays(void **state)
 		assert_true(is_there(f, i));
 	assert_int_equal(view_update(old, 0, change_fn, NULL, &c), -EROFS);
 	view_free(old);
-	root_put(store_tree(f->store), &frozen);
+	root_put(store_tree(f->s.store), &frozen);
 }
 
 /* What is looked at while a flush is under way; sync has no argument. */
@@ -213,14 +196,15 @@ static int sync_looking(struct dev_file *file)
 	char why[256];
 
 	assert_non_null(head);
-	store_head(f->store, &root, head);
-	root_put(store_tree(f->store), &root);
-	assert_int_equal(store_get_commit(f->store, head->number + 1, &head[1]),
-			 1);
+	store_head(f->s.store, &root, head);
+	root_put(store_tree(f->s.store), &root);
+	assert_int_equal(
+		store_get_commit(f->s.store, head->number + 1, &head[1]), 1);
 	if (head->number)
-		assert_int_equal(
-			store_get_commit(f->store, head->number, &head[1]), 0);
-	if (store_check(f->store, why, sizeof(why)))
+		assert_int_equal(store_get_commit(f->s.store, head->number,
+						  &head[1]),
+				 0);
+	if (store_check(f->s.store, why, sizeof(why)))
 		fail_msg("%s", why);
 	free(head);
 	looks++;
@@ -232,7 +216,7 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 {
 	struct fixture *f = *state;
 	struct commit_req creq = { .message = "m", .message_bytes = 1 };
-	struct dev *dev = simdev_dev(f->sim);
+	struct dev *dev = simdev_dev(f->s.sim);
 	static struct dev_ops ops;
 	uint64_t number;
 
@@ -248,7 +232,7 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 		};
 
 		assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
-		assert_int_equal(store_commit(f->store, f->v, &creq, &number),
+		assert_int_equal(store_commit(f->s.store, f->v, &creq, &number),
 				 0);
 		assert_int_equal(number, i + 1);
 	}
@@ -260,112 +244,82 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 
 struct line {
 	struct view *v;
-	/* atomic: */
-	long tid[TOGETHER]; /* of those who wait; 0: not yet */
-	unsigned int n; /* who had it so far */
-	unsigned int place[TOGETHER];
-	unsigned int at; /* of tid[] */
-	pthread_t reader;
-	int err[TOGETHER];
+	unsigned int n; /* atomic: who had it so far */
 };
 
-static void take_place(struct line *l, unsigned int me)
-{
-	unsigned int n = __atomic_fetch_add(&l->n, 1, __ATOMIC_SEQ_CST);
-
-	__atomic_store_n(&l->place[me], n, __ATOMIC_SEQ_CST);
-}
-
-static unsigned int join_line(struct line *l)
-{
-	unsigned int me = __atomic_fetch_add(&l->at, 1, __ATOMIC_SEQ_CST);
-
-	__atomic_store_n(&l->tid[me], syscall(SYS_gettid), __ATOMIC_SEQ_CST);
-	return me;
-}
-
-static void *update_thread(void *arg)
-{
-	struct line *l = arg;
-	unsigned int me = join_line(l);
-
-	view_lock_exclusive(l->v);
-	take_place(l, me);
-	view_unlock_exclusive(l->v);
-	return NULL;
-}
-
-static void *data_thread(void *arg)
-{
-	struct line *l = arg;
-	unsigned int me = join_line(l);
-
-	view_lock_data(l->v);
-	take_place(l, me);
-	view_unlock_data(l->v);
-	return NULL;
-}
-
-struct read_arg {
+struct waiter {
 	struct line *l;
-	unsigned int me;
+	struct beside b;
+	unsigned int place; /* in which it had the lock */
 };
+
+static void take_place(struct waiter *w)
+{
+	w->place = __atomic_fetch_add(&w->l->n, 1, __ATOMIC_SEQ_CST);
+}
+
+static void update(void *arg)
+{
+	struct waiter *w = arg;
+
+	view_lock_exclusive(w->l->v);
+	take_place(w);
+	view_unlock_exclusive(w->l->v);
+}
+
+static void write_data(void *arg)
+{
+	struct waiter *w = arg;
+
+	view_lock_data(w->l->v);
+	take_place(w);
+	view_unlock_data(w->l->v);
+}
 
 static int read_fn(struct vtx *tx, void *arg)
 {
-	struct read_arg *r = arg;
-
-	take_place(r->l, r->me);
+	take_place(arg);
 	return 0;
 }
 
-static void *read_thread(void *arg)
+static void read_it(void *arg)
 {
-	struct read_arg r = { .l = arg };
+	struct waiter *w = arg;
 
-	r.me = join_line(r.l);
-	(void)view_read(r.l->v, read_fn, &r);
-	return NULL;
+	(void)view_read(w->l->v, read_fn, w);
 }
 
-static void start_and_wait(struct line *l, pthread_t *t, void *(*fn)(void *))
+static void join_line(struct waiter *w, struct line *l, void (*fn)(void *arg))
 {
-	time_t end = time(NULL) + DEADLINE;
-	unsigned int i = __atomic_load_n(&l->at, __ATOMIC_SEQ_CST);
-
-	assert_int_equal(pthread_create(t, NULL, fn, l), 0);
-	while (!thread_is_asleep(
-		__atomic_load_n(&l->tid[i], __ATOMIC_SEQ_CST))) {
-		assert_true(time(NULL) < end);
-		sched_yield();
-	}
+	w->l = l;
+	beside_start(&w->b, fn, w);
 }
 
 /* However many updates were in line before it. */
-static void expect_first(struct fixture *f, void *(*reader)(void *))
+static void expect_first(struct fixture *f, void (*reader)(void *arg))
 {
 	struct line l = { .v = f->v };
-	pthread_t t[UPDATES + 1];
+	struct waiter w[UPDATES + 1];
 
 	view_lock_exclusive(f->v);
 	for (int i = 0; i < UPDATES; i++)
-		start_and_wait(&l, &t[i], update_thread);
-	start_and_wait(&l, &t[UPDATES], reader);
+		join_line(&w[i], &l, update);
+	join_line(&w[UPDATES], &l, reader);
 	view_unlock_exclusive(f->v);
 	for (int i = 0; i <= UPDATES; i++)
-		assert_int_equal(pthread_join(t[i], NULL), 0);
+		beside_join(&w[i].b);
 	assert_int_equal(l.n, UPDATES + 1);
-	assert_int_equal(l.place[UPDATES], 0);
+	assert_int_equal(w[UPDATES].place, 0);
 }
 
 static void test_a_reader_waits_for_one_update(void **state)
 {
-	expect_first(*state, read_thread);
+	expect_first(*state, read_it);
 }
 
 static void test_a_writer_of_data_waits_for_one_update(void **state)
 {
-	expect_first(*state, data_thread);
+	expect_first(*state, write_data);
 }
 
 /* And an update for those who have it, not for those that come. */
@@ -373,27 +327,31 @@ static void test_an_update_waits_for_the_readers_there(void **state)
 {
 	struct fixture *f = *state;
 	struct line l = { .v = f->v };
-	pthread_t t[3];
+	struct waiter w[3];
 
 	view_lock_data(f->v);
-	start_and_wait(&l, &t[0], update_thread);
-	start_and_wait(&l, &t[1], data_thread);
-	start_and_wait(&l, &t[2], read_thread);
+	join_line(&w[0], &l, update);
+	join_line(&w[1], &l, write_data);
+	join_line(&w[2], &l, read_it);
 	view_unlock_data(f->v);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(pthread_join(t[i], NULL), 0);
-	assert_int_equal(l.place[0], 0);
+		beside_join(&w[i].b);
+	assert_int_equal(w[0].place, 0);
 }
 
-static int beside_fn(struct vtx *tx, void *arg)
+struct within {
+	struct line l;
+	struct waiter writer, reader;
+};
+
+static int within_fn(struct vtx *tx, void *arg)
 {
-	struct line *l = arg;
-	pthread_t t;
+	struct within *i = arg;
 
 	/* Somebody else's data can be written within the update. */
-	assert_int_equal(pthread_create(&t, NULL, data_thread, l), 0);
-	assert_int_equal(pthread_join(t, NULL), 0);
-	start_and_wait(l, &l->reader, read_thread);
+	join_line(&i->writer, &i->l, write_data);
+	beside_join(&i->writer.b);
+	join_line(&i->reader, &i->l, read_it);
 	return 0;
 }
 
@@ -401,56 +359,63 @@ static void test_an_update_of_one_part_stops_no_writer_of_others(void **state)
 {
 	struct fixture *f = *state;
 	pthread_mutex_t part = PTHREAD_MUTEX_INITIALIZER;
-	struct line l = { .v = f->v };
+	struct within i = { .l = { .v = f->v } };
 
 	(void)alarm(DEADLINE);
 	assert_int_equal(
-		view_update_beside(f->v, 0, &part, beside_fn, NULL, &l), 0);
-	assert_int_equal(pthread_join(l.reader, NULL), 0);
+		view_update_beside(f->v, 0, &part, within_fn, NULL, &i), 0);
+	beside_join(&i.reader.b);
 	(void)alarm(0);
-	assert_int_equal(l.place[0], 0);
-	assert_int_equal(l.place[1], 1);
+	assert_int_equal(i.writer.place, 0);
+	assert_int_equal(i.reader.place, 1);
 	assert_int_equal(pthread_mutex_trylock(&part), 0);
 }
 
-static void *change_thread(void *arg)
-{
-	struct line *l = arg;
-	unsigned int me = join_line(l);
-	struct change c = { .from = KEYS + me * EACH,
-			    .to = KEYS + (me + 1) * EACH,
-			    .look_at = -1 };
+struct changer {
+	struct view *v;
+	struct beside b;
+	struct change change;
+	int err;
+};
 
-	l->err[me] = view_update(l->v, VIEW_PRIVILEGED, change_fn, NULL, &c);
-	return NULL;
+static void change_it(void *arg)
+{
+	struct changer *c = arg;
+
+	c->err = view_update(c->v, VIEW_PRIVILEGED, change_fn, NULL,
+			     &c->change);
 }
 
 /* All of them were told that there is room, and it is there for some. */
 static void test_updates_that_waited_together_fit(void **state)
 {
 	struct fixture *f = *state;
-	struct line l = { .v = f->v };
-	pthread_t t[TOGETHER];
+	struct changer c[TOGETHER];
 	struct log_stats st;
 	unsigned int done = 0;
 
-	simdev_fill(f->sim);
+	simdev_fill(f->s.sim);
 	(void)alarm(DEADLINE);
 	view_lock_exclusive(f->v);
-	for (int i = 0; i < TOGETHER; i++)
-		start_and_wait(&l, &t[i], change_thread);
+	for (unsigned int i = 0; i < TOGETHER; i++) {
+		c[i].v = f->v;
+		c[i].change = (struct change){ .from = KEYS + i * EACH,
+					       .to = KEYS + (i + 1) * EACH,
+					       .look_at = -1 };
+		beside_start(&c[i].b, change_it, &c[i]);
+	}
 	view_unlock_exclusive(f->v);
-	for (int i = 0; i < TOGETHER; i++) {
-		assert_int_equal(pthread_join(t[i], NULL), 0);
-		assert_true(!l.err[i] || l.err[i] == -ENOSPC);
-		done += !l.err[i];
+	for (unsigned int i = 0; i < TOGETHER; i++) {
+		beside_join(&c[i].b);
+		assert_true(!c[i].err || c[i].err == -ENOSPC);
+		done += !c[i].err;
 	}
 	(void)alarm(0);
 	assert_in_range(done, 2, TOGETHER - 1);
-	log_get_stats(f->store->log, &st);
+	log_get_stats(f->s.store->log, &st);
 	assert_true(st.claimed_bytes <= st.prepared_bytes);
-	simdev_set_capacity(f->sim, 0);
-	assert_int_equal(store_checkpoint(f->store, f->v), 0);
+	simdev_set_capacity(f->s.sim, 0);
+	assert_int_equal(store_checkpoint(f->s.store, f->v), 0);
 }
 
 int main(void)
@@ -480,7 +445,7 @@ int main(void)
 			test_an_update_waits_for_the_readers_there, setup,
 			teardown),
 		cmocka_unit_test_setup_teardown(
-			test_updates_that_waited_together_fit, setup, teardown),
+			test_updates_that_waited_together_fit, setup, teardown)
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
