@@ -64,10 +64,6 @@ struct fixture {
 	struct store_error text;
 };
 
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -86,8 +82,7 @@ static int setup(void **state)
 	fd = openat(f->dirfd, "file", O_WRONLY | O_CREAT, 0644);
 	assert_int_equal(write(fd, "x\n", 2), 2);
 	close(fd);
-	env_init_host(&f->env);
-	f->env.log = quiet;
+	test_env_init(&f->env);
 	*state = f;
 	return 0;
 }

@@ -122,10 +122,6 @@ struct fixture {
 	size_t copied; /* large files that may be */
 };
 
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
 static void write_file(struct fixture *f, int dirfd, const char *name,
 		       uint64_t size, bool holes)
 {
@@ -228,8 +224,7 @@ static int setup(void **state)
 	snprintf(f->outside, sizeof(f->outside), "%s/outside", f->dir);
 	f->rng.s = test_seed(20261128);
 	f->dirfd = -1;
-	env_init_host(&f->env);
-	f->env.log = quiet;
+	test_env_init(&f->env);
 	*state = f;
 	return 0;
 }

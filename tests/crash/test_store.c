@@ -63,10 +63,6 @@ static struct store_params params(struct fixture *f, struct simdev *sim)
 				      .reserve_bytes = 512 << 10 };
 }
 
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -76,8 +72,7 @@ static int setup(void **state)
 	assert_non_null(f);
 	*state = f;
 	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
+	test_env_init(&f->env);
 	f->rng.s = test_seed(1);
 	p = params(f, f->sim);
 	if (store_create(&p, &f->store, &err))
