@@ -9,7 +9,7 @@
 #include "fs/fs_internal.h" /* fs_sweep: what happens in the background */
 
 #include "tests/lib/digest.h"
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <errno.h>
@@ -27,77 +27,24 @@ struct event {
 };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct rng rng;
 	struct event ev[EVENTS_MAX];
 	size_t nev;
 };
 
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
-static int open_on(struct fixture *f, struct simdev *sim, bool create)
-{
-	struct store_params p = { .dev = simdev_dev(sim),
-				  .env = &f->env,
-				  .cache_bytes = 64 << 10,
-				  .check_item = fs_check_item,
-				  .small_segment_bytes = 512 << 10,
-				  .bulk_segment_bytes = 512 << 10,
-				  .reserve_bytes = 512 << 10 };
-	struct fs_params fp = { .buffer_bytes = 1 << 20 };
-	struct store_error text = { "" };
-	int err;
-
-	err = create ? store_create(&p, &f->store, &text)
-		     : store_open(&p, &f->store, &text);
-	if (err) {
-		f->store = NULL;
-		return err;
-	}
-	err = fs_open(f->store, &fp, &f->fs);
-	if (err) {
-		store_abandon(f->store);
-		f->store = NULL;
-		f->fs = NULL;
-	}
-	return err;
-}
-
-static void close_all(struct fixture *f)
-{
-	if (f->fs)
-		fs_abandon(f->fs);
-	if (f->store)
-		store_abandon(f->store);
-	f->fs = NULL;
-	f->store = NULL;
-}
-
 /* --- judging states --- */
 
 static int head_digest(struct fixture *f, uint64_t *out)
 {
-	struct root root;
-	struct fs_view *v;
+	struct fs_view *v = simfs_head_view(&f->s);
 	char why[256];
 	int err;
 
-	store_head(f->store, &root, NULL);
-	err = fs_view_new(f->fs, &root, &v);
-	if (!err) {
-		err = digest_view(v, out);
-		if (!err && fs_check(v, true, why, sizeof(why)))
-			fail_msg("head: %s", why);
-		fs_view_put(v);
-	}
-	root_put(store_tree(f->store), &root);
+	err = digest_view(v, out);
+	if (!err && fs_check(v, true, why, sizeof(why)))
+		fail_msg("head: %s", why);
+	fs_view_put(v);
 	return err;
 }
 
@@ -108,7 +55,8 @@ static struct event *event_begin(struct fixture *f)
 	struct event *e = &f->ev[f->nev];
 
 	assert_true(f->nev < EVENTS_MAX);
-	*e = (struct event){ .before = simdev_ops(f->sim), .after = SIZE_MAX };
+	*e = (struct event){ .before = simdev_ops(f->s.sim),
+			     .after = SIZE_MAX };
 	f->nev++;
 	return e;
 }
@@ -120,7 +68,7 @@ static void name_of(char buf[16], uint64_t i)
 
 static int random_change(struct fixture *f)
 {
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_new new_ = { .mode = S_IFREG | 0644 };
 	char name[16], other[16];
 	struct fs_attr attr;
@@ -133,8 +81,8 @@ static int random_change(struct fixture *f)
 	name_of(other, rng_below(&f->rng, FILES));
 	err = fs_lookup(w, FS_ROOT_INO, name, strlen(name), &attr);
 	if (err == -ENOENT)
-		err = fs_make(w, &cred, FS_ROOT_INO, name, strlen(name), &new_,
-			      &attr, NULL);
+		err = fs_make(w, &simfs_cred, FS_ROOT_INO, name, strlen(name),
+			      &new_, &attr, NULL);
 	if (err)
 		return err;
 	switch (rng_below(&f->rng, 8)) {
@@ -158,8 +106,8 @@ static int random_change(struct fixture *f)
 				    : rng_below(&f->rng, sizeof(buf)) + 1;
 	memset(buf, (int)rng_below(&f->rng, 256), len);
 	if (rng_below(&f->rng, 5))
-		err = fs_write(file, &cred, rng_below(&f->rng, 3 * BLOCK), buf,
-			       len, false);
+		err = fs_write(file, &simfs_cred, rng_below(&f->rng, 3 * BLOCK),
+			       buf, len, false);
 	else
 		err = fs_truncate(file, len);
 	fs_file_put(file);
@@ -169,11 +117,11 @@ static int random_change(struct fixture *f)
 static int do_checkpoint(struct fixture *f)
 {
 	struct event *e = event_begin(f);
-	int err = digest_view(fs_working(f->fs), &e->digest);
+	int err = digest_view(fs_working(f->s.fs), &e->digest);
 
 	if (!err)
-		err = fs_checkpoint(f->fs);
-	e->after = err ? SIZE_MAX : simdev_ops(f->sim);
+		err = fs_checkpoint(f->s.fs);
+	e->after = err ? SIZE_MAX : simdev_ops(f->s.sim);
 	e->done = !err;
 	return err;
 }
@@ -186,17 +134,17 @@ static int write_much(struct fixture *f, uint64_t ino)
 	int err;
 
 	memset(buf, (int)rng_below(&f->rng, 256), sizeof(buf));
-	err = fs_file_open(fs_working(f->fs), ino, &file);
+	err = fs_file_open(fs_working(f->s.fs), ino, &file);
 	if (err)
 		return err;
-	err = fs_write(file, &cred, 0, buf, sizeof(buf), false);
+	err = fs_write(file, &simfs_cred, 0, buf, sizeof(buf), false);
 	fs_file_put(file);
 	return err;
 }
 
 static int do_fsync(struct fixture *f)
 {
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_attr attr;
 	struct event *e;
 	char name[16];
@@ -220,7 +168,7 @@ static int do_fsync(struct fixture *f)
 	if (!err)
 		err = fs_fsync(w, attr.ino);
 	if (!err) {
-		e->after = simdev_ops(f->sim);
+		e->after = simdev_ops(f->s.sim);
 		e->done = true;
 	}
 	return err;
@@ -237,15 +185,15 @@ static int do_names(struct fixture *f)
 	name_of(name, rng_below(&f->rng, 3));
 	err = do_checkpoint(f);
 	if (!err)
-		err = fs_snapshot(f->fs, name, 0, NULL, 0);
+		err = fs_snapshot(f->s.fs, name, 0, NULL, 0);
 	if (err == -EEXIST)
-		err = store_change_catalog(f->store, store_working(f->store),
-					   &c);
+		err = store_change_catalog(f->s.store,
+					   store_working(f->s.store), &c);
 	if (!err && rng_below(&f->rng, 2))
-		return fs_gc(f->fs, NULL);
+		return fs_gc(f->s.fs, NULL);
 	for (uint64_t n = rng_below(&f->rng, 4); !err && n; n--)
 		err = random_change(f);
-	return err ? err : fs_sweep(f->fs);
+	return err ? err : fs_sweep(f->s.fs);
 }
 
 static int do_event(struct fixture *f)
@@ -265,15 +213,15 @@ static int do_event(struct fixture *f)
 	if (kind == 2) { /* abort: head's state, staged anew */
 		err = head_digest(f, &e->digest);
 		if (!err)
-			err = fs_abort(f->fs);
+			err = fs_abort(f->s.fs);
 	} else {
-		err = digest_view(fs_working(f->fs), &e->digest);
+		err = digest_view(fs_working(f->s.fs), &e->digest);
 		if (!err)
-			err = fs_commit(f->fs, 0, NULL, 0, &number);
+			err = fs_commit(f->s.fs, 0, NULL, 0, &number);
 	}
 	if (err < 0)
 		return err;
-	e->after = simdev_ops(f->sim);
+	e->after = simdev_ops(f->s.sim);
 	e->done = true;
 	return 0;
 }
@@ -285,12 +233,12 @@ static int run(struct fixture *f, unsigned int events)
 	int err;
 
 	e->commit = true;
-	err = digest_view(fs_working(f->fs), &e->digest);
+	err = digest_view(fs_working(f->s.fs), &e->digest);
 	if (!err)
-		err = fs_commit(f->fs, 0, NULL, 0, &number);
+		err = fs_commit(f->s.fs, 0, NULL, 0, &number);
 	if (err < 0)
 		return err;
-	e->after = simdev_ops(f->sim);
+	e->after = simdev_ops(f->s.sim);
 	e->done = true;
 	for (unsigned int i = 0; i < events; i++) {
 		for (uint64_t n = rng_below(&f->rng, 6); n; n--) {
@@ -305,14 +253,14 @@ static int run(struct fixture *f, unsigned int events)
 	return 0;
 }
 
-/* So that commits are dropped. */
-static int keep_few(struct fixture *f)
+static void create(struct fixture *f)
 {
-	struct catalog_change c = { .op = CATALOG_SET,
-				    .setting = STORE_KEEP_LAST,
-				    .number = 2 };
-
-	return store_change_catalog(f->store, store_working(f->store), &c);
+	simfs_init(&f->s, 512 << 10);
+	f->s.params.cache_bytes = 64 << 10;
+	f->s.fs_params.buffer_bytes = 1 << 20;
+	simfs_create(&f->s);
+	simfs_set(&f->s, STORE_KEEP_LAST, 2); /* so that commits are dropped */
+	simdev_settle(f->s.sim);
 }
 
 static int setup(void **state)
@@ -321,12 +269,7 @@ static int setup(void **state)
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	assert_int_equal(open_on(f, f->sim, true), 0);
-	assert_int_equal(keep_few(f), 0);
-	simdev_settle(f->sim);
+	create(f);
 	return 0;
 }
 
@@ -334,8 +277,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	close_all(f);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -361,7 +303,7 @@ static void judge_all(struct fixture *f, size_t cut)
 	struct fs_verify_params p = { .damaged = told, .arg = &cut };
 	struct fs_verify_stats st;
 
-	assert_int_equal(fs_verify(f->fs, &p, &st), 0);
+	assert_int_equal(fs_verify(f->s.fs, &p, &st), 0);
 	assert_int_equal(st.damaged, 0);
 }
 
@@ -370,8 +312,8 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 	uint64_t head, now;
 	size_t acked_commit = SIZE_MAX, acked = SIZE_MAX;
 	bool head_ok = false, now_ok = false;
+	struct store_error text;
 	char why[256];
-	int err;
 
 	for (size_t i = 0; i < f->nev; i++) {
 		if (!f->ev[i].done || f->ev[i].after > cut)
@@ -380,15 +322,14 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 		if (f->ev[i].commit)
 			acked_commit = i;
 	}
-	err = open_on(f, img, false);
-	if (err)
-		fail_msg("cut %zu: cannot open: %s", cut, strerror(-err));
-	if (fs_check(fs_working(f->fs), true, why, sizeof(why)))
+	if (simfs_try_open(&f->s, img, false, &text))
+		fail_msg("cut %zu: cannot open: %s", cut, text.text);
+	if (fs_check(fs_working(f->s.fs), true, why, sizeof(why)))
 		fail_msg("cut %zu: %s", cut, why);
 	judge_all(f, cut);
 	if (acked_commit != SIZE_MAX) {
 		assert_int_equal(head_digest(f, &head), 0);
-		assert_int_equal(digest_view(fs_working(f->fs), &now), 0);
+		assert_int_equal(digest_view(fs_working(f->s.fs), &now), 0);
 		for (size_t i = acked_commit; i < f->nev; i++)
 			if (f->ev[i].commit && began(&f->ev[i], cut))
 				head_ok |= head == f->ev[i].digest;
@@ -405,12 +346,12 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 	    (acked + 1 == f->nev || !began(&f->ev[acked + 1], cut))) {
 		uint64_t got;
 
-		assert_int_equal(digest_file(fs_working(f->fs),
+		assert_int_equal(digest_file(fs_working(f->s.fs),
 					     f->ev[acked].file_ino, &got),
 				 0);
 		assert_int_equal(got, f->ev[acked].file_digest);
 	}
-	close_all(f);
+	simfs_abandon(&f->s);
 }
 
 /* The device works again. A store that has stopped is read on and acknowledges
@@ -418,7 +359,7 @@ static void judge(struct fixture *f, struct simdev *img, size_t cut)
 static void after_failure(struct fixture *f)
 {
 	const struct root none = ROOT_EMPTY;
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_new new_ = { .mode = S_IFDIR | 0755 };
 	struct root root = ROOT_EMPTY;
 	struct fs_change_totals t;
@@ -427,23 +368,23 @@ static void after_failure(struct fixture *f)
 	int err;
 	uint64_t d, number;
 
-	if (!store_failed(f->store, NULL)) {
+	if (!store_failed(f->s.store, NULL)) {
 		assert_int_equal(run(f, 4), 0);
 		return;
 	}
 	assert_int_equal(digest_view(w, &d), 0);
-	assert_int_equal(fs_make(w, &cred, FS_ROOT_INO, "late", 4, &new_, &attr,
-				 NULL),
+	assert_int_equal(fs_make(w, &simfs_cred, FS_ROOT_INO, "late", 4, &new_,
+				 &attr, NULL),
 			 -EROFS);
-	assert_int_equal(fs_checkpoint(f->fs), -EIO);
+	assert_int_equal(fs_checkpoint(f->s.fs), -EIO);
 	assert_int_equal(fs_fsync(w, FS_ROOT_INO), -EIO);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), -EIO);
-	assert_int_equal(fs_snapshot(f->fs, "late", 0, NULL, 0), -EIO);
-	assert_int_equal(fs_gc(f->fs, NULL), -EIO);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), -EIO);
+	assert_int_equal(fs_snapshot(f->s.fs, "late", 0, NULL, 0), -EIO);
+	assert_int_equal(fs_gc(f->s.fs, NULL), -EIO);
 	/* What is staged can still be told, buffers included. */
-	assert_int_equal(fs_freeze(f->fs, &root), 0);
-	assert_int_equal(fs_change_totals(f->fs, &none, &root, &t), 0);
-	root_put(store_tree(f->store), &root);
+	assert_int_equal(fs_freeze(f->s.fs, &root), 0);
+	assert_int_equal(fs_change_totals(f->s.fs, &none, &root, &t), 0);
+	root_put(store_tree(f->s.store), &root);
 	assert_int_equal(digest_view(w, &number), 0);
 	assert_true(d == number);
 	if (!fs_lookup(w, FS_ROOT_INO, "f1", 2, &attr)) {
@@ -465,29 +406,25 @@ static void failing_calls(struct fixture *f, unsigned int mask, int err_no,
 		struct simdev *img;
 		int err;
 
-		close_all(f);
-		simdev_free(f->sim);
-		f->sim = simdev_new();
+		simfs_release(&f->s);
 		f->nev = 0;
 		f->rng.s = seed;
-		assert_int_equal(open_on(f, f->sim, true), 0);
-		assert_int_equal(keep_few(f), 0);
-		simdev_settle(f->sim);
-		simdev_set_short(f->sim, is_short);
-		simdev_fail(f->sim, mask, nth, err_no, for_ever);
+		create(f);
+		simdev_set_short(f->s.sim, is_short);
+		simdev_fail(f->s.sim, mask, nth, err_no, for_ever);
 		err = run(f, 12);
-		if (!simdev_has_failed(f->sim)) {
+		if (!simdev_has_failed(f->s.sim)) {
 			assert_int_equal(err, 0);
 			assert_true(nth > 5);
 			break;
 		}
 		assert_true(!err || err == -err_no || err == -EIO ||
-			    (err == -EROFS && store_failed(f->store, NULL)));
-		simdev_fail(f->sim, 0, 0, 0, false);
+			    (err == -EROFS && store_failed(f->s.store, NULL)));
+		simdev_fail(f->s.sim, 0, 0, 0, false);
 		after_failure(f);
-		close_all(f);
-		img = simdev_image(f->sim, simdev_ops(f->sim), SIM_DROP, 1);
-		judge(f, img, simdev_ops(f->sim));
+		simfs_abandon(&f->s);
+		img = simdev_image(f->s.sim, simdev_ops(f->s.sim), SIM_DROP, 1);
+		judge(f, img, simdev_ops(f->s.sim));
 		simdev_free(img);
 	}
 }
@@ -529,14 +466,14 @@ static int write_f(struct fixture *f, const char *name, uint64_t off, int byte,
 		   size_t len)
 {
 	static uint8_t buf[64 * BLOCK];
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_new new_ = { .mode = S_IFREG | 0644 };
 	struct fs_attr attr;
 	struct fs_file *file;
 	int err;
 
-	err = fs_make(w, &cred, FS_ROOT_INO, name, strlen(name), &new_, &attr,
-		      NULL);
+	err = fs_make(w, &simfs_cred, FS_ROOT_INO, name, strlen(name), &new_,
+		      &attr, NULL);
 	if (err == -EEXIST)
 		err = fs_lookup(w, FS_ROOT_INO, name, strlen(name), &attr);
 	if (!err)
@@ -544,7 +481,7 @@ static int write_f(struct fixture *f, const char *name, uint64_t off, int byte,
 	if (err)
 		return err;
 	memset(buf, byte, sizeof(buf));
-	err = fs_write(file, &cred, off, buf, len, false);
+	err = fs_write(file, &simfs_cred, off, buf, len, false);
 	fs_file_put(file);
 	return err;
 }
@@ -556,13 +493,14 @@ static void test_dead_space_is_found(void **state)
 	struct fixture *f = *state;
 	uint64_t number;
 
-	simdev_set_capacity(f->sim, 12 << 20);
+	simdev_set_capacity(f->s.sim, 12 << 20);
 	for (int i = 0; i < 400; i++) {
 		assert_int_equal(write_f(f, "a", (uint64_t)(i % 4) * 64 * BLOCK,
 					 i, 64 * BLOCK),
 				 0);
 		if (i % 7 == 0)
-			assert_true(fs_commit(f->fs, 0, NULL, 0, &number) >= 0);
+			assert_true(fs_commit(f->s.fs, 0, NULL, 0, &number) >=
+				    0);
 	}
 }
 
@@ -571,7 +509,7 @@ static void test_dead_space_is_found(void **state)
 static void test_full_of_live_data(void **state)
 {
 	struct fixture *f = *state;
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_attr attr;
 	struct fs_file *file;
 	struct catalog_change c = { .op = CATALOG_DELETE,
@@ -581,16 +519,16 @@ static void test_full_of_live_data(void **state)
 	char name[24];
 	int err;
 
-	simdev_set_capacity(f->sim, 12 << 20);
+	simdev_set_capacity(f->s.sim, 12 << 20);
 	assert_int_equal(write_f(f, "kept", 0, 1, 64 * BLOCK), 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
 	do {
 		snprintf(name, sizeof(name), "n%u", n++);
 		err = write_f(f, name, 0, (int)n, 64 * BLOCK);
 	} while (!err);
 	assert_int_equal(err, -ENOSPC);
 	assert_true(n > 10);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
 	assert_int_equal(head_digest(f, &head), 0);
 	/* A file shorter, a hole in one, one gone; kept by the last commit,
 	 * so this gives nothing back yet. */
@@ -599,7 +537,7 @@ static void test_full_of_live_data(void **state)
 	assert_int_equal(fs_fallocate(file, 3, 0, 8 * BLOCK), 0);
 	assert_int_equal(fs_truncate(file, 0), 0);
 	fs_file_put(file);
-	assert_int_equal(fs_abort(f->fs), 0);
+	assert_int_equal(fs_abort(f->s.fs), 0);
 	assert_int_equal(digest_view(w, &now), 0);
 	assert_true(now == head);
 	assert_int_equal(write_f(f, "more", 0, 1, 64 * BLOCK), -ENOSPC);
@@ -608,17 +546,18 @@ static void test_full_of_live_data(void **state)
 		assert_int_equal(
 			fs_unlink(w, FS_ROOT_INO, name, strlen(name), NULL), 0);
 	}
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
 	/* keep.last 2: the full one goes with the next but one; what the abort
 	 * replaced holds it too. */
-	assert_int_equal(
-		store_change_catalog(f->store, store_working(f->store), &c), 0);
+	assert_int_equal(store_change_catalog(f->s.store,
+					      store_working(f->s.store), &c),
+			 0);
 	assert_int_equal(fs_unlink(w, FS_ROOT_INO, "kept", 4, NULL), 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(write_f(f, "more", 0, i, 64 * BLOCK), 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
-	assert_false(store_failed(f->store, NULL));
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	assert_false(store_failed(f->s.store, NULL));
 }
 
 /* --- many writers at once on a full disk --- */
@@ -661,7 +600,7 @@ static void *write_at_once(void *arg)
 	int err;
 
 	waits = w->all;
-	err = fs_write(w->file, &cred, 0, buf, w->all->len, false);
+	err = fs_write(w->file, &simfs_cred, 0, buf, w->all->len, false);
 	if (!err)
 		__atomic_add_fetch(&w->all->accepted, 1, __ATOMIC_SEQ_CST);
 	/* Who was refused before that is not waited for. */
@@ -675,7 +614,7 @@ static void *write_at_once(void *arg)
 static void write_all_at_once(struct fixture *f, size_t len)
 {
 	struct fs_new new_ = { .mode = S_IFREG | 0644 };
-	struct fs_view *v = fs_working(f->fs);
+	struct fs_view *v = fs_working(f->s.fs);
 	struct writers all = { .len = len };
 	struct writer w[WRITERS];
 	struct fs_attr attr;
@@ -686,16 +625,16 @@ static void write_all_at_once(struct fixture *f, size_t len)
 	for (int i = 0; i < WRITERS; i++) {
 		snprintf(name, sizeof(name), "w%d", i);
 		w[i].all = &all;
-		assert_int_equal(fs_make(v, &cred, FS_ROOT_INO, name,
+		assert_int_equal(fs_make(v, &simfs_cred, FS_ROOT_INO, name,
 					 strlen(name), &new_, &attr, NULL),
 				 0);
 		/* So it is looked at for set-id bits: see meet_there(). */
 		assert_int_equal(fs_file_open(v, attr.ino, &w[i].file), 0);
 	}
 	/* Nothing is left that a sweep would find. */
-	assert_int_equal(fs_gc(f->fs, NULL), 0);
-	simdev_set_capacity(f->sim, 6 << 20);
-	f->env.now_ns = meet_there;
+	assert_int_equal(fs_gc(f->s.fs, NULL), 0);
+	simdev_set_capacity(f->s.sim, 6 << 20);
+	f->s.env.now_ns = meet_there;
 	for (int i = 0; i < WRITERS; i++)
 		assert_int_equal(pthread_create(&w[i].thread, NULL,
 						write_at_once, &w[i]),
@@ -707,8 +646,8 @@ static void write_all_at_once(struct fixture *f, size_t len)
 	}
 	fprintf(stderr, "%u accepted\n", all.accepted);
 	assert_true(all.accepted > 0 && all.accepted < WRITERS);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
-	assert_false(store_failed(f->store, NULL));
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	assert_false(store_failed(f->s.store, NULL));
 }
 
 static void test_many_writers_at_once(void **state)
