@@ -14,7 +14,7 @@
 #include "fs/plain.h"
 #include "tests/lib/digest.h"
 #include "tests/lib/nomem.h"
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
@@ -25,10 +25,7 @@
 enum { NAMES = 10, STATES_MAX = 400, BLOCK = 4096, BUF = 80 * BLOCK };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct rng rng;
 	uint8_t buf[BUF];
 	uint64_t head; /* the last acknowledged commit */
@@ -41,48 +38,11 @@ struct fixture {
 
 static const struct fs_cred cred = { 0 };
 
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
 static int open_on(struct fixture *f, bool create)
 {
-	struct store_params p = { .dev = simdev_dev(f->sim),
-				  .env = &f->env,
-				  .cache_bytes = 16 << 10,
-				  .check_item = fs_check_item,
-				  .small_segment_bytes = 512 << 10,
-				  .bulk_segment_bytes = 512 << 10,
-				  .reserve_bytes = 512 << 10 };
-	struct fs_params fp = { .buffer_bytes = 1 << 20 };
-	struct store_error text = { "" };
-	int err;
+	struct store_error text;
 
-	f->fs = NULL;
-	f->store = NULL;
-	err = create ? store_create(&p, &f->store, &text)
-		     : store_open(&p, &f->store, &text);
-	if (err)
-		f->store = NULL;
-	else
-		err = fs_open(f->store, &fp, &f->fs);
-	if (err) {
-		f->fs = NULL;
-		if (f->store)
-			store_abandon(f->store);
-		f->store = NULL;
-	}
-	return err;
-}
-
-static void close_all(struct fixture *f)
-{
-	if (f->fs)
-		fs_abandon(f->fs);
-	if (f->store)
-		store_abandon(f->store);
-	f->fs = NULL;
-	f->store = NULL;
+	return simfs_try_open(&f->s, f->s.sim, create, &text);
 }
 
 /* --- what is shown, and what has to be there after a crash --- */
@@ -91,21 +51,17 @@ static uint64_t shown(struct fixture *f)
 {
 	uint64_t d;
 
-	assert_int_equal(digest_view(fs_working(f->fs), &d), 0);
+	assert_int_equal(digest_view(fs_working(f->s.fs), &d), 0);
 	return d;
 }
 
 static uint64_t shown_head(struct fixture *f)
 {
-	struct root root;
-	struct fs_view *v;
+	struct fs_view *v = simfs_head_view(&f->s);
 	uint64_t d;
 
-	store_head(f->store, &root, NULL);
-	assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
 	assert_int_equal(digest_view(v, &d), 0);
 	fs_view_put(v);
-	root_put(store_tree(f->store), &root);
 	return d;
 }
 
@@ -135,17 +91,13 @@ static bool was_a_state(const struct fixture *f, uint64_t d)
  * not acknowledged would have made head; 0: none. */
 static void crash(struct fixture *f, uint64_t committing)
 {
-	struct simdev *img =
-		simdev_image(f->sim, simdev_ops(f->sim), SIM_DROP, 1);
 	char why[256];
 	uint64_t d;
 
-	close_all(f);
-	simdev_free(f->sim);
-	f->sim = img;
-	assert_int_equal(open_on(f, false), 0);
-	if (fs_check(fs_working(f->fs), true, why, sizeof(why)) ||
-	    store_check(f->store, why, sizeof(why)))
+	simfs_lose_power(&f->s, SIM_DROP, 1);
+	simfs_open(&f->s);
+	if (fs_check(fs_working(f->s.fs), true, why, sizeof(why)) ||
+	    store_check(f->s.store, why, sizeof(why)))
 		fail_msg("%s", why);
 	d = shown_head(f);
 	assert_true(d == f->head || (committing && d == committing));
@@ -153,7 +105,7 @@ static void crash(struct fixture *f, uint64_t committing)
 	d = shown(f);
 	assert_true(was_a_state(f, d));
 	note_durable(f, d);
-	simdev_settle(f->sim);
+	simdev_settle(f->s.sim);
 }
 
 /* --- operations: 0, an errno that there is a good reason for, -ENOMEM --- */
@@ -172,7 +124,7 @@ static uint64_t pick_dir(struct fixture *f)
 	size_t len = pick_name(f, name);
 
 	if (rng_below(&f->rng, 2) ||
-	    fs_lookup(fs_working(f->fs), FS_ROOT_INO, name, len, &a) ||
+	    fs_lookup(fs_working(f->s.fs), FS_ROOT_INO, name, len, &a) ||
 	    !S_ISDIR(a.mode))
 		return FS_ROOT_INO;
 	return a.ino;
@@ -184,7 +136,7 @@ static int pick(struct fixture *f, struct fs_attr *a)
 	char name[24];
 	size_t len = pick_name(f, name);
 
-	return fs_lookup(fs_working(f->fs), dir, name, len, a);
+	return fs_lookup(fs_working(f->s.fs), dir, name, len, a);
 }
 
 static int op_make(struct fixture *f)
@@ -200,7 +152,8 @@ static int op_make(struct fixture *f)
 	size_t len = pick_name(f, name);
 
 	memset(f->buf, 't', n.target_len);
-	return fs_make(fs_working(f->fs), &cred, dir, name, len, &n, &a, NULL);
+	return fs_make(fs_working(f->s.fs), &cred, dir, name, len, &n, &a,
+		       NULL);
 }
 
 static int op_write(struct fixture *f)
@@ -214,7 +167,7 @@ static int op_write(struct fixture *f)
 	memset(f->buf, (int)rng_below(&f->rng, 256), len);
 	err = pick(f, &a);
 	if (!err)
-		err = fs_file_open(fs_working(f->fs), a.ino, &file);
+		err = fs_file_open(fs_working(f->s.fs), a.ino, &file);
 	if (err)
 		return err;
 	err = fs_write(file, &cred, off, f->buf, len, !rng_below(&f->rng, 8));
@@ -236,7 +189,7 @@ static int op_range(struct fixture *f)
 	if (!err)
 		err = pick(f, &b);
 	if (!err)
-		err = fs_file_open(fs_working(f->fs), a.ino, &file);
+		err = fs_file_open(fs_working(f->s.fs), a.ino, &file);
 	if (err)
 		return err;
 	if (which == 0)
@@ -250,7 +203,7 @@ static int op_range(struct fixture *f)
 	else if (which == 3)
 		err = fs_seek(file, off, SEEK_HOLE, &off);
 	else
-		err = fs_file_open(fs_working(f->fs), b.ino, &to);
+		err = fs_file_open(fs_working(f->s.fs), b.ino, &to);
 	if (which == 4 && !err) {
 		err = fs_copy_range(file, off & ~4095, to, len & ~4095, BUF / 2,
 				    &got);
@@ -265,7 +218,7 @@ static int op_rename(struct fixture *f)
 	static const unsigned int flags[] = { 0, 0, FS_RENAME_NOREPLACE,
 					      FS_RENAME_EXCHANGE,
 					      FS_RENAME_WHITEOUT };
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	uint64_t dir = pick_dir(f), dir2 = pick_dir(f);
 	unsigned int flag = flags[rng_below(&f->rng, 5)];
 	char name[24], name2[24];
@@ -282,7 +235,7 @@ static int op_rename(struct fixture *f)
 
 static int op_remove(struct fixture *f)
 {
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	uint64_t dir = pick_dir(f);
 	char name[24];
 	size_t len = pick_name(f, name);
@@ -295,7 +248,7 @@ static int op_remove(struct fixture *f)
 /* Unlinked while it is open, it goes with the last put. */
 static int op_orphan(struct fixture *f)
 {
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_file *file;
 	struct fs_attr a;
 	char name[24];
@@ -316,7 +269,7 @@ static int op_attr(struct fixture *f)
 {
 	struct fs_attr set = { .mode = rng_below(&f->rng, 2) ? 0640 : 04755,
 			       .uid = (uint32_t)rng_below(&f->rng, 3) };
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	struct fs_attr a;
 	char name[24];
 	int err;
@@ -348,25 +301,25 @@ static int op_look(struct fixture *f)
 
 	switch (rng_below(&f->rng, 3)) {
 	case 0:
-		return digest_view(fs_working(f->fs), &sum);
+		return digest_view(fs_working(f->s.fs), &sum);
 	case 1:
 		err = pick(f, &a);
 		if (!err)
-			err = fs_path(fs_working(f->fs), a.ino, &path);
+			err = fs_path(fs_working(f->s.fs), a.ino, &path);
 		free(path);
 		return err;
 	default:
 		break;
 	}
-	store_head(f->store, &head, NULL);
-	err = fs_freeze(f->fs, &now);
+	store_head(f->s.store, &head, NULL);
+	err = fs_freeze(f->s.fs, &now);
 	if (!err)
-		err = fs_change_totals(f->fs, &head, &now, &t);
+		err = fs_change_totals(f->s.fs, &head, &now, &t);
 	if (!err)
-		err = fs_delta_new(f->fs, &head, &now, &d);
+		err = fs_delta_new(f->s.fs, &head, &now, &d);
 	fs_delta_free(d);
-	root_put(store_tree(f->store), &head);
-	root_put(store_tree(f->store), &now);
+	root_put(store_tree(f->s.store), &head);
+	root_put(store_tree(f->s.store), &now);
 	return err;
 }
 
@@ -381,12 +334,12 @@ static int op_verify(struct fixture *f)
 	struct fs_verify_params p = { .damaged = told };
 	struct fs_verify_stats st;
 
-	return fs_verify(f->fs, &p, &st);
+	return fs_verify(f->s.fs, &p, &st);
 }
 
 static int op_sweep(struct fixture *f)
 {
-	return rng_below(&f->rng, 2) ? fs_gc(f->fs, NULL) : fs_sweep(f->fs);
+	return rng_below(&f->rng, 2) ? fs_gc(f->s.fs, NULL) : fs_sweep(f->s.fs);
 }
 
 /* --- operations that make something durable; all is, before them --- */
@@ -396,18 +349,18 @@ static int op_fsync(struct fixture *f)
 	struct fs_attr a;
 	int err = pick(f, &a);
 
-	return err ? err : fs_fsync(fs_working(f->fs), a.ino);
+	return err ? err : fs_fsync(fs_working(f->s.fs), a.ino);
 }
 
 static int op_checkpoint(struct fixture *f)
 {
-	return fs_checkpoint(f->fs);
+	return fs_checkpoint(f->s.fs);
 }
 
 static int op_commit(struct fixture *f)
 {
 	uint64_t number;
-	int err = fs_commit(f->fs, 7, "a message", 9, &number);
+	int err = fs_commit(f->s.fs, 7, "a message", 9, &number);
 
 	return err == 1 ? 0 : err;
 }
@@ -417,7 +370,7 @@ static int op_snapshot(struct fixture *f)
 	char name[24];
 
 	pick_name(f, name);
-	return fs_snapshot(f->fs, name, 7, "why", 3);
+	return fs_snapshot(f->s.fs, name, 7, "why", 3);
 }
 
 static int op_names(struct fixture *f)
@@ -429,18 +382,18 @@ static int op_names(struct fixture *f)
 
 	if (!info)
 		return -ENOMEM;
-	store_head(f->store, &head, info);
-	root_put(store_tree(f->store), &head);
+	store_head(f->s.store, &head, info);
+	root_put(store_tree(f->s.store), &head);
 	c.number = info->number;
 	free(info);
 	pick_name(f, name);
 	c.op = rng_below(&f->rng, 3) ? CATALOG_DELETE : CATALOG_TAG;
-	return store_change_catalog(f->store, store_working(f->store), &c);
+	return store_change_catalog(f->s.store, store_working(f->s.store), &c);
 }
 
 static int op_abort(struct fixture *f)
 {
-	return fs_abort(f->fs);
+	return fs_abort(f->s.fs);
 }
 
 /* Restore or rollback, as the mount does it. */
@@ -452,7 +405,7 @@ struct going {
 static int go(void *arg, struct root *old_out)
 {
 	struct going *g = arg;
-	struct fs *fs = g->f->fs;
+	struct fs *fs = g->f->s.fs;
 	struct fs_delta *delta = NULL;
 	struct root now = ROOT_EMPTY;
 	uint64_t version = fs_version(fs);
@@ -478,9 +431,10 @@ static int switch_to(struct fixture *f, const struct root *to, bool commit)
 	uint64_t number;
 	int err;
 
-	err = store_switch(f->store, store_working(f->store), &req, &number);
+	err = store_switch(f->s.store, store_working(f->s.store), &req,
+			   &number);
 	if (!err && commit)
-		fs_flip_is_head(f->fs);
+		fs_flip_is_head(f->s.fs);
 	return err;
 }
 
@@ -493,16 +447,16 @@ static int op_restore(struct fixture *f)
 
 	pick_name(f, name);
 	pick_name(f, path);
-	err = fs_resolve(f->fs, rng_below(&f->rng, 3) ? name : "head", &from);
+	err = fs_resolve(f->s.fs, rng_below(&f->rng, 3) ? name : "head", &from);
 	if (!err && !whole)
-		err = fs_freeze(f->fs, &now);
+		err = fs_freeze(f->s.fs, &now);
 	if (!err && !whole)
-		err = fs_graft(f->fs, &now, &from, path, &to);
+		err = fs_graft(f->s.fs, &now, &from, path, &to);
 	if (!err)
 		err = switch_to(f, whole ? &from : &to, false);
-	root_put(store_tree(f->store), &from);
-	root_put(store_tree(f->store), &now);
-	root_put(store_tree(f->store), &to);
+	root_put(store_tree(f->s.store), &from);
+	root_put(store_tree(f->s.store), &now);
+	root_put(store_tree(f->s.store), &to);
 	return err;
 }
 
@@ -513,10 +467,10 @@ static int op_rollback(struct fixture *f)
 	int err;
 
 	pick_name(f, name);
-	err = fs_resolve(f->fs, name, &to);
+	err = fs_resolve(f->s.fs, name, &to);
 	if (!err)
 		err = switch_to(f, &to, true);
-	root_put(store_tree(f->store), &to);
+	root_put(store_tree(f->s.store), &to);
 	return err;
 }
 
@@ -573,7 +527,7 @@ static void after_stop(struct fixture *f, const struct op *op, uint64_t before)
 {
 	const char *reason = NULL;
 
-	assert_true(store_failed(f->store, &reason));
+	assert_true(store_failed(f->s.store, &reason));
 	assert_non_null(reason);
 	assert_true(*reason);
 	f->stops++;
@@ -593,7 +547,7 @@ static void run_op(struct fixture *f, const struct op *op)
 	int err = -ENOMEM;
 
 	if (op->what & MAKES_DURABLE) {
-		assert_int_equal(fs_checkpoint(f->fs), 0);
+		assert_int_equal(fs_checkpoint(f->s.fs), 0);
 		note_durable(f, shown(f));
 	}
 	before = shown(f);
@@ -604,7 +558,7 @@ static void run_op(struct fixture *f, const struct op *op)
 		err = op->fn(f);
 		refused = nomem_stop();
 		f->refused += refused;
-		if (store_failed(f->store, NULL)) {
+		if (store_failed(f->s.store, NULL)) {
 			assert_true(err == -EIO || err == -ENOMEM || !err);
 			after_stop(f, op, before);
 			return;
@@ -640,14 +594,14 @@ static void reopen(struct fixture *f)
 	int err;
 
 	nomem_start(1 + rng_below(&f->rng, 20), rng_below(&f->rng, 2));
-	err = fs_close(f->fs);
+	err = fs_close(f->s.fs);
 	if (!err)
-		err = store_close(f->store);
+		err = store_close(f->s.store);
 	else
-		store_abandon(f->store);
+		store_abandon(f->s.store);
 	nomem_stop();
-	f->fs = NULL;
-	f->store = NULL;
+	f->s.fs = NULL;
+	f->s.store = NULL;
 	assert_true(!err || err == -ENOMEM || err == -EIO);
 	note_state(f, before);
 	if (!err)
@@ -668,35 +622,30 @@ static void reopen(struct fixture *f)
 
 static int setup(void **state)
 {
-	struct catalog_change c = { .op = CATALOG_SET,
-				    .setting = STORE_KEEP_LAST,
-				    .number = 2 };
 	struct fixture *f = calloc(1, sizeof(*f));
 	int err;
 
 	assert_non_null(f);
 	*state = f;
-	env_init_host(&f->env);
-	f->env.log = quiet;
 	f->rng.s = test_seed(5);
 	/* What was half made is left behind by each: a new disk every time. */
 	for (uint64_t nth = 1;; nth++) {
-		f->sim = simdev_new();
+		simfs_init(&f->s, 512 << 10);
+		f->s.params.cache_bytes = 16 << 10;
+		f->s.fs_params.buffer_bytes = 1 << 20;
 		nomem_start(nth, false);
 		err = open_on(f, true);
 		if (!nomem_stop())
 			break;
 		assert_true(!err || err == -ENOMEM || err == -EIO);
-		close_all(f);
-		simdev_free(f->sim);
+		simfs_release(&f->s);
 	}
 	assert_int_equal(err, 0);
-	assert_int_equal(
-		store_change_catalog(f->store, store_working(f->store), &c), 0);
+	simfs_set(&f->s, STORE_KEEP_LAST, 2);
 	assert_int_equal(op_commit(f), 0);
 	f->head = shown(f);
 	note_durable(f, f->head);
-	simdev_settle(f->sim);
+	simdev_settle(f->s.sim);
 	return 0;
 }
 
@@ -704,8 +653,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	close_all(f);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -746,7 +694,7 @@ static void make_file(const char *dir, const char *name, size_t len)
 
 static void check_adopted(struct fixture *f, const char *txn)
 {
-	struct store_params p = { .env = &f->env, .read_only = true };
+	struct store_params p = { .env = &f->s.env, .read_only = true };
 	struct store_error text = { "" };
 	struct fs_attr attr;
 	struct store *s;
@@ -773,7 +721,7 @@ static void test_init(void **state)
 {
 	char dir[] = "/tmp/txnfs-memory.XXXXXX", path[64], other[64];
 	struct fixture *f = *state;
-	struct adopt_params p = { .dir = dir, .env = &f->env };
+	struct adopt_params p = { .dir = dir, .env = &f->s.env };
 	struct adopt_progress progress;
 	struct store_error text;
 	uint64_t nth, refused = 1;
