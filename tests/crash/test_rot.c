@@ -16,7 +16,7 @@
 
 #include "tests/lib/block.h"
 #include "tests/lib/dump.h"
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <errno.h>
@@ -43,17 +43,13 @@ struct ref {
 };
 
 struct fixture {
-	struct simdev *sim, *old; /* as it is; as it was before */
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
+	struct simdev *old; /* as the disk was before */
 	struct rng rng;
 	struct ref ref[REFS_MAX];
 	size_t nref;
 	struct ref dropped[REFS_MAX]; /* commits that retention dropped */
 	size_t ndropped;
-	uint64_t at; /* open there */
-	bool repair; /* open so */
 	/* What the last record shows, and the one before it. */
 	struct dump *staged, *staged_before;
 	uint64_t head, head_before;
@@ -65,8 +61,6 @@ struct fixture {
 	uint64_t repairs, healed, repair_cuts;
 };
 
-static const struct fs_cred cred = { .fsetid = true };
-
 static void count_told(struct env *env, enum env_level level, const char *text)
 {
 	struct fixture *f = env->priv;
@@ -75,55 +69,18 @@ static void count_told(struct env *env, enum env_level level, const char *text)
 		f->told++;
 }
 
-static int open_on(struct fixture *f, struct simdev *sim, bool create,
-		   bool read_only, struct store_error *text)
+static int open_on(struct fixture *f, struct simdev *sim, bool read_only,
+		   struct store_error *text)
 {
-	struct store_params p = { .dev = simdev_dev(sim),
-				  .env = &f->env,
-				  .read_only = read_only,
-				  .at_commit = f->at,
-				  .repair = f->repair,
-				  .cache_bytes = 64 << 10,
-				  .check_item = fs_check_item,
-				  .small_segment_bytes = SEG_BYTES,
-				  .bulk_segment_bytes = SEG_BYTES,
-				  .reserve_bytes = SEG_BYTES };
-	struct fs_params fp = { .buffer_bytes = 1 << 20 };
-	int err;
-
-	f->fs = NULL;
-	text->text[0] = '\0';
-	err = create ? store_create(&p, &f->store, text)
-		     : store_open(&p, &f->store, text);
-	if (err) {
-		f->store = NULL;
-		return err;
-	}
-	err = fs_open(f->store, &fp, &f->fs);
-	if (err) {
-		fs_open_error(f->store, err, text);
-		store_abandon(f->store);
-		f->store = NULL;
-		f->fs = NULL;
-	}
-	return err;
-}
-
-static void abandon(struct fixture *f)
-{
-	if (f->fs)
-		fs_abandon(f->fs);
-	if (f->store)
-		store_abandon(f->store);
-	f->fs = NULL;
-	f->store = NULL;
+	f->s.params.read_only = read_only;
+	return simfs_try_open(&f->s, sim, false, text);
 }
 
 /* --- the run --- */
 
 static struct fs_view *working(struct fixture *f)
 {
-	return fs_working(f->fs);
+	return fs_working(f->s.fs);
 }
 
 static void remember(struct fixture *f, const char *name)
@@ -173,7 +130,7 @@ static uint64_t any_dir(struct fixture *f)
 	snprintf(name, sizeof(name), "dir%u", (unsigned int)i);
 	err = fs_lookup(working(f), FS_ROOT_INO, name, strlen(name), &a);
 	if (err == -ENOENT)
-		err = fs_make(working(f), &cred, FS_ROOT_INO, name,
+		err = fs_make(working(f), &simfs_cred, FS_ROOT_INO, name,
 			      strlen(name), &new_, &a, NULL);
 	assert_int_equal(err, 0);
 	return a.ino;
@@ -193,8 +150,9 @@ static void write_some(struct fixture *f, uint64_t ino)
 	assert_int_equal(fs_file_open(working(f), ino, &file), 0);
 	if (!rng_below(&f->rng, 4))
 		assert_int_equal(fs_truncate(file, len / 3), 0);
-	assert_int_equal(fs_write(file, &cred, rng_below(&f->rng, 3 * BLOCK),
-				  buf, len, false),
+	assert_int_equal(fs_write(file, &simfs_cred,
+				  rng_below(&f->rng, 3 * BLOCK), buf, len,
+				  false),
 			 0);
 	fs_file_put(file);
 }
@@ -227,8 +185,8 @@ static void change(struct fixture *f)
 	new_.target_len = 1 + rng_below(&f->rng, sizeof(target) - 1);
 	err = fs_lookup(working(f), dir, name, strlen(name), &a);
 	if (err == -ENOENT)
-		err = fs_make(working(f), &cred, dir, name, strlen(name), &new_,
-			      &a, NULL);
+		err = fs_make(working(f), &simfs_cred, dir, name, strlen(name),
+			      &new_, &a, NULL);
 	assert_int_equal(err, 0);
 	switch (rng_below(&f->rng, 8)) {
 	case 0:
@@ -268,7 +226,7 @@ static uint64_t commit(struct fixture *f)
 	char name[32];
 
 	memset(message, 'm', sizeof(message));
-	if (fs_commit(f->fs, 0, message, rng_below(&f->rng, sizeof(message)),
+	if (fs_commit(f->s.fs, 0, message, rng_below(&f->rng, sizeof(message)),
 		      &number) < 0)
 		fail_msg("commit");
 	snprintf(name, sizeof(name), "@%" PRIu64, number);
@@ -285,7 +243,7 @@ static void snapshot(struct fixture *f)
 	memset(message, 's', sizeof(message));
 	snprintf(name, sizeof(name), "snap-%u",
 		 (unsigned int)rng_below(&f->rng, 40));
-	err = fs_snapshot(f->fs, name, 0, message,
+	err = fs_snapshot(f->s.fs, name, 0, message,
 			  rng_below(&f->rng, sizeof(message)));
 	if (!err)
 		remember(f, name);
@@ -301,8 +259,9 @@ static void delete_one(struct fixture *f)
 
 	if (f->ref[i].name[0] == '@')
 		return;
-	assert_int_equal(
-		store_change_catalog(f->store, store_working(f->store), &c), 0);
+	assert_int_equal(store_change_catalog(f->s.store,
+					      store_working(f->s.store), &c),
+			 0);
 	forget(f, i);
 }
 
@@ -311,10 +270,10 @@ static void event(struct fixture *f)
 	changes(f, 1 + rng_below(&f->rng, 5));
 	switch (rng_below(&f->rng, 8)) {
 	case 0:
-		assert_int_equal(fs_checkpoint(f->fs), 0);
+		assert_int_equal(fs_checkpoint(f->s.fs), 0);
 		break;
 	case 1:
-		assert_int_equal(fs_abort(f->fs), 0);
+		assert_int_equal(fs_abort(f->s.fs), 0);
 		break;
 	case 2:
 	case 3:
@@ -324,7 +283,7 @@ static void event(struct fixture *f)
 		delete_one(f);
 		break;
 	case 5:
-		assert_int_equal(fs_sweep(f->fs), 0);
+		assert_int_equal(fs_sweep(f->s.fs), 0);
 		break;
 	default:
 		(void)commit(f);
@@ -332,29 +291,19 @@ static void event(struct fixture *f)
 	}
 }
 
-static void set_keep(struct fixture *f, enum store_setting which, uint64_t n)
-{
-	struct catalog_change c = { .op = CATALOG_SET,
-				    .setting = which,
-				    .number = n };
-
-	assert_int_equal(
-		store_change_catalog(f->store, store_working(f->store), &c), 0);
-}
-
 /* Those that retention dropped. */
 static void forget_dropped(struct fixture *f)
 {
 	for (size_t i = f->nref; i--;) {
 		struct root root;
-		int err = fs_resolve(f->fs, f->ref[i].name, &root);
+		int err = fs_resolve(f->s.fs, f->ref[i].name, &root);
 
 		if (err) {
 			assert_int_equal(err, -ENOENT);
 			forget(f, i);
 			continue;
 		}
-		root_put(store_tree(f->store), &root);
+		root_put(store_tree(f->s.store), &root);
 	}
 }
 
@@ -373,51 +322,44 @@ static void end_run(struct fixture *f, enum ending how)
 	set_dump(f, &f->staged_before);
 	if (how != KILLED_WITH_STAGED) {
 		changes(f, 4);
-		assert_int_equal(fs_checkpoint(f->fs), 0);
+		assert_int_equal(fs_checkpoint(f->s.fs), 0);
 		set_dump(f, &f->staged_before);
 		changes(f, 4);
 		f->head = commit(f);
 	} else {
 		changes(f, 6);
-		assert_int_equal(fs_checkpoint(f->fs), 0);
+		assert_int_equal(fs_checkpoint(f->s.fs), 0);
 	}
 	set_dump(f, &f->staged);
 	forget_dropped(f);
 	if (how == CLEAN) {
-		assert_int_equal(fs_close(f->fs), 0);
-		assert_int_equal(store_close(f->store), 0);
-		f->fs = NULL;
-		f->store = NULL;
+		simfs_close(&f->s);
 		f->head_before = f->head;
 		f->small_flushed = UINT64_MAX;
 		return;
 	}
-	f->small_flushed = f->store->last.small_flushed;
-	abandon(f);
+	f->small_flushed = f->s.store->last.small_flushed;
+	simfs_abandon(&f->s);
 }
 
 static void run(struct fixture *f, enum ending how, unsigned int events)
 {
-	struct store_error text;
-
-	assert_int_equal(open_on(f, f->sim, true, false, &text), 0);
-	set_keep(f, STORE_KEEP_LAST, 4);
-	set_keep(f, STORE_KEEP_DISCARDED, 2);
+	simfs_create(&f->s);
+	simfs_set(&f->s, STORE_KEEP_LAST, 4);
+	simfs_set(&f->s, STORE_KEEP_DISCARDED, 2);
 	(void)commit(f);
 	for (unsigned int i = 0; i < events; i++) {
 		event(f);
 		if (i == events / 2) { /* another run of the daemon */
-			assert_int_equal(fs_close(f->fs), 0);
-			assert_int_equal(store_close(f->store), 0);
-			assert_int_equal(
-				open_on(f, f->sim, false, false, &text), 0);
+			simfs_close(&f->s);
+			simfs_open(&f->s);
 		}
 		if (i == events - 2)
-			f->old = simdev_image(f->sim, simdev_ops(f->sim),
+			f->old = simdev_image(f->s.sim, simdev_ops(f->s.sim),
 					      SIM_KEEP, 1);
 	}
 	end_run(f, how);
-	simdev_settle(f->sim);
+	simdev_settle(f->s.sim);
 }
 
 /* --- damage --- */
@@ -588,7 +530,7 @@ static void judge_verify(struct fixture *f, const struct damage *d,
 	struct said s = { .state = state, .path = r ? r->bad_path : "" };
 	struct fs_verify_params p = { .damaged = on_damaged, .arg = &s };
 	struct fs_verify_stats st;
-	int err = fs_verify(f->fs, &p, &st);
+	int err = fs_verify(f->s.fs, &p, &st);
 
 	if (err)
 		judge_fail(d, "verify: %s", strerror(-err));
@@ -620,7 +562,7 @@ static uint64_t judge_refs(struct fixture *f, const struct damage *d,
 	for (size_t i = 0; i < f->nref; i++) {
 		struct root root;
 		struct fs_view *v;
-		int err = fs_resolve(f->fs, f->ref[i].name, &root);
+		int err = fs_resolve(f->s.fs, f->ref[i].name, &root);
 
 		if (err == -ENOENT && head != f->head &&
 		    !strcmp(f->ref[i].name, gone))
@@ -631,10 +573,10 @@ static uint64_t judge_refs(struct fixture *f, const struct damage *d,
 		}
 		if (err)
 			judge_fail(d, "%s: %s", f->ref[i].name, strerror(-err));
-		assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
+		assert_int_equal(fs_view_new(f->s.fs, &root, &v), 0);
 		dump_compare(f->ref[i].dump, v, &r);
 		fs_view_put(v);
-		root_put(store_tree(f->store), &root);
+		root_put(store_tree(f->s.store), &root);
 		if (r.wrong[0])
 			judge_fail(d, "%s: %s", f->ref[i].name, r.wrong);
 		if (r.errors && !state) {
@@ -656,8 +598,8 @@ static uint64_t head_number(struct fixture *f)
 	uint64_t number;
 
 	assert_non_null(info);
-	store_head(f->store, &root, info);
-	root_put(store_tree(f->store), &root);
+	store_head(f->s.store, &root, info);
+	root_put(store_tree(f->s.store), &root);
 	number = info->number;
 	free(info);
 	return number;
@@ -681,7 +623,7 @@ static uint64_t judge_open(struct fixture *f, const struct damage *d)
 		judge_fail(d, "staged: %s; %s", r.wrong, r2.wrong);
 	errors = r.errors;
 	errors += judge_refs(f, d, head);
-	if (simdev_counts(f->sim).reads > READS_MAX)
+	if (simdev_counts(f->s.sim).reads > READS_MAX)
 		judge_fail(d, "too many reads");
 	return errors;
 }
@@ -709,7 +651,6 @@ static void judge_is_at(struct fixture *f, const struct damage *d,
 	const struct dump *want = commit_dump(f, number);
 	uint64_t head = head_number(f);
 	struct dump_result r;
-	struct root root;
 	struct fs_view *v;
 
 	assert_non_null(want);
@@ -720,13 +661,11 @@ static void judge_is_at(struct fixture *f, const struct damage *d,
 	dump_compare(want, working(f), &r);
 	if (r.wrong[0])
 		judge_fail(d, "at @%" PRIu64 ": %s", number, r.wrong);
-	store_head(f->store, &root, NULL);
-	assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
+	v = simfs_head_view(&f->s);
 	dump_compare(want, v, &r);
 	if (r.wrong[0])
 		judge_fail(d, "at @%" PRIu64 ", head: %s", number, r.wrong);
 	fs_view_put(v);
-	root_put(store_tree(f->store), &root);
 }
 
 /* All commits that are listed are what they were. */
@@ -743,18 +682,18 @@ static void judge_history(struct fixture *f, const struct damage *d,
 		int err;
 
 		snprintf(name, sizeof(name), "@%" PRIu64, n);
-		err = fs_resolve(f->fs, name, &root);
+		err = fs_resolve(f->s.fs, name, &root);
 		if (err == -ENOENT)
 			continue;
 		if (err)
 			judge_fail(d, "%s: %s", name, strerror(-err));
 		assert_non_null(want);
-		assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
+		assert_int_equal(fs_view_new(f->s.fs, &root, &v), 0);
 		dump_compare(want, v, &r);
 		if (r.wrong[0])
 			judge_fail(d, "%s: %s", name, r.wrong);
 		fs_view_put(v);
-		root_put(store_tree(f->store), &root);
+		root_put(store_tree(f->s.store), &root);
 	}
 	judge_verify(f, d, NULL, NULL);
 }
@@ -765,9 +704,9 @@ static void open_at(struct fixture *f, const struct damage *d,
 	struct store_error text;
 	int err;
 
-	f->at = number;
-	err = open_on(f, sim, false, read_only, &text);
-	f->at = 0;
+	f->s.params.at_commit = number;
+	err = open_on(f, sim, read_only, &text);
+	f->s.params.at_commit = 0;
 	if (err)
 		judge_fail(d, "--at @%" PRIu64 ": %s: %s", number,
 			   strerror(-err), text.text);
@@ -782,7 +721,7 @@ static void judge_cuts(struct fixture *f, const struct damage *d,
 	size_t last;
 
 	open_at(f, d, sim, number, false);
-	abandon(f);
+	simfs_abandon(&f->s);
 	last = simdev_ops(sim);
 	for (size_t cut = 0; cut <= last; cut++) {
 		for (int mode = 0; mode < SIM_MODES; mode++) {
@@ -792,10 +731,10 @@ static void judge_cuts(struct fixture *f, const struct damage *d,
 			half = simdev_image(sim, cut, (enum sim_mode)mode,
 					    d->number + cut);
 			f->cuts++;
-			if (open_on(f, half, false, false, &text))
+			if (open_on(f, half, false, &text))
 				open_at(f, d, half, number, false);
 			judge_is_at(f, d, number);
-			abandon(f);
+			simfs_abandon(&f->s);
 			simdev_free(half);
 		}
 	}
@@ -821,27 +760,27 @@ static void judge_at(struct fixture *f, const struct damage *d,
 	f->opened_at++;
 	open_at(f, d, img, number, true);
 	judge_is_at(f, d, number);
-	abandon(f);
+	simfs_abandon(&f->s);
 	if (f->opened_at % CUT_EACH == 0)
 		judge_cuts(f, d, img, number);
 	sim = simdev_image(img, simdev_ops(img), SIM_KEEP, 1);
 	open_at(f, d, sim, number, false);
 	judge_is_at(f, d, number);
 	judge_history(f, d, number);
-	abandon(f);
+	simfs_abandon(&f->s);
 	/* And it stays so: no need to say it again. */
-	if (open_on(f, sim, false, false, &after))
+	if (open_on(f, sim, false, &after))
 		judge_fail(d, "after --at: %s", after.text);
 	judge_is_at(f, d, number);
 	number = head_number(f);
-	set_keep(f, STORE_KEEP_LAST, 4);
-	if (fs_commit(f->fs, 0, NULL, 0, &number) < 0)
+	simfs_set(&f->s, STORE_KEEP_LAST, 4);
+	if (fs_commit(f->s.fs, 0, NULL, 0, &number) < 0)
 		judge_fail(d, "commit after --at");
-	err = fs_sweep(f->fs); /* other damage ends it */
+	err = fs_sweep(f->s.fs); /* other damage ends it */
 	if (err && err != -EFSCORRUPTED && err != -EFSBADCRC)
 		judge_fail(d, "sweep after --at: %s", strerror(-err));
 	judge_history(f, d, 0);
-	abandon(f);
+	simfs_abandon(&f->s);
 	simdev_free(sim);
 }
 
@@ -850,12 +789,12 @@ static void judge_refusal(struct fixture *f, const struct damage *d,
 			  const struct store_error *text)
 {
 	if (err != -EFSCORRUPTED && err != -EFSBADCRC &&
-	    (is_segment(f->sim, d->file) || err != -EPROTONOSUPPORT))
+	    (is_segment(f->s.sim, d->file) || err != -EPROTONOSUPPORT))
 		judge_fail(d, "open: %s: %s", strerror(-err), text->text);
 	if (!text->text[0])
 		judge_fail(d, "open: %s, without a reason", strerror(-err));
 	f->refused++;
-	if (is_segment(f->sim, d->file))
+	if (is_segment(f->s.sim, d->file))
 		judge_at(f, d, img, text->text);
 }
 
@@ -875,13 +814,13 @@ static int repair(struct fixture *f, struct simdev *img)
 	struct store_error text;
 	int err;
 
-	f->repair = true;
-	err = open_on(f, img, false, true, &text);
-	f->repair = false;
+	f->s.params.repair = true;
+	err = open_on(f, img, true, &text);
+	f->s.params.repair = false;
 	if (err)
 		return err;
-	assert_int_equal(fs_verify(f->fs, &p, &st), 0);
-	abandon(f);
+	assert_int_equal(fs_verify(f->s.fs, &p, &st), 0);
+	simfs_abandon(&f->s);
 	return 0;
 }
 
@@ -894,13 +833,13 @@ static void judge_repaired(struct fixture *f, const struct damage *d,
 	int err;
 
 	f->told = 0;
-	err = open_on(f, img, false, true, &text);
+	err = open_on(f, img, true, &text);
 	if (err && (!err_before || d->kind == FLIP))
 		judge_fail(d, "after repair: %s", text.text);
 	if (err)
 		return;
 	errors = judge_open(f, d);
-	abandon(f);
+	simfs_abandon(&f->s);
 	if (!err_before && errors > before)
 		judge_fail(d, "repair: %" PRIu64 " errors, were %" PRIu64,
 			   errors, before);
@@ -939,7 +878,7 @@ static void judge_repair(struct fixture *f, const struct damage *d,
  * on top hurts nothing. */
 static void judge(struct fixture *f, struct damage *d)
 {
-	struct simdev *sim = f->sim, *img;
+	struct simdev *sim = f->s.sim, *img;
 	uint64_t number = d->number, before = f->refused;
 	uint64_t errors = 0;
 
@@ -956,18 +895,18 @@ static void judge(struct fixture *f, struct damage *d)
 
 		f->told = 0;
 		f->states++;
-		err = open_on(f, img, false, ro, &text);
+		err = open_on(f, img, ro, &text);
 		if (err) {
 			judge_refusal(f, d, img, err, &text);
 			if (ro && is_segment(sim, d->file))
 				judge_repair(f, d, img, err, 0);
 			continue;
 		}
-		f->sim = img; /* whose reads are counted */
+		f->s.sim = img; /* whose reads are counted */
 		errors += judge_open(f, d);
-		f->sim = sim;
+		f->s.sim = sim;
 		if (ro && errors) {
-			abandon(f);
+			simfs_abandon(&f->s);
 			judge_repair(f, d, img, 0, errors);
 			continue;
 		}
@@ -975,10 +914,10 @@ static void judge(struct fixture *f, struct damage *d)
 			struct rng keep = f->rng; /* ONLY shows the same */
 
 			change(f);
-			assert_int_equal(fs_checkpoint(f->fs), 0);
+			assert_int_equal(fs_checkpoint(f->s.fs), 0);
 			f->rng = keep;
 		}
-		abandon(f);
+		simfs_abandon(&f->s);
 	}
 	if (errors)
 		f->partly++;
@@ -1005,14 +944,14 @@ static void report(const struct fixture *f, const char *what)
 
 static bool any_segment(struct fixture *f, size_t *file, uint64_t *block)
 {
-	size_t n = simdev_file_count(f->sim);
+	size_t n = simdev_file_count(f->s.sim);
 
 	for (int i = 0; i < 1000; i++) {
 		*file = (size_t)rng_below(&f->rng, n);
-		if (!is_segment(f->sim, *file) || !blocks_of(f->sim, *file))
+		if (!is_segment(f->s.sim, *file) || !blocks_of(f->s.sim, *file))
 			continue;
-		*block = rng_below(&f->rng, blocks_of(f->sim, *file));
-		if (!is_zero_block(f->sim, *file, *block) || i > 900)
+		*block = rng_below(&f->rng, blocks_of(f->s.sim, *file));
+		if (!is_zero_block(f->s.sim, *file, *block) || i > 900)
 			return true;
 	}
 	return false;
@@ -1024,7 +963,7 @@ static uint64_t any_bit(struct fixture *f, size_t file, uint64_t block)
 	uint8_t buf[BLOCK];
 	uint64_t at = rng_below(&f->rng, BLOCK);
 
-	get_block(f->sim, file, block, buf);
+	get_block(f->s.sim, file, block, buf);
 	for (uint64_t i = 0; i < BLOCK; i++)
 		if (buf[(at + i) % BLOCK])
 			return (at + i) % BLOCK * 8 + rng_below(&f->rng, 8);
@@ -1036,12 +975,12 @@ static void damage_all(struct fixture *f)
 {
 	struct damage d = { 0 };
 
-	for (d.file = 0; d.file < simdev_file_count(f->sim); d.file++) {
-		if (!is_segment(f->sim, d.file))
+	for (d.file = 0; d.file < simdev_file_count(f->s.sim); d.file++) {
+		if (!is_segment(f->s.sim, d.file))
 			continue;
-		for (d.block = 0; d.block < blocks_of(f->sim, d.file);
+		for (d.block = 0; d.block < blocks_of(f->s.sim, d.file);
 		     d.block++) {
-			if (is_zero_block(f->sim, d.file, d.block) &&
+			if (is_zero_block(f->s.sim, d.file, d.block) &&
 			    d.block % 32)
 				continue;
 			for (int k = 0; k < KINDS_OF_BLOCK; k++) {
@@ -1059,18 +998,18 @@ static void damage_segments(struct fixture *f)
 {
 	struct damage d = { .number = 1000000 };
 
-	for (d.file = 0; d.file < simdev_file_count(f->sim); d.file++) {
-		if (!is_segment(f->sim, d.file))
+	for (d.file = 0; d.file < simdev_file_count(f->s.sim); d.file++) {
+		if (!is_segment(f->s.sim, d.file))
 			continue;
 		for (int k = TRUNCATE; k < KINDS; k++) {
 			d.kind = (enum kind)k;
 			for (int i = 0; i < (k == TRUNCATE ? 6 : 1); i++) {
 				d.number++;
 				d.nothing = false;
-				d.block =
-					i ? rng_below(&f->rng,
-						      blocks_of(f->sim, d.file))
-					  : 0;
+				d.block = i ? rng_below(&f->rng,
+							blocks_of(f->s.sim,
+								  d.file))
+					    : 0;
 				d.bit = i % 2 ? rng_next(&f->rng) : 0;
 				judge(f, &d);
 			}
@@ -1098,12 +1037,12 @@ static void damage_others(struct fixture *f)
 {
 	struct damage d = { .number = 3000000, .kind = FLIP };
 
-	for (d.file = 0; d.file < simdev_file_count(f->sim); d.file++) {
-		const char *name = simdev_file_name(f->sim, d.file);
+	for (d.file = 0; d.file < simdev_file_count(f->s.sim); d.file++) {
+		const char *name = simdev_file_name(f->s.sim, d.file);
 
 		if (strcmp(name, "format") != 0 && strcmp(name, "last") != 0)
 			continue; /* for people */
-		for (uint64_t i = 0; i < simdev_file_bytes(f->sim, d.file);
+		for (uint64_t i = 0; i < simdev_file_bytes(f->s.sim, d.file);
 		     i++) {
 			d.number++;
 			d.bit = i * 8 + rng_below(&f->rng, 8);
@@ -1118,10 +1057,11 @@ static int setup(void **state)
 
 	assert_non_null(f);
 	*state = f;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = count_told;
-	f->env.priv = f;
+	simfs_init(&f->s, SEG_BYTES);
+	f->s.params.cache_bytes = 64 << 10;
+	f->s.fs_params.buffer_bytes = 1 << 20;
+	f->s.env.log = count_told;
+	f->s.env.priv = f;
 	(void)signal(SIGPROF, on_too_long);
 	return 0;
 }
@@ -1130,14 +1070,13 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	abandon(f);
 	for (size_t i = 0; i < f->nref; i++)
 		dump_free(f->ref[i].dump);
 	for (size_t i = 0; i < f->ndropped; i++)
 		dump_free(f->dropped[i].dump);
 	dump_free(f->staged);
 	dump_free(f->staged_before);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	if (f->old)
 		simdev_free(f->old);
 	free(f);
