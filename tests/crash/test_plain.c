@@ -16,7 +16,7 @@
 /* LDFLAGS: -Wl,--wrap=store_checkpoint */
 #include "fs/plain_internal.h"
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <dirent.h>
@@ -112,10 +112,7 @@ int __wrap_store_checkpoint(struct store *store, struct view *v)
 /* --- the store and the directory --- */
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	struct rng rng;
 	char dir[64], store_dir[96];
 	int dirfd, storefd;
@@ -123,56 +120,18 @@ struct fixture {
 	bool verbose; /* VERBOSE=1: tell edits; the directory stays */
 	bool store_fails; /* a run may end with an error */
 	bool edited; /* something may be kept beside */
-	bool no_thread; /* nothing is prepared beside the test */
 	uint64_t states; /* interruptions that were recovered from */
 };
-
-static const struct fs_cred cred = { .fsetid = true };
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
-
-static void open_on(struct fixture *f, bool create)
-{
-	struct store_params p = { .dev = simdev_dev(f->sim),
-				  .env = &f->env,
-				  .check_item = fs_check_item,
-				  .small_segment_bytes = 1 << 20,
-				  .bulk_segment_bytes = 8 << 20,
-				  .reserve_bytes = 1 << 20,
-				  .no_thread = f->no_thread };
-	struct store_error text = { "" };
-	int err;
-
-	err = create ? store_create(&p, &f->store, &text)
-		     : store_open(&p, &f->store, &text);
-	if (err)
-		fail_msg("open: %s", text.text);
-	assert_int_equal(fs_open(f->store, NULL, &f->fs), 0);
-}
-
-static void close_all(struct fixture *f)
-{
-	fs_abandon(f->fs);
-	store_abandon(f->store);
-}
 
 /* The power goes; the store is there again. */
 static void lose_power(struct fixture *f)
 {
-	struct simdev *img;
+	enum sim_mode mode = (enum sim_mode)rng_below(&f->rng, SIM_MODES);
 
-	close_all(f);
-	img = simdev_image(f->sim, simdev_ops(f->sim),
-			   (enum sim_mode)rng_below(&f->rng, SIM_MODES),
-			   rng_next(&f->rng));
-	assert_non_null(img);
-	simdev_free(f->sim);
-	f->sim = img;
+	simfs_lose_power(&f->s, mode, rng_next(&f->rng));
 	f->states++;
-	simdev_set_clones(f->sim, f->clones);
-	open_on(f, false);
+	simdev_set_clones(f->s.sim, f->clones);
+	simfs_open(&f->s);
 }
 
 static int setup_at(void **state, const char *where)
@@ -191,13 +150,12 @@ static int setup_at(void **state, const char *where)
 	f->storefd = open(f->store_dir, O_RDONLY | O_DIRECTORY);
 	f->verbose = getenv("VERBOSE") != NULL;
 	f->rng.s = test_seed(20261128);
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	f->sim = simdev_new();
-	open_on(f, true);
-	assert_int_equal(plain_put_state(f->fs, PLAIN_STATE_SHOWN, &none), 0);
-	assert_int_equal(store_checkpoint(f->store, store_working(f->store)),
-			 0);
+	simfs_init(&f->s, 1 << 20);
+	f->s.params.bulk_segment_bytes = 8 << 20;
+	simfs_create(&f->s);
+	assert_int_equal(plain_put_state(f->s.fs, PLAIN_STATE_SHOWN, &none), 0);
+	assert_int_equal(
+		store_checkpoint(f->s.store, store_working(f->s.store)), 0);
 	*state = f;
 	return 0;
 }
@@ -214,7 +172,7 @@ static int setup_elsewhere(void **state)
 	struct fixture *f = *state;
 
 	f->clones = true;
-	simdev_set_clones(f->sim, true);
+	simdev_set_clones(f->s.sim, true);
 	return err;
 }
 
@@ -222,8 +180,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
-	close_all(f);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	if (!f->verbose) {
 		assert_int_equal(plain_remove_tree(AT_FDCWD, f->store_dir), 0);
 		assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
@@ -383,12 +340,8 @@ static void is_shown(struct fixture *f, struct fs_view *fv, bool dir_times)
 
 static void is_head(struct fixture *f)
 {
-	struct fs_view *fv;
-	struct root head;
+	struct fs_view *fv = simfs_head_view(&f->s);
 
-	store_head(f->store, &head, NULL);
-	assert_int_equal(fs_view_new(f->fs, &head, &fv), 0);
-	root_put(store_tree(f->store), &head);
 	is_shown(f, fv, true);
 	fs_view_put(fv);
 }
@@ -398,7 +351,7 @@ static void is_head(struct fixture *f)
 /* A directory, by random steps from the root. */
 static uint64_t some_dir(struct fixture *f)
 {
-	struct fs_view *fv = fs_working(f->fs);
+	struct fs_view *fv = fs_working(f->s.fs);
 	uint64_t dir = FS_ROOT_INO;
 	struct fs_attr a;
 
@@ -423,7 +376,7 @@ static void write_some(struct fixture *f, uint64_t ino)
 	struct fs_file *file;
 	uint64_t size = rng_below(&f->rng, 4);
 
-	if (fs_file_open(fs_working(f->fs), ino, &file))
+	if (fs_file_open(fs_working(f->s.fs), ino, &file))
 		return;
 	for (size_t i = 0; i < (size ? small : sizeof(run)); i += 8)
 		put_le64(buf + i, rng_next(&f->rng));
@@ -434,13 +387,13 @@ static void write_some(struct fixture *f, uint64_t ino)
 				 0);
 	if (!size)
 		assert_int_equal(
-			fs_write(file, &cred,
+			fs_write(file, &simfs_cred,
 				 rng_below(&f->rng, BIG_BLOCKS - RUN) * BLOCK,
 				 run, sizeof(run), false),
 			0);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(
-			fs_write(file, &cred,
+			fs_write(file, &simfs_cred,
 				 size ? rng_below(&f->rng, 3 * BLOCK)
 				      : rng_below(&f->rng, BIG_BLOCKS - 3) *
 						 BLOCK,
@@ -451,7 +404,7 @@ static void write_some(struct fixture *f, uint64_t ino)
 
 static void change(struct fixture *f)
 {
-	struct fs_view *fv = fs_working(f->fs);
+	struct fs_view *fv = fs_working(f->s.fs);
 	uint64_t dir = some_dir(f), to = some_dir(f);
 	char name[8], other[8];
 	struct fs_new new_ = { .mode = S_IFREG | 0644 };
@@ -467,16 +420,16 @@ static void change(struct fixture *f)
 		new_.mode = S_IFDIR | 0755;
 		/* fall through */
 	case 1:
-		if (!fs_make(fv, &cred, dir, name, strlen(name), &new_, &a,
-			     NULL))
+		if (!fs_make(fv, &simfs_cred, dir, name, strlen(name), &new_,
+			     &a, NULL))
 			write_some(f, a.ino);
 		break;
 	case 2:
 		new_.mode = S_IFLNK | 0777;
 		new_.target = other;
 		new_.target_len = strlen(other);
-		(void)fs_make(fv, &cred, dir, name, strlen(name), &new_, &a,
-			      NULL);
+		(void)fs_make(fv, &simfs_cred, dir, name, strlen(name), &new_,
+			      &a, NULL);
 		break;
 	case 3:
 		if (a.ino && !S_ISDIR(a.mode))
@@ -501,8 +454,8 @@ static void change(struct fixture *f)
 			write_some(f, a.ino);
 		break;
 	default:
-		(void)fs_rename(fv, &cred, dir, name, strlen(name), to, other,
-				strlen(other),
+		(void)fs_rename(fv, &simfs_cred, dir, name, strlen(name), to,
+				other, strlen(other),
 				rng_below(&f->rng, 3) ? 0 : FS_RENAME_EXCHANGE,
 				&moved);
 	}
@@ -512,7 +465,7 @@ static void commit(struct fixture *f)
 {
 	uint64_t number;
 
-	assert_true(fs_commit(f->fs, 0, NULL, 0, &number) >= 0);
+	assert_true(fs_commit(f->s.fs, 0, NULL, 0, &number) >= 0);
 }
 
 /* --- runs --- */
@@ -536,10 +489,10 @@ static int sync_files(struct fixture *f, uint64_t limit,
 	struct store_error text;
 	int err;
 
-	to_kill = f->sim;
+	to_kill = f->s.sim;
 	calls = 0;
 	calls_left = limit;
-	err = plain_sync(f->fs, &p, r, &text);
+	err = plain_sync(f->s.fs, &p, r, &text);
 	calls_left = 0;
 	if (err < 0 && !dead && !f->store_fails)
 		fail_msg("sync: %s", text.text);
@@ -552,7 +505,7 @@ static void no_edits(struct fixture *f)
 	struct plain_in_result r;
 	struct store_error text;
 
-	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), 0);
 	assert_int_equal(r.edits, 0);
 }
 
@@ -563,7 +516,7 @@ static void is_known(struct fixture *f, bool done)
 	bool behind, half;
 	uint64_t number;
 
-	assert_int_equal(plain_is_behind(f->fs, &behind, &number, &half), 0);
+	assert_int_equal(plain_is_behind(f->s.fs, &behind, &number, &half), 0);
 	assert_false(done && behind);
 	if (!half)
 		no_edits(f);
@@ -579,7 +532,7 @@ static void ends_as_head(struct fixture *f)
 	assert_int_equal(r.unlike, 0);
 	is_head(f);
 	no_edits(f);
-	simdev_settle(f->sim);
+	simdev_settle(f->s.sim);
 }
 
 /* Interrupted up to a few times; then it is head, and nothing was an edit. */
@@ -625,7 +578,7 @@ static void fail_and_try(struct fixture *f)
 	if (full)
 		refuse_from = 1 + rng_below(&f->rng, 4);
 	else
-		simdev_fail(f->sim, SIM_WRITE | SIM_SYNC | SIM_CREATE,
+		simdev_fail(f->s.sim, SIM_WRITE | SIM_SYNC | SIM_CREATE,
 			    1 + rng_below(&f->rng, 16), EIO, true);
 	f->store_fails = true;
 	for (uint64_t n = 1 + rng_below(&f->rng, 3); n && !dead; n--) {
@@ -670,7 +623,7 @@ static uint64_t make(struct fixture *f, uint64_t dir, const char *name,
 	struct fs_new new_ = { .mode = mode };
 	struct fs_attr a;
 
-	assert_int_equal(fs_make(fs_working(f->fs), &cred, dir, name,
+	assert_int_equal(fs_make(fs_working(f->s.fs), &simfs_cred, dir, name,
 				 strlen(name), &new_, &a, NULL),
 			 0);
 	return a.ino;
@@ -682,9 +635,9 @@ static void put_block(struct fixture *f, uint64_t ino, uint64_t block, char c)
 	struct fs_file *file;
 
 	memset(buf, c, sizeof(buf));
-	assert_int_equal(fs_file_open(fs_working(f->fs), ino, &file), 0);
-	assert_int_equal(fs_write(file, &cred, block * BLOCK, buf, sizeof(buf),
-				  false),
+	assert_int_equal(fs_file_open(fs_working(f->s.fs), ino, &file), 0);
+	assert_int_equal(fs_write(file, &simfs_cred, block * BLOCK, buf,
+				  sizeof(buf), false),
 			 0);
 	fs_file_put(file);
 }
@@ -694,9 +647,9 @@ static void rename_in_root(struct fixture *f, const char *a, const char *b,
 {
 	struct fs_renamed moved;
 
-	assert_int_equal(fs_rename(fs_working(f->fs), &cred, FS_ROOT_INO, a,
-				   strlen(a), FS_ROOT_INO, b, strlen(b), flags,
-				   &moved),
+	assert_int_equal(fs_rename(fs_working(f->s.fs), &simfs_cred,
+				   FS_ROOT_INO, a, strlen(a), FS_ROOT_INO, b,
+				   strlen(b), flags, &moved),
 			 0);
 }
 
@@ -737,7 +690,7 @@ static void test_dir_made_anew(void **state)
 			assert_int_equal(
 				unlinkat(f->dirfd, aside, AT_REMOVEDIR), 0);
 		kept += r.kept;
-		is_shown(f, fs_working(f->fs), false);
+		is_shown(f, fs_working(f->s.fs), false);
 		from[0] ^= 'a' ^ 'b';
 		to[0] ^= 'a' ^ 'b';
 	} while (died);
@@ -767,7 +720,7 @@ static void test_taken_is_gone(void **state)
 		if (died)
 			lose_power(f);
 		assert_true(sync_files(f, 0, &r) >= 0);
-		is_shown(f, fs_working(f->fs), false);
+		is_shown(f, fs_working(f->s.fs), false);
 		from[0] ^= 'a' ^ 'b';
 		to[0] ^= 'a' ^ 'b';
 	} while (died);
@@ -802,7 +755,7 @@ static void test_link_elsewhere(void **state)
 
 static void set_note(struct fixture *f, uint64_t ino, const char *value)
 {
-	assert_int_equal(fs_setxattr(fs_working(f->fs), ino, "user.large",
+	assert_int_equal(fs_setxattr(fs_working(f->s.fs), ino, "user.large",
 				     value, strlen(value), 0),
 			 0);
 }
@@ -812,7 +765,7 @@ static void has_note(struct fixture *f, uint64_t ino, const char *want)
 	char value[64];
 	size_t len = 0;
 
-	assert_int_equal(fs_getxattr(fs_working(f->fs), ino, "user.large",
+	assert_int_equal(fs_getxattr(fs_working(f->s.fs), ino, "user.large",
 				     value, sizeof(value), &len),
 			 0);
 	assert_int_equal(len, strlen(want));
@@ -846,12 +799,12 @@ static void test_attributes_left_out(void **state)
 	no_edits(f);
 	rename_in_root(f, "a", "b", 0);
 	assert_int_equal(
-		fs_link(fs_working(f->fs), ino, FS_ROOT_INO, "c", 1, &a), 0);
+		fs_link(fs_working(f->s.fs), ino, FS_ROOT_INO, "c", 1, &a), 0);
 	sync_all(f);
 	touch_ctime(f, "b");
 	no_edits(f);
 	assert_int_equal(fchmodat(f->dirfd, "b", 0600, 0), 0);
-	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), 0);
 	assert_true(r.edits > 0);
 	has_note(f, ino, more);
 }
@@ -938,9 +891,9 @@ static int stage_edits(struct fixture *f)
 	struct plain_in_params p = { .edit = on_edit, .arg = f };
 	struct plain_in_result r;
 	struct store_error text = { "" };
-	int err = plain_in(f->fs, f->dirfd, &p, &r, &text);
+	int err = plain_in(f->s.fs, f->dirfd, &p, &r, &text);
 
-	if (err && !simdev_has_failed(f->sim))
+	if (err && !simdev_has_failed(f->s.sim))
 		fail_msg("edits: %d, %s", err, text.text);
 	return err;
 }
@@ -961,21 +914,21 @@ static void test_in(void **state)
 		for (uint64_t n = 1 + rng_below(&f->rng, 6); n; n--)
 			edit(f);
 		while (rng_below(&f->rng, 3)) {
-			simdev_fail(f->sim, SIM_WRITE | SIM_SYNC | SIM_CREATE,
+			simdev_fail(f->s.sim, SIM_WRITE | SIM_SYNC | SIM_CREATE,
 				    1 + rng_below(&f->rng, 12), EIO, true);
 			(void)stage_edits(f);
 			lose_power(f);
 		}
 		assert_int_equal(stage_edits(f), 0);
-		is_shown(f, fs_working(f->fs), false);
-		assert_int_equal(fs_checkpoint(f->fs), 0);
+		is_shown(f, fs_working(f->s.fs), false);
+		assert_int_equal(fs_checkpoint(f->s.fs), 0);
 		lose_power(f);
-		is_shown(f, fs_working(f->fs), false);
+		is_shown(f, fs_working(f->s.fs), false);
 		no_edits(f);
 		/* Dropped, they go from the files, too. */
 		if (!rng_below(&f->rng, 3))
-			(void)fs_abort(f->fs);
-		simdev_settle(f->sim);
+			(void)fs_abort(f->s.fs);
+		simdev_settle(f->s.sim);
 	}
 	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
 }
@@ -991,8 +944,9 @@ static void test_links_that_move(void **state)
 
 	ino = make(f, dir, "in", S_IFREG | 0644);
 	put_block(f, ino, 0, 'a');
-	assert_int_equal(
-		fs_link(fs_working(f->fs), ino, FS_ROOT_INO, "link", 4, &a), 0);
+	assert_int_equal(fs_link(fs_working(f->s.fs), ino, FS_ROOT_INO, "link",
+				 4, &a),
+			 0);
 	(void)make(f, FS_ROOT_INO, "other", S_IFREG | 0644);
 	sync_all(f);
 	assert_int_equal(renameat(f->dirfd, "from", f->dirfd, "to"), 0);
@@ -1003,9 +957,9 @@ static void test_links_that_move(void **state)
 	assert_int_equal(pwrite(fd, "edited", 6, BLOCK), 6);
 	close(fd);
 	assert_int_equal(stage_edits(f), 0);
-	is_shown(f, fs_working(f->fs), false);
-	assert_int_equal(fs_lookup(fs_working(f->fs), FS_ROOT_INO, "a", 1, &a),
-			 0);
+	is_shown(f, fs_working(f->s.fs), false);
+	assert_int_equal(
+		fs_lookup(fs_working(f->s.fs), FS_ROOT_INO, "a", 1, &a), 0);
 	assert_int_equal(a.ino, ino);
 	no_edits(f);
 }
@@ -1014,8 +968,8 @@ static uint64_t disk_bytes(struct fixture *f)
 {
 	uint64_t bytes = 0;
 
-	for (size_t i = 0; i < simdev_file_count(f->sim); i++)
-		bytes += simdev_file_bytes(f->sim, i);
+	for (size_t i = 0; i < simdev_file_count(f->s.sim); i++)
+		bytes += simdev_file_bytes(f->s.sim, i);
 	return bytes;
 }
 
@@ -1034,7 +988,7 @@ static void test_in_on_a_full_disk(void **state)
 	int fd;
 
 	sync_all(f);
-	f->no_thread = true;
+	f->s.params.no_thread = true;
 	lose_power(f);
 	before = disk_bytes(f);
 	for (int i = 0; i < FILES; i++) {
@@ -1044,16 +998,16 @@ static void test_in_on_a_full_disk(void **state)
 		assert_int_equal(write(fd, data, BYTES), BYTES);
 		close(fd);
 	}
-	f->fs->buffer_bytes = 1 << 20; /* the rest is flushed */
-	simdev_set_capacity(f->sim, before + 3 * SEGMENT);
-	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), -ENOSPC);
+	f->s.fs->buffer_bytes = 1 << 20; /* the rest is flushed */
+	simdev_set_capacity(f->s.sim, before + 3 * SEGMENT);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), -ENOSPC);
 	/* The one that is appended to stays. */
 	assert_true(disk_bytes(f) < before + 2 * SEGMENT);
 	lose_power(f);
-	simdev_set_capacity(f->sim, 0);
+	simdev_set_capacity(f->s.sim, 0);
 	assert_int_equal(stage_edits(f), 0);
-	is_shown(f, fs_working(f->fs), false);
-	assert_int_equal(fs_checkpoint(f->fs), 0);
+	is_shown(f, fs_working(f->s.fs), false);
+	assert_int_equal(fs_checkpoint(f->s.fs), 0);
 	no_edits(f);
 }
 
@@ -1087,7 +1041,7 @@ static void test_many_names(void **state)
 	}
 	assert_int_equal(unlinkat(f->dirfd, "99", 0), 0);
 	assert_int_equal(mkdirat(f->dirfd, "new", 0700), 0);
-	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), 0);
 	assert_int_equal(r.edits, 2 * 8 + 2);
 	no_edits(f);
 }
