@@ -6,7 +6,7 @@
  */
 #include "fs/fs.h"
 
-#include "tests/lib/simdev.h"
+#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
@@ -43,12 +43,8 @@ struct model {
 };
 
 struct fixture {
-	struct simdev *sim;
-	struct env env;
-	struct store *store;
-	struct fs *fs;
+	struct simfs s;
 	bool small; /* all files, most of them packed */
-	unsigned int version; /* of the store's format; 0: the newest */
 	struct rng rng;
 	struct model now, head;
 	struct {
@@ -57,8 +53,6 @@ struct fixture {
 	} h[HANDLES];
 	uint64_t commits;
 };
-
-static const struct fs_cred root_cred = { .fsetid = true };
 
 static const char *name_of(int i)
 {
@@ -288,40 +282,13 @@ static void compare(struct fixture *f, struct fs_view *v, struct model *m)
 
 static void compare_head(struct fixture *f)
 {
-	struct root root;
-	struct fs_view *v;
+	struct fs_view *v = simfs_head_view(&f->s);
 
-	store_head(f->store, &root, NULL);
-	assert_int_equal(fs_view_new(f->fs, &root, &v), 0);
 	compare(f, v, &f->head);
 	fs_view_put(v);
-	root_put(store_tree(f->store), &root);
 }
 
 /* --- opening --- */
-
-static void open_all(struct fixture *f, bool create)
-{
-	struct fs_params fp = { .buffer_bytes = 2 << 20 };
-	struct store_params p = { .dev = simdev_dev(f->sim),
-				  .env = &f->env,
-				  .cache_bytes = 256 << 10,
-				  .check_item = fs_check_item,
-				  .small_segment_bytes = 1 << 20,
-				  .bulk_segment_bytes = 1 << 20,
-				  .reserve_bytes = 1 << 20,
-				  .format_version = f->version };
-	struct store_error err = { "" };
-
-	if (create ? store_create(&p, &f->store, &err)
-		   : store_open(&p, &f->store, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(fs_open(f->store, &fp, &f->fs), 0);
-}
-
-static void quiet(struct env *env, enum env_level level, const char *text)
-{
-}
 
 static int setup_version(void **state, unsigned int version)
 {
@@ -329,11 +296,11 @@ static int setup_version(void **state, unsigned int version)
 
 	assert_non_null(f);
 	*state = f;
-	f->version = version;
-	f->sim = simdev_new();
-	env_init_host(&f->env);
-	f->env.log = quiet;
-	open_all(f, true);
+	simfs_init(&f->s, 1 << 20);
+	f->s.params.cache_bytes = 256 << 10;
+	f->s.params.format_version = version; /* 0: the newest */
+	f->s.fs_params.buffer_bytes = 2 << 20;
+	simfs_create(&f->s);
 	return 0;
 }
 
@@ -378,13 +345,9 @@ static int teardown(void **state)
 	for (int i = 0; i < HANDLES; i++)
 		if (f->h[i].f)
 			fs_file_put(f->h[i].f);
-	if (f->fs)
-		fs_abandon(f->fs);
-	if (f->store)
-		store_abandon(f->store);
 	model_release(&f->now);
 	model_release(&f->head);
-	simdev_free(f->sim);
+	simfs_release(&f->s);
 	free(f);
 	return 0;
 }
@@ -406,7 +369,7 @@ static void op_make(struct fixture *f)
 	w.target_len = 1 + rng_below(&f->rng, sizeof(target) - 1);
 	memset(target, 'a' + (int)rng_below(&f->rng, 26), w.target_len);
 	w.target = target;
-	err = fs_make(fs_working(f->fs), &root_cred, f->now.n[dir].ino,
+	err = fs_make(fs_working(f->s.fs), &simfs_cred, f->now.n[dir].ino,
 		      name_of(name), strlen(name_of(name)), &w, &attr, NULL);
 	if (f->now.n[dir].child[name] >= 0) {
 		assert_int_equal(err, -EEXIST);
@@ -445,9 +408,9 @@ static void op_remove(struct fixture *f)
 
 	if (!rng_below(&f->rng, 8))
 		as_dir = !as_dir;
-	err = as_dir ? fs_rmdir(fs_working(f->fs), f->now.n[dir].ino,
+	err = as_dir ? fs_rmdir(fs_working(f->s.fs), f->now.n[dir].ino,
 				name_of(name), strlen(name_of(name)), NULL)
-		     : fs_unlink(fs_working(f->fs), f->now.n[dir].ino,
+		     : fs_unlink(fs_working(f->s.fs), f->now.n[dir].ino,
 				 name_of(name), strlen(name_of(name)), NULL);
 	if (node < 0)
 		want = -ENOENT;
@@ -502,7 +465,7 @@ static void op_rename(struct fixture *f)
 	int want = rename_want(f, from, to, td, fd, flags);
 	int err;
 
-	err = fs_rename(fs_working(f->fs), NULL, n[fd].ino, name_of(fn),
+	err = fs_rename(fs_working(f->s.fs), NULL, n[fd].ino, name_of(fn),
 			strlen(name_of(fn)), n[td].ino, name_of(tn),
 			strlen(name_of(tn)), flags, NULL);
 	assert_int_equal(err, want == 1 ? 0 : want);
@@ -529,8 +492,9 @@ static void op_link(struct fixture *f)
 
 	if (file < 0)
 		return;
-	err = fs_link(fs_working(f->fs), f->now.n[file].ino, f->now.n[dir].ino,
-		      name_of(name), strlen(name_of(name)), NULL);
+	err = fs_link(fs_working(f->s.fs), f->now.n[file].ino,
+		      f->now.n[dir].ino, name_of(name), strlen(name_of(name)),
+		      NULL);
 	if (f->now.n[dir].child[name] >= 0) {
 		assert_int_equal(err, -EEXIST);
 		return;
@@ -553,8 +517,9 @@ static struct fs_file *file_for(struct fixture *f, int *node)
 	*node = any_file(f);
 	if (*node < 0)
 		return NULL;
-	assert_int_equal(
-		fs_file_open(fs_working(f->fs), f->now.n[*node].ino, &file), 0);
+	assert_int_equal(fs_file_open(fs_working(f->s.fs), f->now.n[*node].ino,
+				      &file),
+			 0);
 	return file;
 }
 
@@ -601,10 +566,10 @@ static void op_write(struct fixture *f)
 	buf = malloc(len);
 	for (size_t i = 0; i < len; i++)
 		buf[i] = (uint8_t)(rng_next(&f->rng) >> 32);
-	assert_int_equal(fs_write(file, &root_cred, append ? 7 : off, buf, len,
+	assert_int_equal(fs_write(file, &simfs_cred, append ? 7 : off, buf, len,
 				  append),
 			 0);
-	fs_write_behind(f->fs);
+	fs_write_behind(f->s.fs);
 	if (off + len > n->size)
 		model_resize(n, off + len);
 	memcpy(n->data + off, buf, len);
@@ -761,22 +726,23 @@ static void op_attr(struct fixture *f)
 	snprintf(name, sizeof(name), "user.x%d", k);
 	if (rng_below(&f->rng, 3) == 0) {
 		attr.mode = (uint32_t)rng_below(&f->rng, 512);
-		assert_int_equal(fs_setattr(fs_working(f->fs), n->ino,
+		assert_int_equal(fs_setattr(fs_working(f->s.fs), n->ino,
 					    FS_SET_MODE, &attr, &attr),
 				 0);
 		n->mode = (n->mode & S_IFMT) | (attr.mode & 07777);
 		return;
 	}
 	if (rng_below(&f->rng, 3) == 0) {
-		err = fs_removexattr(fs_working(f->fs), n->ino, name);
+		err = fs_removexattr(fs_working(f->s.fs), n->ino, name);
 		assert_int_equal(err, n->xattr[k] ? 0 : -ENODATA);
 		free(n->xattr[k]);
 		n->xattr[k] = NULL;
 		return;
 	}
 	memset(value, 'A' + (int)rng_below(&f->rng, 26), len);
-	assert_int_equal(
-		fs_setxattr(fs_working(f->fs), n->ino, name, value, len, 0), 0);
+	assert_int_equal(fs_setxattr(fs_working(f->s.fs), n->ino, name, value,
+				     len, 0),
+			 0);
 	free(n->xattr[k]);
 	n->xattr[k] = strndup(value, len);
 }
@@ -792,7 +758,7 @@ static void op_handle(struct fixture *f)
 	node = any_file(f);
 	if (node < 0)
 		return;
-	assert_int_equal(fs_file_open(fs_working(f->fs), f->now.n[node].ino,
+	assert_int_equal(fs_file_open(fs_working(f->s.fs), f->now.n[node].ino,
 				      &f->h[i].f),
 			 0);
 	f->h[i].node = node;
@@ -804,7 +770,7 @@ static void op_fsync(struct fixture *f)
 
 	if (node >= 0)
 		assert_int_equal(
-			fs_fsync(fs_working(f->fs), f->now.n[node].ino), 0);
+			fs_fsync(fs_working(f->s.fs), f->now.n[node].ino), 0);
 }
 
 static void op_commit(struct fixture *f)
@@ -813,7 +779,7 @@ static void op_commit(struct fixture *f)
 	int err;
 
 	put_handles(f);
-	err = fs_commit(f->fs, 0, "m", 1, &number);
+	err = fs_commit(f->s.fs, 0, "m", 1, &number);
 	assert_in_range(err, 0, 1);
 	f->commits = number;
 	model_copy(&f->head, &f->now);
@@ -857,12 +823,12 @@ static void op_abort(struct fixture *f)
 
 	assert_non_null(before);
 	model_copy(before, &f->now);
-	assert_int_equal(fs_abort(f->fs), 0);
+	assert_int_equal(fs_abort(f->s.fs), 0);
 	check_stale(f, before);
 	model_release(before);
 	free(before);
 	model_copy(&f->now, &f->head);
-	compare(f, fs_working(f->fs), &f->now);
+	compare(f, fs_working(f->s.fs), &f->now);
 }
 
 static void op_reopen(struct fixture *f)
@@ -870,17 +836,14 @@ static void op_reopen(struct fixture *f)
 	bool crash = rng_below(&f->rng, 2);
 
 	put_handles(f);
-	if (crash)
-		assert_int_equal(fs_checkpoint(f->fs), 0);
 	if (crash) {
-		fs_abandon(f->fs);
-		store_abandon(f->store);
+		assert_int_equal(fs_checkpoint(f->s.fs), 0);
+		simfs_abandon(&f->s);
 	} else {
-		assert_int_equal(fs_close(f->fs), 0);
-		assert_int_equal(store_close(f->store), 0);
+		simfs_close(&f->s);
 	}
-	open_all(f, false);
-	compare(f, fs_working(f->fs), &f->now);
+	simfs_open(&f->s);
+	compare(f, fs_working(f->s.fs), &f->now);
 	compare_head(f);
 }
 
@@ -889,8 +852,8 @@ static void op_gc(struct fixture *f)
 {
 	struct gc_stats st;
 
-	assert_int_equal(fs_gc(f->fs, &st), 0);
-	compare(f, fs_working(f->fs), &f->now);
+	assert_int_equal(fs_gc(f->s.fs, &st), 0);
+	compare(f, fs_working(f->s.fs), &f->now);
 	compare_head(f);
 	op_reopen(f);
 }
@@ -964,7 +927,7 @@ static void run(struct fixture *f, uint64_t seed, uint64_t rounds)
 	for (uint64_t i = 0; i < rounds; i++) {
 		step(f);
 		if (i % 100 == 0)
-			compare(f, fs_working(f->fs), &f->now);
+			compare(f, fs_working(f->s.fs), &f->now);
 		compact(f);
 	}
 	put_handles(f);
@@ -996,7 +959,7 @@ static void test_format_1(void **state)
 
 	f->small = true;
 	run(f, test_seed(6), test_param("ROUNDS", 1000));
-	assert_int_equal(store_format_version(f->store), 1);
+	assert_int_equal(store_format_version(f->s.store), 1);
 }
 
 int main(void)
