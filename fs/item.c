@@ -119,7 +119,7 @@ size_t item_xattr_encode(const struct item_xattr *x,
 {
 	size_t n = item_xattr_first(x->name_len, x->value_len);
 
-	ASSERT(x->name_len && x->name_len <= XATTR_NAME_MAX);
+	ASSERT(x->name_len && x->name_len <= XATTR_ITEM_NAME_MAX);
 	put_le32(buf + XATTR_OFF_VALUE_LEN, x->value_len);
 	buf[XATTR_OFF_NAME_LEN] = (uint8_t)x->name_len;
 	memcpy(buf + XATTR_OFF_NAME, x->name, x->name_len);
@@ -138,7 +138,7 @@ int item_xattr_decode(const struct val *v, struct item_xattr *out)
 	x.name_len = v->p[XATTR_OFF_NAME_LEN];
 	if (!x.name_len || x.name_len > v->len - XATTR_OFF_NAME)
 		return -EFSCORRUPTED;
-	if (x.value_len > XATTR_VALUE_MAX)
+	if (x.value_len > XATTR_ITEM_VALUE_MAX)
 		return -EFSCORRUPTED;
 	x.name = (const char *)v->p + XATTR_OFF_NAME;
 	x.value = v->p + XATTR_OFF_NAME + x.name_len;
