@@ -2,6 +2,8 @@
 /* busy.c - see busy.h. */
 #include "fs/busy.h"
 
+#include "fs/hostdir.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -62,28 +64,22 @@ static bool fd_is_writable(struct busy *b, const char *fd)
 
 static bool uses_fds(struct busy *b)
 {
-	int fd = openat(b->pidfd, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *de;
+	DIR *d = hostdir_open(b->pidfd, "fd");
+	const char *name;
 	bool found = false;
 
-	if (!d) {
-		if (fd >= 0)
-			close(fd);
-		return false;
-	}
-	while (!found && (de = readdir(d))) {
+	while (d && !found && !hostdir_next(d, &name) && name) {
 		bool writable;
 
-		if (de->d_name[0] == '.' ||
-		    !link_inside(b, fd, de->d_name, "open"))
+		if (!link_inside(b, dirfd(d), name, "open"))
 			continue;
-		writable = fd_is_writable(b, de->d_name);
+		writable = fd_is_writable(b, name);
 		if (writable)
 			b->how = "open for writing";
 		found = writable || !b->writers_only;
 	}
-	closedir(d);
+	if (d)
+		closedir(d);
 	return found;
 }
 

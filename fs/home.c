@@ -2,9 +2,9 @@
 /* home.c - where a store lies; see home.h. */
 #include "fs/home.h"
 
+#include "fs/hostdir.h"
 #include "fs/plain.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -291,32 +291,27 @@ enum found { FOUND_NOTHING, FOUND_HALF, FOUND_WHOLE, FOUND_OTHER };
 
 static int look_into(int fd, enum found *found)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
+	DIR *d = hostdir_open(fd, ".");
 	bool format = false, begun = false, other = false, any = false;
-	const struct dirent *de;
+	const char *name;
+	int err;
 
-	if (!d) {
-		if (copy >= 0)
-			close(copy);
+	if (!d)
 		return -errno;
-	}
-	while ((errno = 0, de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") ||
-		    !strcmp(de->d_name, "lock"))
+	while (!(err = hostdir_next(d, &name)) && name) {
+		if (!strcmp(name, "lock"))
 			continue;
 		any = true;
-		format |= !strcmp(de->d_name, "format");
-		begun |= !strcmp(de->d_name, HOME_NEW_NAME);
-		other |= !is_name_of_store(de->d_name);
+		format |= !strcmp(name, "format");
+		begun |= !strcmp(name, HOME_NEW_NAME);
+		other |= !is_name_of_store(name);
 	}
-	copy = -errno;
 	closedir(d);
-	*found = !any		  ? FOUND_NOTHING
-		 : format	  ? FOUND_WHOLE
+	*found = !any		   ? FOUND_NOTHING
+		 : format	   ? FOUND_WHOLE
 		 : begun && !other ? FOUND_HALF
-				  : FOUND_OTHER;
-	return copy;
+				   : FOUND_OTHER;
+	return err;
 }
 
 /* HOME_NEW_NAME last: without it the rest would be somebody else's. */
@@ -476,26 +471,18 @@ int home_begin(struct home *h, int dirfd, const char *dir, const char *path,
 /* The names in HOME_NEW_NAME, but for those that are ours or come last. */
 static int move_names(int fd, int new)
 {
-	int copy = openat(new, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	const struct dirent *de;
+	DIR *d = hostdir_open(new, ".");
+	const char *name;
 	int err = 0;
 
-	if (!d) {
-		if (copy >= 0)
-			close(copy);
+	if (!d)
 		return -errno;
-	}
-	while (!err && (errno = 0, de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") ||
-		    !strcmp(de->d_name, "lock") ||
-		    !strcmp(de->d_name, "format"))
+	while (!err && !(err = hostdir_next(d, &name)) && name) {
+		if (!strcmp(name, "lock") || !strcmp(name, "format"))
 			continue;
-		if (renameat(new, de->d_name, fd, de->d_name))
+		if (renameat(new, name, fd, name))
 			err = -errno;
 	}
-	if (!err)
-		err = -errno;
 	closedir(d);
 	return err;
 }
@@ -636,27 +623,20 @@ int home_relink(int dirfd, const char *dir, const char *path,
 /* All but what says whose it is; then that. */
 static int remove_all(int fd)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	const struct dirent *de;
+	DIR *d = hostdir_open(fd, ".");
+	const char *name;
 	int err = 0;
 
-	if (!d) {
-		if (copy >= 0)
-			close(copy);
+	if (!d)
 		return -errno;
-	}
-	while (!err && (errno = 0, de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") ||
-		    !strcmp(de->d_name, note_name))
+	while (!err && !(err = hostdir_next(d, &name)) && name) {
+		if (!strcmp(name, note_name))
 			continue;
-		if (unlinkat(fd, de->d_name, 0))
+		if (unlinkat(fd, name, 0))
 			err = errno == EISDIR || errno == EPERM
-				      ? plain_remove_tree(fd, de->d_name)
+				      ? plain_remove_tree(fd, name)
 				      : -errno;
 	}
-	if (!err)
-		err = -errno;
 	closedir(d);
 	if (!err &&
 	    (fsync(fd) || (unlinkat(fd, note_name, 0) && errno != ENOENT)))

@@ -16,8 +16,8 @@
 #include "fs/move_internal.h"
 
 #include "fs/home.h"
+#include "fs/hostdir.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -119,30 +119,22 @@ static void names_free(struct names *l)
 
 static int names_read(int fd, bool root, struct names *l)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	const struct dirent *de;
+	DIR *d = hostdir_open(fd, ".");
+	const char *name;
 	int err = 0;
 
-	if (!d) {
-		err = -errno;
-		if (copy >= 0)
-			close(copy);
-		return err;
-	}
-	while (!err && (errno = 0, de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") ||
-		    (root && plain_is_own(de->d_name)))
+	if (!d)
+		return -errno;
+	while (!err && !(err = hostdir_next(d, &name)) && name) {
+		if (root && plain_is_own(name))
 			continue;
 		err = array_grow((void **)&l->v, &l->cap, l->n + 1,
 				 sizeof(char *));
 		if (!err)
-			l->v[l->n] = strdup(de->d_name);
+			l->v[l->n] = strdup(name);
 		if (!err && !l->v[l->n++])
 			err = -ENOMEM;
 	}
-	if (!err && errno)
-		err = -errno;
 	closedir(d);
 	return err;
 }

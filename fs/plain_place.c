@@ -7,9 +7,9 @@
  * flushing directories.
  */
 #include "fs/home.h"
+#include "fs/hostdir.h"
 #include "fs/plain_internal.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -370,34 +370,24 @@ int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 	return 0;
 }
 
-int plain_remove_tree(int dirfd, const char *name)
+int plain_remove_tree(int at, const char *name)
 {
-	int fd = openat(dirfd, name,
-			O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *de;
+	DIR *d = hostdir_open(at, name);
+	const char *entry;
 	int err = 0;
 
-	if (!d) {
-		err = -errno;
-		if (fd >= 0)
-			close(fd);
-		return err == -ENOENT ? 0 : err;
-	}
-	while (!err && (errno = 0, de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, ".."))
-			continue;
-		if (!unlinkat(fd, de->d_name, 0))
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	while (!err && !(err = hostdir_next(d, &entry)) && entry) {
+		if (!unlinkat(dirfd(d), entry, 0))
 			continue;
 		if (errno != EISDIR && errno != EPERM)
 			err = -errno;
 		else
-			err = plain_remove_tree(fd, de->d_name);
+			err = plain_remove_tree(dirfd(d), entry);
 	}
-	if (!err && errno)
-		err = -errno;
 	closedir(d);
-	if (!err && unlinkat(dirfd, name, AT_REMOVEDIR))
+	if (!err && unlinkat(at, name, AT_REMOVEDIR))
 		err = -errno;
 	return err;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* plain_read.c - plain objects into a view: all of a directory for init, edits
  * later. */
+#include "fs/hostdir.h"
 #include "fs/plain_internal.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdarg.h>
@@ -592,25 +592,17 @@ int plain_reader_add(struct plain_reader *r, uint64_t dir, int dirfd,
 
 static int read_dir(struct plain_reader *r, int fd, uint64_t dir)
 {
-	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = copy < 0 ? NULL : fdopendir(copy);
-	const struct dirent *de;
-	int err = 0;
+	DIR *d = hostdir_open(fd, ".");
+	const char *name;
+	int err = 0, list = 0;
 
-	if (!d) {
-		err = -errno;
-		if (copy >= 0)
-			close(copy);
-		return err;
-	}
-	while (!err && (errno = 0, de = readdir(d))) {
-		if (!strcmp(de->d_name, ".") || !strcmp(de->d_name, "..") ||
-		    (dir == FS_ROOT_INO && plain_is_own(de->d_name)))
-			continue;
-		err = plain_reader_add(r, dir, fd, de->d_name);
-	}
-	if (!err && errno)
-		err = plain_reader_failed(r, -errno, "cannot list");
+	if (!d)
+		return -errno;
+	while (!err && !(list = hostdir_next(d, &name)) && name)
+		if (dir != FS_ROOT_INO || !plain_is_own(name))
+			err = plain_reader_add(r, dir, fd, name);
+	if (list)
+		err = plain_reader_failed(r, list, "cannot list");
 	closedir(d);
 	return err;
 }
