@@ -364,6 +364,13 @@ int store_each_name(struct store *store,
 
 /* --- settings --- */
 
+_Static_assert((int)STORE_KEEP_LAST == CAT_SETTING_KEEP_LAST &&
+		       (int)STORE_KEEP_DISCARDED ==
+			       CAT_SETTING_KEEP_DISCARDED &&
+		       (int)STORE_PUSH_MAPS == CAT_SETTING_PUSH_MAPS &&
+		       (int)STORE_PLAIN == CAT_SETTING_PLAIN,
+	       "they are numbered as on the disk");
+
 static int tx_get_setting(struct vtx *tx, uint64_t which, uint64_t *out)
 {
 	struct key key = KEY(CAT_OBJ_SETTINGS, CAT_KIND_SETTING, which);
