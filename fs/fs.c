@@ -34,11 +34,6 @@ int64_t fs_now(struct fs *fs)
 	return fs->env->now_ns(fs->env);
 }
 
-struct store *fs_store(struct fs *fs)
-{
-	return fs->store;
-}
-
 struct fs_view *fs_working(struct fs *fs)
 {
 	return fs->working;

@@ -121,7 +121,6 @@ int fs_close(struct fs *fs);
  * store_abandon(). */
 void fs_abandon(struct fs *fs);
 
-struct store *fs_store(struct fs *fs);
 struct fs_view *fs_working(struct fs *fs); /* borrowed */
 
 /* A read-only presentation of a frozen root (a reference of it is taken). */

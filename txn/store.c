@@ -616,11 +616,6 @@ unsigned int store_format_version(const struct store *store)
 	return store->format.version;
 }
 
-const char *store_format_param(const struct store *store, const char *key)
-{
-	return format_text_get(&store->format, key);
-}
-
 uint64_t store_new_obj(struct store *store)
 {
 	return __atomic_fetch_add(&store->next_obj, 1, __ATOMIC_SEQ_CST);

@@ -109,7 +109,6 @@ struct repair *store_repair(struct store *store);
 struct view *store_working(struct store *store);
 bool store_is_read_only(const struct store *store);
 const char *store_uuid(const struct store *store); /* 36 characters */
-const char *store_format_param(const struct store *store, const char *key);
 unsigned int store_format_version(const struct store *store);
 
 /* A fresh inode number (object number): never handed out before. */

@@ -388,7 +388,7 @@ static struct simdev *sim_of(struct dev *dev)
 }
 
 /* Locks; 0 or an injected error (then unlocked again). */
-static int enter(struct simdev *sim, unsigned int kind, bool changes)
+static int enter(struct simdev *sim, unsigned int kind)
 {
 	int err;
 
@@ -409,10 +409,6 @@ static int enter(struct simdev *sim, unsigned int kind, bool changes)
 			return err;
 		}
 		sim->fail_in--;
-	}
-	if (changes && sim->read_only) {
-		pthread_mutex_unlock(&sim->lock);
-		return -EROFS;
 	}
 	inside = true;
 	return 0;
@@ -441,7 +437,7 @@ static int sim_create(struct dev *dev, const char *name, struct dev_file **out)
 {
 	struct simdev *sim = sim_of(dev);
 	struct sim_file *f;
-	int err = enter(sim, SIM_CREATE, true);
+	int err = enter(sim, SIM_CREATE);
 
 	if (err)
 		return err;
@@ -459,7 +455,7 @@ static int sim_open(struct dev *dev, const char *name, bool write,
 {
 	struct simdev *sim = sim_of(dev);
 	struct sim_name *n;
-	int err = enter(sim, SIM_OPEN, write);
+	int err = enter(sim, SIM_OPEN);
 
 	if (err)
 		return err;
@@ -486,7 +482,7 @@ static void sim_close(struct dev_file *f)
 static int sim_read(struct dev_file *f, uint64_t off, void *buf, size_t len,
 		    size_t *got_out)
 {
-	int err = enter(f->sim, SIM_READ, false);
+	int err = enter(f->sim, SIM_READ);
 
 	if (err)
 		return err;
@@ -556,7 +552,7 @@ static int write_iov(struct dev_file *f, uint64_t off,
 static int sim_writev(struct dev_file *f, uint64_t off,
 		      const struct dev_iov *iov, size_t n)
 {
-	int err = enter(f->sim, SIM_WRITE, true);
+	int err = enter(f->sim, SIM_WRITE);
 
 	if (!err)
 		return leave(f->sim, write_iov(f, off, iov, n, false));
@@ -572,7 +568,7 @@ static int sim_writev(struct dev_file *f, uint64_t off,
 
 static int sim_sync(struct dev_file *f)
 {
-	int err = enter(f->sim, SIM_SYNC, true);
+	int err = enter(f->sim, SIM_SYNC);
 
 	if (err)
 		return err;
@@ -587,14 +583,14 @@ static void sim_sync_start(struct dev_file *f, uint64_t off, uint64_t len)
 
 static int sim_sync_pace(struct dev_file *f, uint64_t off, uint64_t len)
 {
-	int err = enter(f->sim, SIM_SYNC, true);
+	int err = enter(f->sim, SIM_SYNC);
 
 	return err ? err : leave(f->sim, 0);
 }
 
 static int sim_allocate(struct dev_file *f, uint64_t off, uint64_t len)
 {
-	int err = enter(f->sim, SIM_ALLOCATE, true);
+	int err = enter(f->sim, SIM_ALLOCATE);
 
 	if (err)
 		return err;
@@ -607,7 +603,7 @@ static int sim_allocate(struct dev_file *f, uint64_t off, uint64_t len)
 
 static int sim_truncate(struct dev_file *f, uint64_t size)
 {
-	int err = enter(f->sim, SIM_TRUNCATE, true);
+	int err = enter(f->sim, SIM_TRUNCATE);
 
 	if (err)
 		return err;
@@ -618,7 +614,7 @@ static int sim_truncate(struct dev_file *f, uint64_t size)
 
 static int sim_size(struct dev_file *f, uint64_t *size_out)
 {
-	int err = enter(f->sim, SIM_SIZE, false);
+	int err = enter(f->sim, SIM_SIZE);
 
 	if (err)
 		return err;
@@ -628,7 +624,7 @@ static int sim_size(struct dev_file *f, uint64_t *size_out)
 
 static int sim_punch(struct dev_file *f, uint64_t off, uint64_t len)
 {
-	int err = enter(f->sim, SIM_PUNCH, true);
+	int err = enter(f->sim, SIM_PUNCH);
 
 	if (err)
 		return err;
@@ -708,7 +704,7 @@ static int sim_link(struct dev *dev, int fd, const char *name)
 {
 	struct simdev *sim = sim_of(dev);
 	struct dev_file h = { .sim = sim, .write = true };
-	int err = enter(sim, SIM_LINK, true);
+	int err = enter(sim, SIM_LINK);
 
 	if (err)
 		return err;
@@ -728,7 +724,7 @@ static int sim_rename(struct dev *dev, const char *from, const char *to)
 	struct simdev *sim = sim_of(dev);
 	struct sim_op *op;
 	struct sim_name *n;
-	int err = enter(sim, SIM_RENAME, true);
+	int err = enter(sim, SIM_RENAME);
 
 	if (err)
 		return err;
@@ -746,7 +742,7 @@ static int sim_remove(struct dev *dev, const char *name)
 {
 	struct simdev *sim = sim_of(dev);
 	struct sim_name *n;
-	int err = enter(sim, SIM_REMOVE, true);
+	int err = enter(sim, SIM_REMOVE);
 
 	if (err)
 		return err;
@@ -761,7 +757,7 @@ static int sim_remove(struct dev *dev, const char *name)
 static int sim_mkdir(struct dev *dev, const char *name)
 {
 	struct simdev *sim = sim_of(dev);
-	int err = enter(sim, SIM_MKDIR, true);
+	int err = enter(sim, SIM_MKDIR);
 
 	if (err)
 		return err;
@@ -775,7 +771,7 @@ static int sim_mkdir(struct dev *dev, const char *name)
 static int sim_sync_dir(struct dev *dev, const char *name)
 {
 	struct simdev *sim = sim_of(dev);
-	int err = enter(sim, SIM_SYNC_DIR, true);
+	int err = enter(sim, SIM_SYNC_DIR);
 
 	if (err)
 		return err;
@@ -791,7 +787,7 @@ static int sim_list(struct dev *dev, const char *name, dev_list_fn fn,
 	char(*v)[DEV_NAME_MAX] = NULL;
 	char folder[DEV_NAME_MAX];
 	size_t n = 0, skip = *name ? strlen(name) + 1 : 0;
-	int err = enter(sim, SIM_LIST, false);
+	int err = enter(sim, SIM_LIST);
 
 	if (err)
 		return err;
@@ -813,7 +809,7 @@ static int sim_list(struct dev *dev, const char *name, dev_list_fn fn,
 static int sim_space(struct dev *dev, uint64_t *free_bytes_out)
 {
 	struct simdev *sim = sim_of(dev);
-	int err = enter(sim, SIM_SPACE, false);
+	int err = enter(sim, SIM_SPACE);
 
 	if (err)
 		return err;
@@ -979,13 +975,6 @@ void simdev_fill(struct simdev *sim)
 {
 	pthread_mutex_lock(&sim->lock);
 	sim->capacity = max_u64(sim->used, 1);
-	pthread_mutex_unlock(&sim->lock);
-}
-
-void simdev_set_read_only(struct simdev *sim, bool read_only)
-{
-	pthread_mutex_lock(&sim->lock);
-	sim->read_only = read_only;
 	pthread_mutex_unlock(&sim->lock);
 }
 

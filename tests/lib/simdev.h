@@ -113,7 +113,6 @@ void simdev_set_capacity(struct simdev *sim, uint64_t bytes);
 void simdev_fill(struct simdev *sim);
 /* Blocks are shared with real files (really they are copied). Not of images. */
 void simdev_set_clones(struct simdev *sim, bool clones);
-void simdev_set_read_only(struct simdev *sim, bool read_only);
 
 /* For damage: number of files, their names, sizes, and a byte of one. */
 size_t simdev_file_count(struct simdev *sim);

@@ -56,7 +56,6 @@ struct simdev {
 	size_t nops, cap_ops;
 	size_t nfiles; /* numbers given */
 	struct simdev *base; /* state when the journal began */
-	bool read_only;
 	bool clones;
 	uint64_t capacity, used; /* used: bytes of pages */
 	unsigned int fail_mask;
