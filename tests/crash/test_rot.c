@@ -893,6 +893,8 @@ static void judge(struct fixture *f, struct damage *d)
 		struct store_error text;
 		int err;
 
+		if (!ro && simdev_ops(img))
+			judge_fail(d, "written, though it was read-only");
 		f->told = 0;
 		f->states++;
 		err = open_on(f, img, ro, &text);
