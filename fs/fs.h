@@ -511,7 +511,7 @@ int fs_gc(struct fs *fs, struct gc_stats *stats);
 
 /* --- checks --- */
 
-/* Invariants of files (I10...): link counts, parents, entries to existing
+/* Invariants of files (I20 to I26): link counts, parents, entries to existing
  * objects, sizes against extents, back-references; verify_data also reads
  * every block. 0 or an error with a text. Cost: everything. */
 int fs_check(struct fs_view *fv, bool verify_data, char *why, size_t why_bytes);
