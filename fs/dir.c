@@ -77,6 +77,22 @@ int tx_find(struct vtx *tx, const struct fs *fs, uint64_t dir, const char *name,
 	return 0;
 }
 
+int tx_find_place(struct vtx *tx, const struct fs *fs, uint64_t dir,
+		  const char *name, size_t len, uint64_t *cookie_out)
+{
+	struct dir_slot slot;
+	int err = tx_find(tx, fs, dir, name, len, &slot);
+
+	if (err)
+		return err;
+	if (slot.ino)
+		return -EEXIST;
+	if (!slot.cookie)
+		return -ENOSPC;
+	*cookie_out = slot.cookie;
+	return 0;
+}
+
 int tx_put_entry(struct vtx *tx, uint64_t dir, uint64_t cookie, uint64_t ino,
 		 uint32_t type, const char *name, size_t len)
 {

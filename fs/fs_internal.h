@@ -323,6 +323,9 @@ uint64_t name_hash(const struct fs *fs, const char *name, size_t len);
 /* Find a name. When it is not there, *slot has a free cookie (0: none). */
 int tx_find(struct vtx *tx, const struct fs *fs, uint64_t dir, const char *name,
 	    size_t len, struct dir_slot *slot);
+/* Where a new name goes. -EEXIST; -ENOSPC: 128 names have its hash. */
+int tx_find_place(struct vtx *tx, const struct fs *fs, uint64_t dir,
+		  const char *name, size_t len, uint64_t *cookie_out);
 int tx_put_entry(struct vtx *tx, uint64_t dir, uint64_t cookie, uint64_t ino,
 		 uint32_t type, const char *name, size_t len);
 int tx_del_entry(struct vtx *tx, uint64_t dir, uint64_t cookie);

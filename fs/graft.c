@@ -169,21 +169,15 @@ static int add_fn(struct vtx *tx, void *arg)
 {
 	struct add_op *a = arg;
 	struct item_attr dir, in = a->attr;
-	struct dir_slot slot;
 	int err;
 
 	err = tx_get_dir(tx, a->op.ino, &dir);
 	if (!err)
-		err = tx_find(tx, a->op.fv->fs, a->op.ino, a->name, a->len,
-			      &slot);
+		err = tx_find_place(tx, a->op.fv->fs, a->op.ino, a->name,
+				    a->len, &in.cookie);
 	if (err)
 		return err;
-	if (slot.ino)
-		return -EEXIST;
-	if (!slot.cookie)
-		return -ENOSPC;
 	in.parent = a->op.ino;
-	in.cookie = slot.cookie;
 	in.nlink = S_ISDIR(in.mode) ? 2 : 1;
 	if (S_ISDIR(in.mode))
 		in.size = 0;
@@ -192,7 +186,7 @@ static int add_fn(struct vtx *tx, void *arg)
 		dir.nlink++;
 	dir.mtime_ns = a->op.now_ns;
 	dir.ctime_ns = a->op.now_ns;
-	err = tx_put_entry(tx, a->op.ino, slot.cookie, a->ino, in.mode, a->name,
+	err = tx_put_entry(tx, a->op.ino, in.cookie, a->ino, in.mode, a->name,
 			   a->len);
 	if (!err)
 		err = tx_put_attr(tx, &a->op, a->ino, &in);

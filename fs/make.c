@@ -59,20 +59,15 @@ static void make_attr(struct make_op *m, const struct item_attr *dir)
 
 static int make_name(struct vtx *tx, struct make_op *m, struct item_attr *dir)
 {
-	struct dir_slot slot;
 	int err;
 
-	err = tx_find(tx, m->op.fv->fs, m->op.ino, m->name, m->len, &slot);
+	err = tx_find_place(tx, m->op.fv->fs, m->op.ino, m->name, m->len,
+			    &m->attr.cookie);
 	if (err)
 		return err;
-	if (slot.ino)
-		return -EEXIST;
-	if (!slot.cookie)
-		return -ENOSPC; /* 128 names with one 56-bit hash */
 	m->attr.parent = m->op.ino;
-	m->attr.cookie = slot.cookie;
 	dir_grow(dir, m->attr.mode, m->op.now_ns);
-	err = tx_put_entry(tx, m->op.ino, slot.cookie, m->ino, m->attr.mode,
+	err = tx_put_entry(tx, m->op.ino, m->attr.cookie, m->ino, m->attr.mode,
 			   m->name, m->len);
 	if (!err)
 		err = tx_put_attr(tx, &m->op, m->op.ino, dir);
@@ -208,7 +203,7 @@ static int link_fn(struct vtx *tx, void *arg)
 {
 	struct link_op *l = arg;
 	struct item_attr dir, *a = &l->attr;
-	struct dir_slot slot;
+	uint64_t cookie;
 	int err;
 
 	err = tx_get_dir(tx, l->dir, &dir);
@@ -220,23 +215,19 @@ static int link_fn(struct vtx *tx, void *arg)
 		return -EPERM;
 	if (a->nlink >= FS_LINK_MAX)
 		return -EMLINK;
-	err = tx_find(tx, l->op.fv->fs, l->dir, l->name, l->len, &slot);
+	err = tx_find_place(tx, l->op.fv->fs, l->dir, l->name, l->len, &cookie);
 	if (err)
 		return err;
-	if (slot.ino)
-		return -EEXIST;
-	if (!slot.cookie)
-		return -ENOSPC;
 	l->was_orphan = !a->nlink;
 	if (l->was_orphan)
 		err = unorphan(tx, l->op.ino);
 	if (!err)
-		err = tx_ref_add(tx, l->op.ino, a, l->dir, slot.cookie);
+		err = tx_ref_add(tx, l->op.ino, a, l->dir, cookie);
 	a->nlink++;
 	a->ctime_ns = l->op.now_ns;
 	dir_grow(&dir, 0, l->op.now_ns);
 	if (!err)
-		err = tx_put_entry(tx, l->dir, slot.cookie, l->op.ino, a->mode,
+		err = tx_put_entry(tx, l->dir, cookie, l->op.ino, a->mode,
 				   l->name, l->len);
 	if (!err)
 		err = tx_put_attr(tx, &l->op, l->op.ino, a);
