@@ -223,17 +223,8 @@ static const struct moved *find_moved(const struct moved_list *l, uint64_t ino,
 /* Index of the first one of an inode. */
 static size_t first_moved(const struct moved_list *l, uint64_t ino)
 {
-	size_t lo = 0, hi = l->n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (l->v[mid].ino < ino)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return array_lower_bound(l->v, l->n, sizeof(*l->v),
+				 offsetof(struct moved, ino), ino);
 }
 
 static int add_gone(struct changes *c, const struct moved *m)

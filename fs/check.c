@@ -45,18 +45,10 @@ static int bad(struct check *c, uint64_t ino, const char *what)
 
 static struct seen_inode *find_inode(struct check *c, uint64_t ino)
 {
-	size_t lo = 0, hi = c->ninodes;
+	size_t i = array_lower_bound(c->inodes, c->ninodes, sizeof(*c->inodes),
+				     offsetof(struct seen_inode, ino), ino);
 
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (c->inodes[mid].ino < ino)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < c->ninodes && c->inodes[lo].ino == ino ? &c->inodes[lo]
-							   : NULL;
+	return i < c->ninodes && c->inodes[i].ino == ino ? &c->inodes[i] : NULL;
 }
 
 /* The blocks of a window, at or above a position of the small head (or, with

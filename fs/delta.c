@@ -379,16 +379,8 @@ void fs_delta_free(struct fs_delta *d)
 const struct fs_delta_inode *fs_delta_find(const struct fs_delta *d,
 					   uint64_t ino)
 {
-	size_t lo = 0, hi = d->ninodes;
+	size_t i = array_lower_bound(d->inodes, d->ninodes, sizeof(*d->inodes),
+				     offsetof(struct fs_delta_inode, ino), ino);
 
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (d->inodes[mid].ino < ino)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < d->ninodes && d->inodes[lo].ino == ino ? &d->inodes[lo]
-							   : NULL;
+	return i < d->ninodes && d->inodes[i].ino == ino ? &d->inodes[i] : NULL;
 }

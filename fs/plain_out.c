@@ -50,17 +50,11 @@ static int add_window(void *arg, const struct key *key, const struct val *a,
 
 static uint64_t count_windows(const struct plain_out *o, uint64_t ino)
 {
-	size_t lo = 0, hi = o->nwin, n = 0;
+	size_t first = array_lower_bound(o->win, o->nwin, sizeof(*o->win),
+					 offsetof(struct out_window, ino), ino);
+	size_t n = 0;
 
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (o->win[mid].ino < ino)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	while (lo + n < o->nwin && o->win[lo + n].ino == ino)
+	while (first + n < o->nwin && o->win[first + n].ino == ino)
 		n++;
 	return n;
 }

@@ -59,6 +59,26 @@ static inline uint64_t max_u64(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* Of n elements of `size` bytes, ascending by a uint64_t `off` bytes into each:
+ * the first one in which that is not below value, or n. */
+static inline size_t array_lower_bound(const void *v, size_t n, size_t size,
+				       size_t off, uint64_t value)
+{
+	size_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		uint64_t at;
+
+		memcpy(&at, (const uint8_t *)v + mid * size + off, sizeof(at));
+		if (at < value)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
 /* align is a power of two */
 static inline uint64_t round_up_u64(uint64_t v, uint64_t align)
 {

@@ -90,18 +90,10 @@ static void wait_for_pins(struct store *store)
 
 static struct gcseg *find_seg(struct gc *g, uint64_t number)
 {
-	size_t lo = 0, hi = g->nsegs;
+	size_t i = array_lower_bound(g->segs, g->nsegs, sizeof(*g->segs),
+				     offsetof(struct gcseg, number), number);
 
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (g->segs[mid].number < number)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo < g->nsegs && g->segs[lo].number == number ? &g->segs[lo]
-							     : NULL;
+	return i < g->nsegs && g->segs[i].number == number ? &g->segs[i] : NULL;
 }
 
 static int mark_range(void *arg, uint64_t pos, uint64_t len)

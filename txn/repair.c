@@ -70,17 +70,8 @@ int repair_sync(struct repair *r)
 
 static size_t lower_bound(const struct repair *r, uint64_t pos)
 {
-	size_t lo = 0, hi = r->n;
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (r->v[mid].pos < pos)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
+	return array_lower_bound(r->v, r->n, sizeof(*r->v),
+				 offsetof(struct want, pos), pos);
 }
 
 static struct want *find(const struct repair *r, uint64_t pos)
