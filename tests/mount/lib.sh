@@ -134,6 +134,13 @@ crash() {
 	umount -l "$D" || fail "cannot remove the dead mount"
 }
 
+# crash while the plain files follow, at any moment of that
+crash_in_sync() {
+	(ctl sync 2>/dev/null) &
+	sleep "0.0$((RANDOM % 40))"
+	crash $! 2>/dev/null
+}
+
 ctl() { echo "$*" >"$D/.txn/ctl"; }
 commit() { ctl commit || fail "commit"; }
 abort() { ctl abort || fail "abort"; }
@@ -191,4 +198,26 @@ fill_sample() {
 	chmod 4711 "$D/inline-edge"
 	[ "$(id -u)" != 0 ] || chown 1234:4321 "$D/inline-past"
 	touch -d '2001-02-03 04:05:06.789' "$D/file" "$D/dir"
+}
+
+# on TYPE MIB mkfs...: the test's function try, given the place of a filesystem of
+# that size, and TYPE
+on() {
+	local img=$work/$1.img at=$work/$1
+	command -v "$3" >/dev/null || {
+		echo "skipped: no $3"
+		return
+	}
+	mkdir "$at"
+	truncate -s "$2M" "$img"
+	"${@:3}" "$img" >/dev/null 2>&1 || fail "mkfs"
+	mount -o loop "$img" "$at" 2>/dev/null || {
+		echo "skipped: no loop mounts of $1"
+		return
+	}
+	loops+=("$at")
+	try "$at" "$1"
+	mounts=()
+	umount "$at"
+	rm "$img"
 }

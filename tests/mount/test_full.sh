@@ -86,24 +86,5 @@ try() { # WHERE
 	umount_it
 }
 
-on() { # TYPE MIB mkfs...
-	local img=$work/$1.img at=$work/$1
-	command -v "$3" >/dev/null || {
-		echo "skipped: no $3"
-		return
-	}
-	mkdir "$at"
-	truncate -s "$2M" "$img"
-	"${@:3}" "$img" >/dev/null 2>&1 || fail "mkfs"
-	mount -o loop "$img" "$at" 2>/dev/null || {
-		echo "skipped: no loop mounts of $1"
-		return
-	}
-	loops+=("$at")
-	try "$at"
-	mounts=()
-	umount "$at"
-	rm "$img"
-}
 on ext4 120 mkfs.ext4 -q -F
 on xfs 320 mkfs.xfs -q -f

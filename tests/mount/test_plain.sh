@@ -253,9 +253,7 @@ for i in $(seq 1 "$n"); do
 		conv=notrunc 2>/dev/null
 	commit
 	manifest "$D" >"$work/want"
-	(ctl sync 2>/dev/null) &
-	sleep "0.0$((RANDOM % 40))"
-	crash $! 2>/dev/null
+	crash_in_sync
 	mount_it 2>"$work/told"
 	same "round $i: staged" "$(cat "$D/.txn/changes")" ""
 	[ ! -s "$work/told" ] || grep -v "removed the mount\|offline" "$work/told"

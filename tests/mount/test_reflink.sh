@@ -17,9 +17,10 @@ least() { # WHAT GOT MAX
 	[ "$2" -le "$3" ] || fail "$type: $1 takes $2 KiB, not at most $3"
 }
 
-try() { # WHERE
+try() { # WHERE TYPE
 	local before n
 	D=$1/data
+	type=$2
 	mkdir "$D"
 	head -c 144M /dev/urandom >"$D/large"
 	for n in $(seq 50); do head -c 1M /dev/urandom >"$D/f$n"; done
@@ -94,25 +95,5 @@ try() { # WHERE
 	manifest "$D" | diff "$work/want" - || fail "ejected"
 }
 
-on() { # TYPE MIB mkfs...
-	local img=$work/$1.img at=$work/$1
-	type=$1
-	command -v "$3" >/dev/null || {
-		echo "skipped: no $3"
-		return
-	}
-	mkdir "$at"
-	truncate -s "$2M" "$img"
-	"${@:3}" "$img" >/dev/null 2>&1 || fail "mkfs"
-	mount -o loop "$img" "$at" 2>/dev/null || {
-		echo "skipped: no loop mounts of $1"
-		return
-	}
-	loops+=("$at")
-	try "$at"
-	mounts=()
-	umount "$at"
-	rm "$img"
-}
 on xfs 800 mkfs.xfs -q -f -m reflink=1
 on btrfs 1000 mkfs.btrfs -q -f

@@ -87,9 +87,7 @@ for i in $(seq 1 "${ROUNDS:-6}"); do
 	mv "$D/work/a" "$D/swap"
 	commit
 	manifest "$D" >"$work/want"
-	(ctl sync 2>/dev/null) &
-	sleep "0.0$((RANDOM % 40))"
-	crash $! 2>/dev/null
+	crash_in_sync
 	mount_it 2>"$work/told"
 	same "round $i: staged" "$(cat "$D/.txn/changes")" ""
 	leave "round $i"
@@ -242,9 +240,7 @@ for i in $(seq 1 "${ROUNDS:-6}"); do
 	head -c 3M /dev/urandom >"$D/new$i"
 	commit
 	manifest "$D" >"$work/want"
-	(ctl sync 2>/dev/null) &
-	sleep "0.0$((RANDOM % 40))"
-	crash $! 2>/dev/null
+	crash_in_sync
 	mount_it 2>"$work/told"
 	same "other filesystem, $i: staged" "$(cat "$D/.txn/changes")" ""
 	leave "other filesystem, $i"
