@@ -11,7 +11,7 @@
  *	mount_name.c	requests about names and attributes
  *	mount_file.c	requests about contents and directories' listings
  *	mount_virtual.c	what .txn/ shows: status, changes, log, error
- *	mount_ctl.c	commands, in a thread of their own
+ *	mount_ctl.c	commands, one after the other
  *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
  *	mount_ring.c	requests over io_uring; mount_ring_ops.c

@@ -13,7 +13,10 @@
  *	plain_retry.c	what could not be done is tried again
  *	plain_space.c	what the store takes of the host
  *	plain_give.c	moved files as plain ones
- *	plain_out.c	the directory is made to show another state
+ *	plain_out.c	the directory is made to show another state, in steps:
+ *			what comes is prepared, then
+ *	plain_take.c	what moves is taken away, what goes removed
+ *	plain_install.c	everything gets its place, name and attributes
  */
 #ifndef FS_PLAIN_INTERNAL_H
 #define FS_PLAIN_INTERNAL_H
@@ -144,8 +147,8 @@ int look_list_xattrs(struct looker *l, int fd, size_t *len_out);
 /* Attributes of namespaces that only root may set. */
 bool look_is_privileged_xattr(const char *name);
 
-/* Blocks of a window of a frozen file: their sums. 1: it has none (a hole);
- * contents of small files are not in windows (*inline_out). */
+/* Where the blocks of a window of a file lie, and their sums: mask 0 where it
+ * has none (a hole, or contents in the inode). What is buffered is not seen. */
 int look_window(struct fs_view *state, uint64_t ino, uint64_t widx,
 		struct item_window *out);
 

@@ -6,11 +6,10 @@
  *
  * Names are relative to the store's folder ("format", "log/00..12.s"); one
  * level of folders. All functions return 0 or a negative errno, may be called
- * from several threads, and restart after EINTR. dev_write writes all or
- * fails; dev_read returns fewer bytes only at the end of the file. Nothing is
- * durable before dev_sync (the file's bytes and size) and dev_sync_dir (its
- * name) return 0. After a failed sync the caller must not sync again and call
- * it good.
+ * from several threads, and restart after EINTR. writev() writes all or fails;
+ * read() returns fewer bytes only at the end of the file. Nothing is durable
+ * before sync() (the file's bytes and size) and sync_dir() (its name) return 0.
+ * After a failed sync the caller must not sync again and call it good.
  */
 #ifndef TXN_DEV_H
 #define TXN_DEV_H

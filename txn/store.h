@@ -361,8 +361,8 @@ unsigned int store_pin(struct store *store);
 void store_unpin(struct store *store, unsigned int pin);
 
 /* --- plain directory: what DIR's own files looked like when last in step,
- * as items of a tree of its own (fs/plain.c). Written with the next commit or
- * checkpoint of the store. --- */
+ * as items of a tree of its own (fs/plain_item.c). Written with the next commit
+ * or checkpoint of the store. --- */
 struct view *store_plain(struct store *store);
 
 /* --- statistics and checks --- */
