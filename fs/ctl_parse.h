@@ -10,7 +10,7 @@
 #include "txn/base.h"
 
 /* A path of PATH_MAX bytes, each as an escape of four, and what precedes. */
-enum { CTL_LINE_MAX = 20000, CTL_WORD_MAX = 16 };
+enum { CTL_LINE_MAX = 20000 };
 
 enum ctl_verb {
 	CTL_COMMIT,

@@ -277,7 +277,6 @@ struct mount {
 	struct mount_error errors[MOUNT_ERRORS_MAX];
 	uint64_t nerrors;
 	char last_result[64];
-	uint64_t naborts; /* since the start */
 	bool switch_not_atomic; /* one had to be forced, or no barrier */
 
 	/* Whether INVAL_ENTRY waits for lookups in flight: see probe_barrier.

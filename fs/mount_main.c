@@ -147,7 +147,7 @@ struct arguments {
 	char *ctl, *at, *open;
 };
 
-enum { KEY_FOREGROUND = 1, KEY_DEBUG, KEY_HELP, KEY_VERSION, KEY_CTL };
+enum { KEY_FOREGROUND = 1, KEY_DEBUG, KEY_HELP, KEY_VERSION };
 
 static const struct fuse_opt option_spec[] = {
 	FUSE_OPT_KEY("-f", KEY_FOREGROUND),

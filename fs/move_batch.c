@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 enum {
-	HASH_BYTES = 1 << 20, /* of the reader's buffer */
 	BATCH_COPIED_BYTES = 256 << 20,
 	FLUSH_EACH_MAX = 64 /* directories; more are flushed together */
 };
