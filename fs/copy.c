@@ -208,9 +208,9 @@ static int copy_some(struct fs *fs, struct copy *c)
 	uint64_t n;
 	int err;
 
-	err = log_take_room(fs->log, small, 0, false);
+	err = log_take_room(fs->log, small, 0, LOG_USE);
 	if (err == -ENOSPC && fs_find_space(fs))
-		err = log_take_room(fs->log, small, 0, false);
+		err = log_take_room(fs->log, small, 0, LOG_USE);
 	if (err)
 		return err;
 	for (int i = 0; !err && c->len && i < STEPS_AT_ONCE; i++) {

@@ -157,7 +157,7 @@ struct enter_file_op {
  * by room_used(). */
 static enum log_head choose_head(struct fs *fs, uint64_t bytes)
 {
-	return bytes <= SMALL_MAX_BYTES && log_try_room(fs->log, bytes, false)
+	return bytes <= SMALL_MAX_BYTES && log_try_room(fs->log, bytes, LOG_USE)
 		       ? LOG_SMALL
 		       : LOG_BULK;
 }
@@ -208,7 +208,7 @@ int file_enter(struct fs_file *f)
 
 	if (fs_view_is_read_only(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)))
 		return 0;
-	return file_update_op(f, VIEW_PRIVILEGED | VIEW_WHEN_STOPPED, &e.op);
+	return file_update_op(f, VIEW_FINISHES | VIEW_WHEN_STOPPED, &e.op);
 }
 
 /* --- all files --- */
@@ -260,11 +260,9 @@ static int append_one(struct fs_file *f, uint64_t *small_left)
 static int append_all(struct fs_view *fv, enum enter_how how,
 		      size_t *nfiles_out)
 {
-	uint64_t small_left = __atomic_load_n(&fv->fs->dirty_bytes,
-					      __ATOMIC_RELAXED) <=
-					      SMALL_MAX_BYTES
-				      ? SMALL_MAX_BYTES
-				      : 0;
+	uint64_t dirty =
+		__atomic_load_n(&fv->fs->dirty_bytes, __ATOMIC_RELAXED);
+	uint64_t small_left = dirty <= SMALL_MAX_BYTES ? SMALL_MAX_BYTES : 0;
 	size_t n = fv_count_dirty(fv);
 	struct fs_file *f = NULL;
 	int err = 0;
@@ -402,15 +400,21 @@ static uint64_t bulk_room(uint64_t bytes)
 	return round_up_u64(bytes, FS_BLOCK_BYTES) + 2 * FS_BLOCK_BYTES;
 }
 
-int fs_take_room(struct fs *fs, uint64_t bytes, bool privileged)
+/* Whoever finds none looks for space once. */
+static int take_room(struct fs *fs, uint64_t small, uint64_t bulk,
+		     enum log_use use)
 {
-	uint64_t small = small_room(bytes), bulk = bulk_room(bytes);
-	int err;
+	int err = log_take_room(fs->log, small, bulk, use);
 
-	err = log_take_room(fs->log, small, bulk, privileged);
-	if (err == -ENOSPC && !privileged && fs_find_space(fs))
-		err = log_take_room(fs->log, small, bulk, privileged);
+	if (err == -ENOSPC && fs_find_space(fs))
+		err = log_take_room(fs->log, small, bulk, use);
 	return err;
+}
+
+int fs_take_room(struct fs *fs, uint64_t bytes, bool frees)
+{
+	return take_room(fs, small_room(bytes), bulk_room(bytes),
+			 frees ? LOG_USE_TO_FREE : LOG_USE);
 }
 
 void fs_give_room(struct fs *fs, uint64_t bytes)
@@ -420,7 +424,7 @@ void fs_give_room(struct fs *fs, uint64_t bytes)
 
 int fs_take_room_to_free(struct fs *fs)
 {
-	return log_take_room(fs->log, small_room(0), 0, true);
+	return take_room(fs, small_room(0), 0, LOG_USE_TO_FREE);
 }
 
 void fs_give_room_to_free(struct fs *fs)

@@ -528,8 +528,9 @@ int fv_enter_all(struct fs_view *fv, enum enter_how how);
 /* Keep within the bounds, after writing to files of a view; no locks held. */
 int fs_balance(struct fs_view *fv);
 /* Room for writing so much, until the change is made and has claims of its own;
- * may wait for the device, and for a sweep unless privileged. */
-int fs_take_room(struct fs *fs, uint64_t bytes, bool privileged);
+ * may wait for the device, and for a sweep. frees: so that something else
+ * goes. */
+int fs_take_room(struct fs *fs, uint64_t bytes, bool frees);
 void fs_give_room(struct fs *fs, uint64_t bytes);
 /* Room for what frees space. */
 int fs_take_room_to_free(struct fs *fs);
@@ -574,8 +575,8 @@ int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 /* Make it at least that long; never shorter. */
 int file_grow(struct fs_file *f, uint64_t size);
 /* Through the gate first: never with another file's held. Behind the gate only
- * privileged updates: others may wait for the queue, whose leader may wait for
- * the gate. */
+ * updates that finish something: others may wait for the queue, whose leader
+ * may wait for the gate. */
 void file_write_lock(struct fs_file *f);
 void file_write_unlock(struct fs_file *f);
 

@@ -178,7 +178,7 @@ static int room_for_windows(struct move *m, unsigned int n)
 {
 	const uint64_t small = FILE_CLAIM_BYTES + n * WINDOW_CLAIM_BYTES;
 
-	return log_room(m->fs->log, small, 0, false);
+	return log_room(m->fs->log, small, 0, LOG_USE);
 }
 
 /* Data of the file, whole blocks. 1: it is not as long as it was. */

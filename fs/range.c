@@ -331,7 +331,7 @@ static int settled_op(struct fs_file *f, struct range_op *r, view_fn fn,
 	if (!err && shifts)
 		err = unpack(f);
 	if (!err)
-		err = file_update_op(f, VIEW_PRIVILEGED, &r->op);
+		err = file_update_op(f, VIEW_FINISHES, &r->op);
 	if (shifts)
 		fs_give_room(fs, WINDOW_BYTES);
 	else

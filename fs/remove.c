@@ -124,6 +124,9 @@ static int remove_name(struct fs_view *fv, uint64_t dir, const char *name,
 	if (len > FS_NAME_MAX)
 		return -ENAMETOOLONG;
 	err = fv_update(fv, VIEW_PRIVILEGED, &r.op);
+	/* What was deleted before is dead once that is written. */
+	if (err == -ENOSPC && fv->is_working && fs_find_space(fv->fs))
+		err = fv_update(fv, VIEW_PRIVILEGED, &r.op);
 	if (!err && ino_out)
 		*ino_out = r.ino;
 	return err;

@@ -185,11 +185,17 @@ int fs_sweep(struct fs *fs)
 
 /* --- when the host is full --- */
 
-/* Not when the last sweep has found all that there was. */
+/* Not when the last sweep has found all that there was. What is changed in the
+ * tree and not written yet replaces something, too, and takes less than it
+ * claims. */
 static bool may_find_space(struct fs *fs)
 {
+	struct tree_stats ts;
+
+	tree_get_stats(store_tree(fs->store), &ts);
 	return !__atomic_load_n(&fs->swept, __ATOMIC_RELAXED) ||
-	       unswept(fs) >= SWEEP_FULL_BYTES || store_dropped(fs->store);
+	       unswept(fs) + ts.dirty_bytes >= SWEEP_FULL_BYTES ||
+	       store_dropped(fs->store);
 }
 
 void fs_import_begin(struct fs *fs)

@@ -101,7 +101,7 @@ int log_start(struct log *log)
 		pthread_mutex_unlock(&h->lock);
 	}
 	log->started = true;
-	err = log_room(log, 0, 0, false);
+	err = log_room(log, 0, 0, LOG_USE);
 	if (!err)
 		err = log_start_preparer(log);
 	if (err)

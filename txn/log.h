@@ -20,12 +20,12 @@
  * (what is dirty in memory and will be appended to it). log_room() makes sure
  * that prepared segments hold the claims, the new need and, for the small
  * head, the reserve, preparing segments when they do not; -ENOSPC goes to
- * the program that writes. Privileged callers (commit, abort, unlink) may use
- * the reserve. Of several who are told at once that there is room each counts
- * on the same: so what is asked for is taken (log_take_room), for the time
- * until it is appended or has claims of its own. An append that finds no
- * prepared segment all the same makes one when it is written out; if the host
- * has no space then, the log stops.
+ * the program that writes. What frees space may use half of the reserve, what
+ * makes a state durable all of it. Of several who are told at once that there
+ * is room each counts on the same: so what is asked for is taken
+ * (log_take_room), for the time until it is appended or has claims of its own.
+ * An append that finds no prepared segment all the same makes one when it is
+ * written out; if the host has no space then, the log stops.
  *
  * A failed write or sync stops the log: every later write out and flush
  * returns -EIO, log_room() -EROFS. Nothing is retried. Reads go on, and so do
@@ -71,7 +71,7 @@ struct log_params {
 	bool read_only;
 	uint64_t small_segment_bytes; /* file size of a small segment */
 	uint64_t bulk_segment_bytes;
-	uint64_t reserve_bytes; /* only privileged work may use it */
+	uint64_t reserve_bytes; /* see enum log_use */
 	bool no_thread; /* nothing is prepared ahead: store_params */
 };
 
@@ -174,12 +174,16 @@ int log_readv(struct log *log, const struct log_range *r, size_t n);
 
 /* Bytes that the host could give beyond what is prepared. */
 int log_host_space(struct log *log, uint64_t *bytes_out);
+/* What for? How much of the reserve has to stay goes down to nothing, so that
+ * however much is deleted on a full host, that can be made durable. */
+enum log_use { LOG_USE, LOG_USE_TO_FREE, LOG_USE_TO_FINISH };
+
 /* See "Space" above. May wait for the device. */
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
-	     bool privileged);
+	     enum log_use use);
 /* The same, and it is claimed for the caller, who gives it back. */
 int log_take_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
-		  bool privileged);
+		  enum log_use use);
 void log_give_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes);
 /* Give prepared segments back that claims and the reserve do not need, and the
  * end of the last bulk segment, when nobody appends; they are made again when
@@ -194,7 +198,7 @@ void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
 /* log_room() and log_take_room() for the small head, without waiting: false,
  * they have to. */
 bool log_has_room(struct log *log, uint64_t small_bytes);
-bool log_try_room(struct log *log, uint64_t small_bytes, bool privileged);
+bool log_try_room(struct log *log, uint64_t small_bytes, enum log_use use);
 
 /* 0, or the negative errno that stopped the log (with a text for people). */
 int log_error(struct log *log, const char **text_out);

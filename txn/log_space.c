@@ -59,38 +59,41 @@ void log_note_free(struct head *h)
 	__atomic_store_n(&h->free, log_head_free(h), __ATOMIC_RELEASE);
 }
 
-/* What only privileged work may use. */
+/* What has to stay. */
 static uint64_t reserve_of(const struct log *log, const struct head *h,
-			   bool privileged)
+			   enum log_use use)
 {
-	return h->id == LOG_SMALL && !privileged ? log->p.reserve_bytes : 0;
+	if (h->id == LOG_BULK || use == LOG_USE_TO_FINISH)
+		return 0;
+	return use == LOG_USE_TO_FREE ? log->p.reserve_bytes / 2
+				      : log->p.reserve_bytes;
 }
 
 /* What must be prepared for the head besides `need`. */
 static uint64_t wanted(const struct log *log, const struct head *h,
-		       bool privileged)
+		       enum log_use use)
 {
 	return __atomic_load_n(&h->claimed, __ATOMIC_ACQUIRE) +
-	       reserve_of(log, h, privileged);
+	       reserve_of(log, h, use);
 }
 
 /* Claims are looked at first: what is given up was appended before. */
 static bool has_room(struct log *log, enum log_head id, uint64_t need,
-		     bool privileged)
+		     enum log_use use)
 {
 	const struct head *h = &log->heads[id];
-	uint64_t want = wanted(log, h, privileged) + need;
+	uint64_t want = wanted(log, h, use) + need;
 
 	return __atomic_load_n(&h->free, __ATOMIC_ACQUIRE) >= want;
 }
 
 /* The same, and it is claimed, so that nobody else counts on it. */
 static bool take_room(struct log *log, enum log_head id, uint64_t need,
-		      bool privileged)
+		      enum log_use use)
 {
 	struct head *h = &log->heads[id];
 	uint64_t now = __atomic_load_n(&h->claimed, __ATOMIC_ACQUIRE);
-	uint64_t spare = reserve_of(log, h, privileged);
+	uint64_t spare = reserve_of(log, h, use);
 
 	do {
 		if (__atomic_load_n(&h->free, __ATOMIC_ACQUIRE) <
@@ -148,7 +151,7 @@ static void drop_prepared(struct log *log, struct seg *s)
 static bool is_short(const struct log *log, const struct head *h)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return wanted(log, h, false) > h->free;
+	return wanted(log, h, LOG_USE) > h->free;
 }
 
 /* Out of the line: the last one, when what is before it is enough besides keep
@@ -159,7 +162,7 @@ static struct seg *take_surplus(const struct log *log, struct head *h,
 {
 	uint64_t size = log_countable(log_seg_size(log, h->id));
 	uint64_t need =
-		wanted(log, h, false) + min_u64(size / 2, KEEP_BYTES) + keep;
+		wanted(log, h, LOG_USE) + min_u64(size / 2, KEEP_BYTES) + keep;
 	struct seg **at = &h->prepared, *s;
 
 	if (!h->prepared)
@@ -254,15 +257,15 @@ static int prepare_one(struct log *log, struct head *h)
 
 /* Is there room, or is it the caller's now? */
 typedef bool (*look_fn)(struct log *log, enum log_head id, uint64_t need,
-			bool privileged);
+			enum log_use use);
 
 static int prepare_until(struct log *log, enum log_head id, uint64_t need,
-			 bool privileged, look_fn look)
+			 enum log_use use, look_fn look)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&log->prep_lock);
-	while (!err && !look(log, id, need, privileged)) {
+	while (!err && !look(log, id, need, use)) {
 		if (log_error(log, NULL))
 			err = -EIO;
 		else
@@ -281,14 +284,14 @@ static bool is_ahead(struct log *log, enum log_head id)
 	if (id == LOG_BULK && !__atomic_load_n(&h->used, __ATOMIC_RELAXED))
 		return true;
 	return has_room(log, id, log_countable(log_seg_size(log, id)) / 2,
-			false);
+			LOG_USE);
 }
 
 /* Without waiting. */
 static bool look_now(struct log *log, enum log_head id, uint64_t need,
-		     bool privileged, look_fn look)
+		     enum log_use use, look_fn look)
 {
-	if (!look(log, id, need, privileged))
+	if (!look(log, id, need, use))
 		return false;
 	if (!is_ahead(log, id))
 		log_wake_preparer(log);
@@ -296,33 +299,33 @@ static bool look_now(struct log *log, enum log_head id, uint64_t need,
 }
 
 static int room_in(struct log *log, enum log_head id, uint64_t need,
-		   bool privileged, look_fn look)
+		   enum log_use use, look_fn look)
 {
-	return look_now(log, id, need, privileged, look)
+	return look_now(log, id, need, use, look)
 		       ? 0
-		       : prepare_until(log, id, need, privileged, look);
+		       : prepare_until(log, id, need, use, look);
 }
 
 bool log_has_room(struct log *log, uint64_t small_bytes)
 {
-	return look_now(log, LOG_SMALL, small_bytes, false, has_room);
+	return look_now(log, LOG_SMALL, small_bytes, LOG_USE, has_room);
 }
 
-bool log_try_room(struct log *log, uint64_t small_bytes, bool privileged)
+bool log_try_room(struct log *log, uint64_t small_bytes, enum log_use use)
 {
-	return look_now(log, LOG_SMALL, small_bytes, privileged, take_room);
+	return look_now(log, LOG_SMALL, small_bytes, use, take_room);
 }
 
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
-	     bool privileged)
+	     enum log_use use)
 {
 	int err;
 
 	if (log->p.read_only || log_error(log, NULL))
 		return -EROFS;
-	err = room_in(log, LOG_SMALL, small_bytes, privileged, has_room);
+	err = room_in(log, LOG_SMALL, small_bytes, use, has_room);
 	if (!err && bulk_bytes)
-		err = room_in(log, LOG_BULK, bulk_bytes, privileged, has_room);
+		err = room_in(log, LOG_BULK, bulk_bytes, use, has_room);
 	return err;
 }
 
@@ -347,7 +350,7 @@ static uint64_t size_needed(const struct log *log, const struct head *h,
 	uint64_t size = log_seg_size(log, h->id);
 	uint64_t used = s == h->cur ? h->tail - seg_start(s) : 0;
 
-	return round_up_u64(used + wanted(log, h, false) +
+	return round_up_u64(used + wanted(log, h, LOG_USE) +
 				    min_u64(size / KEEP_PART, KEEP_BYTES) +
 				    LOG_APPEND_MAX,
 			    LOG_PAGE_BYTES);
@@ -406,16 +409,16 @@ static void cut_bulk(struct log *log)
 }
 
 int log_take_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
-		  bool privileged)
+		  enum log_use use)
 {
 	int err;
 
 	if (log->p.read_only || log_error(log, NULL))
 		return -EROFS;
-	err = room_in(log, LOG_SMALL, small_bytes, privileged, take_room);
+	err = room_in(log, LOG_SMALL, small_bytes, use, take_room);
 	if (err || !bulk_bytes)
 		return err;
-	err = room_in(log, LOG_BULK, bulk_bytes, privileged, take_room);
+	err = room_in(log, LOG_BULK, bulk_bytes, use, take_room);
 	if (err)
 		log_unclaim(log, LOG_SMALL, small_bytes);
 	return err;
@@ -484,8 +487,9 @@ static bool is_ready_for_burst(struct log *log)
 {
 	uint64_t burst = __atomic_load_n(&log->burst, __ATOMIC_RELAXED), space;
 
-	return has_room(log, LOG_SMALL, burst, false) || log_error(log, NULL) ||
-	       log_host_space(log, &space) || space / BURST_PART < burst;
+	return has_room(log, LOG_SMALL, burst, LOG_USE) ||
+	       log_error(log, NULL) || log_host_space(log, &space) ||
+	       space / BURST_PART < burst;
 }
 
 static void prepare_for_burst(struct log *log)

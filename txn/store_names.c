@@ -661,7 +661,7 @@ int catalog_update(struct store *store, struct catalog_update *u)
 					 &root);
 		root_put(&store->tree, &root);
 	} else {
-		err = view_update(store->catalog, VIEW_PRIVILEGED, update_fn,
+		err = view_update(store->catalog, VIEW_FINISHES, update_fn,
 				  NULL, &a);
 	}
 out:

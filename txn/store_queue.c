@@ -116,7 +116,8 @@ static int turn_freeze_all(struct store *store, struct turn *t)
 		return -ENOMEM;
 	if (t->commit && t->commit->sw) {
 		/* Before the flip, which cannot be taken back. */
-		t->commit_err = log_room(store->log, QUEUE_ROOM_BYTES, 0, true);
+		t->commit_err = log_room(store->log, QUEUE_ROOM_BYTES, 0,
+					 LOG_USE_TO_FINISH);
 		if (!t->commit_err)
 			t->commit_err = t->commit->sw->flip(t->commit->sw->arg,
 							    &t->old_state);
@@ -467,7 +468,7 @@ static int turn_make_durable(struct store *store, struct turn *t)
 
 	if (!turn_has_work(store, t))
 		return 0;
-	err = log_room(store->log, QUEUE_ROOM_BYTES, 0, true);
+	err = log_room(store->log, QUEUE_ROOM_BYTES, 0, LOG_USE_TO_FINISH);
 	if (err == -EROFS)
 		err = -EIO; /* stopped since the turn began */
 	if (!err)

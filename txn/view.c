@@ -257,6 +257,13 @@ static void update_finish(struct view *v, const struct update *u, bool changed)
 		u->done(u->arg);
 }
 
+static enum log_use use_of(unsigned int flags)
+{
+	if (flags & VIEW_FINISHES)
+		return LOG_USE_TO_FINISH;
+	return flags & VIEW_PRIVILEGED ? LOG_USE_TO_FREE : LOG_USE;
+}
+
 /* Those who were told that there is room wait for the lock together: here they
  * are one after the other. */
 static int apply(struct view *v, struct vtx *tx, const struct update *u)
@@ -264,8 +271,8 @@ static int apply(struct view *v, struct vtx *tx, const struct update *u)
 	struct log *log = v->store->log;
 	int err;
 
-	if (u->takes_room && !log_try_room(log, UPDATE_ROOM_BYTES,
-					   u->flags & VIEW_PRIVILEGED))
+	if (u->takes_room &&
+	    !log_try_room(log, UPDATE_ROOM_BYTES, use_of(u->flags)))
 		return LACKS_ROOM;
 	err = tree_apply(&tx->cursor, &v->root, v->gen, &tx->batch);
 	if (u->takes_room)
@@ -302,7 +309,7 @@ static int find_room(struct view *v, struct update *u)
 	}
 	return never_wait ? VIEW_WOULD_WAIT
 			  : log_room(v->store->log, UPDATE_ROOM_BYTES, 0,
-				     u->flags & VIEW_PRIVILEGED);
+				     use_of(u->flags));
 }
 
 static int update_run(struct view *v, struct update *u)
@@ -350,14 +357,13 @@ static int update_admit(struct view *v, unsigned int flags)
 	/* Private views change also while the queue is led: they would wait
 	 * for themselves. */
 	if (stats.dirty_bytes > DIRTY_NODES_MAX_BYTES &&
-	    v == v->store->working && !(flags & VIEW_PRIVILEGED)) {
+	    v == v->store->working && use_of(flags) == LOG_USE) {
 		int err = store_checkpoint(v->store, v);
 
 		if (err)
 			return err;
 	}
-	return log_room(v->store->log, UPDATE_ROOM_BYTES, 0,
-			flags & VIEW_PRIVILEGED);
+	return log_room(v->store->log, UPDATE_ROOM_BYTES, 0, use_of(flags));
 }
 
 int view_update(struct view *v, unsigned int flags, view_fn fn,

@@ -51,10 +51,11 @@ uint64_t view_version(struct view *v);
 int view_read(struct view *v, view_fn fn, void *arg);
 /* fn returning other than 0 applies nothing. -EROFS, also once the store has
  * stopped. -ENOSPC before anything changed; a privileged update (what frees
- * space, and what a commit needs) may use the reserve. */
+ * space) may use half of the reserve, one that finishes something all. */
 enum {
 	VIEW_PRIVILEGED = 1,
-	VIEW_WHEN_STOPPED = 2 /* brings in what was accepted before */
+	VIEW_WHEN_STOPPED = 2, /* brings in what was accepted before */
+	VIEW_FINISHES = 4 /* what a commit needs, and what has begun */
 };
 int view_update(struct view *v, unsigned int flags, view_fn fn,
 		view_done_fn done, void *arg);

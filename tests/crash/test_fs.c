@@ -560,6 +560,44 @@ static void test_full_of_live_data(void **state)
 	assert_false(store_failed(f->s.store, NULL));
 }
 
+/* Small files fill it, and deleting one takes more of the tree than it gives
+ * back at once: that may come to an end, but not what makes it durable. */
+static void test_deletions_leave_room_for_a_commit(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_view *w = fs_working(f->fs);
+	unsigned int n = 0, i = 0;
+	uint64_t number, now, head;
+	char name[24];
+	int err;
+
+	simdev_set_capacity(f->sim, 24 << 20);
+	assert_int_equal(write_f(f, "kept", 0, 1, 100), 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	do {
+		snprintf(name, sizeof(name), "n%u", n++);
+		err = write_f(f, name, 0, (int)n, 800);
+	} while (!err);
+	assert_int_equal(err, -ENOSPC);
+	assert_true(n > 5000 && (n - 1) % 7919);
+	do { /* all over the tree */
+		snprintf(name, sizeof(name), "n%u", i * 7919 % (n - 1));
+		err = fs_unlink(w, FS_ROOT_INO, name, strlen(name), NULL);
+	} while (!err && ++i < n - 1);
+	assert_true(!err || err == -ENOSPC);
+	assert_true(i > 100);
+	assert_int_equal(fs_fsync(w, FS_ROOT_INO), 0);
+	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_snapshot(f->fs, "full", 0, NULL, 0), 0);
+	assert_int_equal(head_digest(f, &head), 0);
+	(void)fs_unlink(w, FS_ROOT_INO, "kept", 4, NULL);
+	assert_int_equal(fs_abort(f->fs), 0);
+	assert_int_equal(digest_view(w, &now), 0);
+	assert_true(now == head);
+	assert_int_equal(fs_gc(f->fs, NULL), 0);
+	assert_false(store_failed(f->store, NULL));
+}
+
 /* --- many writers at once on a full disk --- */
 
 enum { WRITERS = 32 };
@@ -676,6 +714,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_full_of_live_data, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			test_deletions_leave_room_for_a_commit, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(test_many_writers_at_once,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_small_writers_at_once,

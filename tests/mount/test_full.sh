@@ -78,6 +78,18 @@ try() { # WHERE
 	head -c 40M /dev/urandom >"$D/big" || fail "deletion frees nothing"
 	abort
 	ok
+
+	# --- by many at once ---
+	for i in $(seq 64); do
+		dd if=/dev/zero of="$D/many$i" bs=1M 2>>"$work/many" &
+	done
+	wait
+	same "told" "$(grep -c 'No space left' "$work/many")" 64
+	ok
+	commit
+	rm "$D"/many* "$work/many"
+	commit
+	ctl gc
 	umount_it
 	txn -C "$D" verify >"$work/out" || fail "verify: $(cat "$work/out")"
 	mount_it
