@@ -627,12 +627,44 @@ static int write_prepare(struct change_set *c, uint64_t off, const uint8_t *buf,
 	return err;
 }
 
+/* Where: what the offset means, or that nothing is written past the end. */
+enum write_where { WRITE_AT, WRITE_APPEND, WRITE_WITHIN };
+
+/* Gives the room for len bytes back, which was taken. */
+static int write_file(struct fs_file *f, uint64_t off, const void *buf,
+		      size_t len, enum write_where where)
+{
+	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
+	struct change_set c = { .f = f, .drop_from = CUT_NONE };
+	const size_t room = len;
+	int err = 0;
+
+	file_write_lock(f);
+	if (where == WRITE_APPEND)
+		off = f->size;
+	if (where == WRITE_WITHIN)
+		len = off < f->size ? min_u64(len, f->size - off) : 0;
+	if (off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - off)
+		err = -EFBIG;
+	if (!err && len)
+		err = write_prepare(&c, off, buf, len);
+	c.size = max_u64(f->size, off + len);
+	if (!err && len)
+		err = file_change(&c);
+	fs_give_room(fs, room);
+	file_write_unlock(f);
+	change_release(&c);
+	/* A failure stops the log, and is met by whoever makes this durable. */
+	if (!err)
+		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));
+	return err;
+}
+
 int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 	     const void *buf, size_t len, bool append)
 {
 	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
-	struct change_set c = { .f = f, .drop_from = CUT_NONE };
-	int err = 0;
+	int err;
 
 	if (!len)
 		return 0;
@@ -645,24 +677,15 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
 		fs_give_room(fs, len);
 		return err;
 	}
-	err = 0;
-	file_write_lock(f);
-	if (append)
-		off = f->size;
-	if (off > FS_FILE_MAX_BYTES || len > FS_FILE_MAX_BYTES - off)
-		err = -EFBIG;
-	if (!err)
-		err = write_prepare(&c, off, buf, len);
-	c.size = max_u64(f->size, off + len);
-	if (!err)
-		err = file_change(&c);
-	fs_give_room(fs, len);
-	file_write_unlock(f);
-	change_release(&c);
-	/* A failure stops the log, and is met by whoever makes this durable. */
-	if (!err)
-		(void)fs_balance(__atomic_load_n(&f->fv, __ATOMIC_ACQUIRE));
-	return err;
+	return write_file(f, off, buf, len, append ? WRITE_APPEND : WRITE_AT);
+}
+
+int file_zero(struct fs_file *f, uint64_t off, size_t len)
+{
+	struct fs *fs = __atomic_load_n(&f->fv, __ATOMIC_ACQUIRE)->fs;
+	int err = fs_take_room(fs, len, false);
+
+	return err ? err : write_file(f, off, NULL, len, WRITE_WITHIN);
 }
 
 /* Under the write_lock: the new end, and the block that it goes through. */

@@ -572,6 +572,8 @@ int file_change(struct change_set *c);
 int file_put_stored(struct fs_file *f, uint64_t blk, const uint64_t *pos,
 		    const uint64_t *sum, const uint16_t *len, unsigned int n,
 		    uint64_t size);
+/* Zeros over what is there; a file that was cut meanwhile stays so. */
+int file_zero(struct fs_file *f, uint64_t off, size_t len);
 /* Make it at least that long; never shorter. */
 int file_grow(struct fs_file *f, uint64_t size);
 /* Through the gate first: never with another file's held. Behind the gate only

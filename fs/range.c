@@ -226,15 +226,13 @@ static void shift_done(void *arg)
 /* Write zeros, except over holes at or past the end. */
 static int zero_bytes(struct fs_file *f, uint64_t off, uint64_t end)
 {
-	static const uint8_t zeros[FS_BLOCK_BYTES];
-
 	int err = 0;
 
 	end = min_u64(end, f->size);
 	while (!err && off < end) {
-		size_t n = min_u64(end - off, sizeof(zeros));
+		size_t n = min_u64(end - off, FS_BLOCK_BYTES);
 
-		err = fs_write(f, NULL, off, zeros, n, false);
+		err = file_zero(f, off, n);
 		off += n;
 	}
 	return err;

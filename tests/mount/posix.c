@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -842,6 +843,40 @@ static void check_made_again(void)
 	WANT(!bad);
 }
 
+/* A hole that is punched beside an open with O_TRUNC does not make the file
+ * longer. */
+static void check_punch_cut(void)
+{
+	enum { ROUNDS = 3000, SIZE = 10000 };
+	static char bytes[SIZE];
+	int fds[2], fd = make_file("f", 0), bad = 0;
+	char c = 0;
+
+	WANT(!socketpair(AF_UNIX, SOCK_STREAM, 0, fds));
+	if (!fork()) {
+		close(fds[0]);
+		while (read(fds[1], &c, 1) == 1) {
+			close(open("f", O_WRONLY | O_TRUNC));
+			if (write(fds[1], &c, 1) != 1)
+				break;
+		}
+		_exit(0);
+	}
+	close(fds[1]);
+	for (int i = 0; i < ROUNDS; i++) {
+		WANT(pwrite(fd, bytes, SIZE, 0) == SIZE);
+		WANT(write(fds[0], &c, 1) == 1);
+		WANT(!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				100, SIZE - 1000));
+		WANT(read(fds[0], &c, 1) == 1);
+		bad += size_of(fd) != 0;
+	}
+	WANT(!bad);
+	close(fds[0]);
+	WANT(wait(NULL) > 0);
+	close(fd);
+}
+
 static void check_special(void)
 {
 	struct stat st;
@@ -901,6 +936,7 @@ static const struct {
 	{ "xattrs", check_xattrs },	  { "telldir", check_telldir },
 	{ "unlinked", check_unlinked },	  { "special", check_special },
 	{ "mmap", check_mmap },		  { "made-again", check_made_again },
+	{ "punch-cut", check_punch_cut },
 };
 
 int main(int argc, char **argv)
