@@ -255,6 +255,8 @@ static void create(fuse_req_t req, fuse_ino_t parent, const char *name,
 	/* A switch brought the name since the kernel found none. */
 	if (err == -EEXIST && !(fi->flags & O_EXCL))
 		err = -ESTALE;
+	if (!err && name)
+		dir_changed(m, dir, NULL);
 	if (!err)
 		err = reply_created(m, req, dir, h, &attr, &t, fi);
 	if (err) {
@@ -532,7 +534,8 @@ static int list_put_object(struct listing *l, const char *name,
 		if (n) {
 			e.ino = knode_id(l->m, n);
 			e.generation = n->generation;
-			e.attr_timeout = l->t.seconds;
+			e.attr_timeout =
+				attr_seconds(l->m, n, e.attr.st_mode, &l->t);
 			e.entry_timeout = l->t.seconds;
 		}
 	}

@@ -127,6 +127,8 @@ struct knode {
 	uint8_t kind; /* enum knode_kind */
 	bool stale; /* atomic: fv is a state before a switch */
 	bool hashed; /* nodes_lock: lookups find it */
+	bool dir_told; /* atomic: attributes since it last changed; see
+			* attr_seconds() */
 	uint32_t stale_shown; /* for its st_ino since then; set before stale */
 	uint64_t ino;
 	uint64_t generation;
@@ -248,6 +250,7 @@ struct mount {
 	bool recall; /* atomic: what is told now may not be kept */
 	uint64_t epoch; /* atomic */
 	uint64_t inflight[2]; /* atomic */
+	uint64_t dir_changes; /* atomic: how often names changed */
 	pthread_mutex_t epoch_lock; /* for epoch_cond */
 	pthread_cond_t epoch_cond;
 
@@ -486,11 +489,22 @@ static inline int knode_xdev(const struct knode *a, const struct knode *b)
 /* One reply that tells names or attributes: begin before looking. */
 struct telling {
 	uint64_t epoch;
+	uint64_t dir_changes; /* when it began */
 	double seconds; /* what the kernel may keep it for */
 };
 
 void tell_begin(struct mount *m, const struct knode *n, struct telling *t);
 void tell_end(struct mount *m, const struct telling *t);
+/*
+ * How long the kernel may keep attributes that were looked at since. It does
+ * not know that those of a directory, on their way to it, were overtaken by the
+ * answer to a change there. So who changed names tells it in between, when
+ * attributes may be on their way.
+ */
+double attr_seconds(struct mount *m, struct knode *n, mode_t mode,
+		    const struct telling *t);
+/* Names of dir changed; before that is answered. t may be NULL: its own. */
+void dir_changed(struct mount *m, struct knode *dir, struct telling *t);
 void attr_to_stat(struct mount *m, const struct knode *n,
 		  const struct fs_attr *a, struct stat *st);
 /* -EFSCORRUPTED and -EFSBADCRC are EIO outside. */

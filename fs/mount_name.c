@@ -25,6 +25,7 @@ void tell_begin(struct mount *m, const struct knode *n, struct telling *t)
 			break;
 		tell_end(m, t);
 	}
+	t->dir_changes = __atomic_load_n(&m->dir_changes, __ATOMIC_SEQ_CST);
 	/* Looked at after it was counted: a recall that began before waits
 	 * for nobody who may still keep what it is told. */
 	if (n->kind != NODE_OBJECT || knode_is_stale(n))
@@ -46,6 +47,33 @@ void tell_end(struct mount *m, const struct telling *t)
 	pthread_mutex_lock(&m->epoch_lock);
 	pthread_cond_broadcast(&m->epoch_cond);
 	pthread_mutex_unlock(&m->epoch_lock);
+}
+
+double attr_seconds(struct mount *m, struct knode *n, mode_t mode,
+		    const struct telling *t)
+{
+	if (!S_ISDIR(mode) || n->snap || t->seconds <= 0)
+		return t->seconds;
+	__atomic_store_n(&n->dir_told, true, __ATOMIC_SEQ_CST);
+	/* Whoever counts later finds the node told. */
+	return __atomic_load_n(&m->dir_changes, __ATOMIC_SEQ_CST) ==
+			       t->dir_changes
+		       ? t->seconds
+		       : 0;
+}
+
+void dir_changed(struct mount *m, struct knode *dir, struct telling *t)
+{
+	uint64_t now = __atomic_add_fetch(&m->dir_changes, 1, __ATOMIC_SEQ_CST);
+
+	/* Attributes alone: without a lock, so a handler may. What was asked
+	 * for before is not believed after it. */
+	if (__atomic_exchange_n(&dir->dir_told, false, __ATOMIC_SEQ_CST))
+		(void)fuse_lowlevel_notify_inval_inode(m->work.se,
+						       knode_id(m, dir), -1, 0);
+	/* What it tells of is new, and nobody has changed it. */
+	if (t)
+		t->dir_changes = now;
 }
 
 int errno_out(int err)
@@ -123,7 +151,7 @@ static int reply_object(struct mount *m, fuse_req_t req, struct knode *dir,
 		return -ENOMEM;
 	e.ino = knode_id(m, n);
 	e.generation = n->generation;
-	e.attr_timeout = t->seconds;
+	e.attr_timeout = attr_seconds(m, n, attr->mode, t);
 	e.entry_timeout = t->seconds;
 	attr_to_stat(m, n, attr, &e.attr);
 	if (fuse_reply_entry(req, &e))
@@ -281,7 +309,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 		reply_err(req, err);
 	} else {
 		attr_to_stat(m, n, &attr, &st);
-		fuse_reply_attr(req, &st, t.seconds);
+		fuse_reply_attr(req, &st, attr_seconds(m, n, attr.mode, &t));
 	}
 	tell_end(m, &t);
 }
@@ -340,7 +368,8 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 		ns_to_ts(attr.btime_ns, &birth);
 		ts_to_statx(&birth, &sx.stx_btime);
 		sx.stx_mask |= STATX_BTIME;
-		fuse_reply_statx(req, 0, &sx, t.seconds);
+		fuse_reply_statx(req, 0, &sx,
+				 attr_seconds(m, n, attr.mode, &t));
 	}
 	tell_end(m, &t);
 }
@@ -476,7 +505,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		attr_to_stat(m, n, &out, st);
 		/* The kernel believes this answer whatever it was told since,
 		 * and a ring's may be delivered after tell_end(). */
-		fuse_reply_attr(req, st, m->ring ? 0 : t.seconds);
+		fuse_reply_attr(req, st,
+				m->ring ? 0 : attr_seconds(m, n, out.mode, &t));
 	}
 	tell_end(m, &t);
 }
@@ -559,8 +589,10 @@ static void make(fuse_req_t req, fuse_ino_t parent, const char *name,
 	tell_begin(m, dir, &t);
 	err = fs_make(knode_view(dir), &cred, dir->ino, name, strlen(name), w,
 		      &attr, NULL);
-	if (!err)
+	if (!err) {
+		dir_changed(m, dir, &t);
 		err = reply_object(m, req, dir, &attr, &t);
+	}
 	if (err)
 		reply_err(req, knode_error(dir, err));
 	tell_end(m, &t);
@@ -613,8 +645,10 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 	tell_begin(m, dir, &t);
 	err = fs_link(knode_view(dir), n->ino, dir->ino, name, strlen(name),
 		      &attr);
-	if (!err)
+	if (!err) {
+		dir_changed(m, dir, NULL);
 		err = reply_object(m, req, dir, &attr, &t);
+	}
 	if (err)
 		reply_err(req, knode_error(dir, err));
 	tell_end(m, &t);
@@ -623,27 +657,33 @@ static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent,
 static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct mount *m = req_mount(req);
-	const struct knode *dir = knode_of(req, parent);
+	struct knode *dir = knode_of(req, parent);
 	int err;
 
 	err = dir_error(dir, name, -EPERM);
 	if (!err && m->opt.fast)
 		node_keep_named(m, dir, name);
-	if (!err)
+	if (!err) {
 		err = knode_error(dir, fs_unlink(knode_view(dir), dir->ino,
 						 name, strlen(name), NULL));
+		if (!err)
+			dir_changed(m, dir, NULL);
+	}
 	reply_err(req, err);
 }
 
 static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	const struct knode *dir = knode_of(req, parent);
+	struct knode *dir = knode_of(req, parent);
 	int err;
 
 	err = dir_error(dir, name, -EPERM);
-	if (!err)
+	if (!err) {
 		err = knode_error(dir, fs_rmdir(knode_view(dir), dir->ino, name,
 						strlen(name), NULL));
+		if (!err)
+			dir_changed(req_mount(req), dir, NULL);
+	}
 	reply_err(req, err);
 }
 
@@ -652,8 +692,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		      unsigned int flags)
 {
 	struct mount *m = req_mount(req);
-	const struct knode *from = knode_of(req, parent);
-	const struct knode *to = knode_of(req, newparent);
+	struct knode *from = knode_of(req, parent);
+	struct knode *to = knode_of(req, newparent);
 	struct fs_cred cred = cred_of(req);
 	int err;
 
@@ -669,6 +709,11 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 			from, fs_rename(knode_view(from), &cred, from->ino,
 					name, strlen(name), to->ino, newname,
 					strlen(newname), flags, NULL));
+	if (!err) {
+		dir_changed(m, from, NULL);
+		if (to != from)
+			dir_changed(m, to, NULL);
+	}
 	reply_err(req, err);
 }
 

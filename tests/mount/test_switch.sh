@@ -40,3 +40,21 @@ same "and kept" "$(list)" "-- removed stays"
 ctl undo || fail "undo"
 same "undone" "$(list)" "-- stays"
 umount_it
+
+# --- a listing with attributes, overtaken by a change ---
+# The kernel believes them for a day, though what they say of the directory was
+# changed while they were on their way.
+mkdir -p "$D/over/dir"
+touch "$D/over/"{1..9}
+export LATE=$work/late
+LD_PRELOAD=$build/tests/mount/late mount_it
+rm -f "$D/over/dir/new"
+stat "$D/over/dir" >/dev/null
+touch "$LATE"
+ls -l "$D/over" >/dev/null &
+lister=$!
+wait_for [ ! -e "$LATE" ] || fail "no listing was late"
+touch "$D/over/dir/new"
+wait $lister
+same "a directory that changed meanwhile" "$(stat -c %s "$D/over/dir")" 1
+umount_it
