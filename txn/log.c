@@ -67,6 +67,8 @@ int log_open(const struct log_params *params, struct log **log_out)
 	log->p = *params;
 	log->p.small_segment_bytes = segment_bytes(params->small_segment_bytes);
 	log->p.bulk_segment_bytes = segment_bytes(params->bulk_segment_bytes);
+	log->p.reserve_bytes =
+		min_u64(params->reserve_bytes, (uint64_t)1 << LOG_SEG_SHIFT);
 	pthread_mutex_init(&log->seg_lock, NULL);
 	pthread_mutex_init(&log->prep_lock, NULL);
 	pthread_mutex_init(&log->wake_lock, NULL);

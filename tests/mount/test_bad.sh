@@ -144,10 +144,17 @@ done
 flip_format 3 3
 flip_format 90 2
 expect 4 "more than one flipped bit" txn -C "$D" verify --repair
-# a store that was made before there was a sum
+# a store that was made before there was a sum; a number in it does not fill the
+# host
 restore
 sed -i '/^sum /d' "$D/.txn/format"
 expect 0 " 0 damaged" txn -C "$D" verify
+sed -i 's/^reserve_bytes .*/reserve_bytes 2000000000/' "$D/.txn/format"
+mount_it
+commit
+bytes=$(jq .space.store_bytes "$D/.txn/status")
+[ "$bytes" -lt $((400 << 20)) ] || fail "a reserve of 2 GB: $bytes bytes"
+umount_it
 
 # one flipped bit in contents: EIO and a message with the path, never bytes
 restore
