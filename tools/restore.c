@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/stat.h>
@@ -152,8 +153,14 @@ static int make_plan(const struct place *p, const char *state,
 
 		tool_fields(line, 7, f, &next);
 		(void)fs_unquote_path(f[5]);
+		(void)fs_unquote_path(f[6]);
 		mode = (uint32_t)strtoul(f[3], NULL, 8);
-		if (is_below(f[5], below))
+		/* First what it is called here, so that it keeps its number;
+		 * unless the state has that name, too. */
+		if (*f[6] && is_below(f[6], below) &&
+		    !exists_in(dir, f[6], ""))
+			err = plan_add(pl, dir, f[6], true, false);
+		if (!err && is_below(f[5], below))
 			err = plan_add(pl, dir, f[5], f[0][0] == 'D',
 				       S_ISREG(mode));
 	}
@@ -188,6 +195,24 @@ static int restore_one(const struct place *p, const char *state,
 	return status;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type,
+		      struct FTW *at)
+{
+	return remove(path) && errno != ENOENT ? -1 : 0;
+}
+
+/* With all that is in it: a directory that has another name in the state. */
+static int remove_tree(const char *path)
+{
+	enum { DEPTH = 64 };
+
+	return nftw(path, remove_one, DEPTH,
+		    FTW_DEPTH | FTW_PHYS | FTW_MOUNT) &&
+			       errno != ENOENT
+		       ? -1
+		       : 0;
+}
+
 /* Everything but what is damaged, path by path. */
 static int restore_plan(const struct place *p, const char *state,
 			const struct plan *pl)
@@ -209,7 +234,7 @@ static int restore_plan(const struct place *p, const char *state,
 		if (!full)
 			return EXIT_FAILURE;
 		snprintf(full, size, "%s/%s", p->mount, s->path);
-		if (remove(full))
+		if (remove_tree(full))
 			status = tool_fail(EXIT_FAILURE, "%s: %s", full,
 					   strerror(errno));
 		free(full);

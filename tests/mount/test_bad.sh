@@ -209,9 +209,17 @@ rm "$D/f10" "$D/big"
 echo new >"$D/new"
 expect 4 "damaged: head:big" txn -C "$D" restore head
 [ ! -e "$D/f10" ] || fail "a refused restore did something"
+mv "$D/f20" "$D/g20"
+mv "$D/f21" "$D/g21"
+mv "$D/f22" "$D/f21"
+mv "$D/g21" "$D/f22"
 expect 0 "damaged: head:big" txn -C "$D" restore --skip-damaged head
 [ -e "$D/f10" ] && [ ! -e "$D/big" ] && [ ! -e "$D/new" ] ||
 	fail "--skip-damaged"
+same "names" "$(ls "$D")" "$(ls "$work/good" | grep -v '^big$')"
+for i in 20 21 22; do
+	cmp "$D/f$i" "$work/good/f$i" || fail "--skip-damaged: f$i"
+done
 umount_it
 
 # --- the end of the log is missing ---
