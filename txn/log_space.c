@@ -104,8 +104,7 @@ static bool take_room(struct log *log, enum log_head id, uint64_t need,
 					      __ATOMIC_ACQUIRE));
 	/* Others' claims may have gone meanwhile, with what they appended, and
 	 * as many come; or prepared segments, see is_short(). */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&h->free, __ATOMIC_ACQUIRE) >= now + spare + need)
+	if (__atomic_load_n(&h->free, __ATOMIC_SEQ_CST) >= now + spare + need)
 		return true;
 	log_unclaim(log, id, need);
 	return false;
@@ -147,11 +146,16 @@ static void drop_prepared(struct log *log, struct seg *s)
 }
 
 /* Whoever takes room claims it and then looks at what is free: so whoever makes
- * that less looks at the claims after. Under head->lock. */
-static bool is_short(const struct log *log, const struct head *h)
+ * that less looks at the claims after, and all of this is in one order. (By the
+ * operations themselves: TSan knows no fences.) Under head->lock. */
+static bool is_short(const struct log *log, struct head *h)
 {
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return wanted(log, h, LOG_USE) > h->free;
+	uint64_t left = log_head_free(h);
+
+	__atomic_store_n(&h->free, left, __ATOMIC_SEQ_CST);
+	return __atomic_load_n(&h->claimed, __ATOMIC_SEQ_CST) +
+		       reserve_of(log, h, LOG_USE) >
+	       left;
 }
 
 /* Out of the line: the last one, when what is before it is enough besides keep
