@@ -105,13 +105,18 @@ static int install_file(struct plain_out *o, const struct fs_delta_name *e,
 			uint32_t nlink)
 {
 	static const char one_more[] = "link";
-	bool done;
+	bool done, built;
+	struct stat st;
 	int err;
 
 	err = make_way(o, e, dirfd, name, tmp, &done);
 	if (err || done)
 		return err;
+	built = out_look_at(o->tmpfd, tmp, &st) == 1;
 	err = have_object(o, e->b_ino, tmp);
+	/* That may have taken long. */
+	if (!err && built)
+		err = make_way(o, e, dirfd, name, tmp, &done);
 	if (err)
 		return err;
 	if (nlink == 1)
@@ -124,10 +129,21 @@ static int install_file(struct plain_out *o, const struct fs_delta_name *e,
 	return 0;
 }
 
-static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
+static int open_or_make_dir(struct plain_out *o, uint64_t ino, int *fd_out)
 {
-	char name[FS_NAME_MAX + 1], tmp[32];
+	int err = out_open_dir(o, ino, true, fd_out);
+
+	if (!out_is_gone(err))
+		return err;
+	err = out_make_dir(o, ino);
+	return err ? err : out_open_dir(o, ino, true, fd_out);
+}
+
+static int install_name(struct plain_out *o, const struct fs_delta_name *e,
+			const char *name)
+{
 	const struct fs_delta_inode *d;
+	char tmp[32];
 	struct out_inode *x;
 	struct fs_attr b;
 	bool moved;
@@ -139,16 +155,13 @@ static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
 		return -EFSCORRUPTED;
 	if (e->a_ino == e->b_ino && x->how != OUT_BUILD)
 		return 0;
-	out_entry_name(o, e, name);
 	err = fs_getattr(o->hv, e->b_ino, &b);
 	if (err)
 		return err;
 	moved = S_ISDIR(b.mode) && !(d->flags & FS_DELTA_NEW);
 	out_tmp_name(tmp, e->b_ino, S_ISDIR(b.mode));
-	err = out_open_dir(o, e->dir, true, &dirfd);
-	if (err == -ENOENT)
-		err = -EACCES; /* the directory could not be made */
-	else if (!err && S_ISDIR(b.mode))
+	err = open_or_make_dir(o, e->dir, &dirfd);
+	if (!err && S_ISDIR(b.mode))
 		err = install_dir(o, e, dirfd, name, tmp);
 	else if (!err)
 		err = install_file(o, e, dirfd, name, tmp, b.nlink);
@@ -165,20 +178,93 @@ static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
 	return 0;
 }
 
+static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
+{
+	char name[FS_NAME_MAX + 1];
+
+	out_entry_name(o, e, name);
+	return install_name(o, e, name);
+}
+
 /* --- contents and attributes in place --- */
 
-/* It was edited since it was looked at: the edit keeps the file, the name gets
- * another. */
-static int patch_anew(struct plain_out *o, uint64_t ino)
+/* A file of which each name is looked at. */
+struct renewed {
+	struct plain_out *o;
+	uint64_t ino;
+};
+
+static int renew_name(void *arg, uint64_t dir, const char *name_, size_t len)
 {
+	const struct renewed *r = arg;
+	const struct fs_delta_name e = { .dir = dir,
+					 .a_ino = r->ino,
+					 .b_ino = r->ino };
+	char name[FS_NAME_MAX + 1];
+
+	memcpy(name, name_, len);
+	name[len] = '\0';
+	return install_name(r->o, &e, name);
+}
+
+/* It was edited: the edit keeps the file, the names get another. */
+static int renew(struct plain_out *o, uint64_t ino)
+{
+	struct renewed r = { o, ino };
 	struct out_inode *x;
-	int err = 0;
 
 	(void)out_find(o, ino, &x);
 	x->how = OUT_BUILD;
-	for (size_t i = 0; i < o->d->nentries && !err; i++)
-		if (o->d->entries[i].b_ino == ino)
-			err = install_entry(o, &o->d->entries[i]);
+	return fv_each_name(o->hv, ino, renew_name, &r);
+}
+
+/* 1: something else is at the name, or nothing. */
+static int look_at_name(void *arg, uint64_t dir, const char *name_, size_t len)
+{
+	const struct renewed *r = arg;
+	char name[FS_NAME_MAX + 1];
+	bool ours = false;
+	struct stat st;
+	int dirfd, err;
+
+	memcpy(name, name_, len);
+	name[len] = '\0';
+	err = out_open_dir(r->o, dir, false, &dirfd);
+	if (err)
+		return out_is_gone(err) ? 1 : out_is_refused(err) ? 0 : err;
+	err = out_look_at(dirfd, name, &st);
+	if (!err)
+		err = out_is_ours(r->o, r->ino, dirfd, name, &st, &ours);
+	if (err < 0)
+		return out_failed(r->o, dir, name, err, "cannot read");
+	return !ours;
+}
+
+/*
+ * What keeps its contents may have been edited, too: it must not be noted as
+ * what the target says.
+ */
+static int renew_edited(struct plain_out *o)
+{
+	struct fs_attr a;
+	int err = 0;
+
+	for (size_t i = 0; i < o->d->ninodes && !err; i++) {
+		const struct fs_delta_inode *d = &o->d->inodes[i];
+		struct renewed r = { o, d->ino };
+
+		pace();
+		if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN) ||
+		    o->inodes[i].how != OUT_KEEP ||
+		    o->inodes[i].flags & PLAIN_ABSENT)
+			continue;
+		err = fs_getattr(o->hv, d->ino, &a);
+		if (err || S_ISDIR(a.mode))
+			continue;
+		err = fv_each_name(o->hv, d->ino, look_at_name, &r);
+		if (err == 1)
+			err = renew(o, d->ino);
+	}
 	return err;
 }
 
@@ -192,7 +278,7 @@ static int patch_open(struct plain_out *o, uint64_t ino, int fd, bool *ours)
 	(void)out_find(o, ino, &x);
 	if (fstat(fd, &st))
 		return -errno;
-	*ours = x->checked && x->host_ino == st.st_ino;
+	*ours = out_was_checked(x, &st);
 	if (!*ours && !plain_get(o->fs, ino, &was))
 		*ours = out_same_stat(&was, &st);
 	if (!*ours && S_ISREG(st.st_mode)) {
@@ -219,10 +305,10 @@ static int patch(struct plain_out *o, uint64_t ino)
 	if (!err) {
 		err = patch_open(o, ino, fd, &ours);
 		close(fd);
-	} else if (err == -ENOENT || err == -ELOOP || err == -EISDIR) {
+	} else if (out_is_gone(err) || err == -EISDIR) {
 		err = 0;
 	}
-	return err || ours ? err : patch_anew(o, ino);
+	return err || ours ? err : renew(o, ino);
 }
 
 static int patch_all(struct plain_out *o)
@@ -246,7 +332,7 @@ static int apply_one(struct plain_out *o, uint64_t ino, uint32_t *flags)
 	int err, fd;
 
 	err = out_open_object(o, ino, O_PATH, &fd);
-	if (err == -ENOENT || err == -EXDEV)
+	if (out_is_gone(err) || err == -EXDEV)
 		return 0; /* ABSENT, or another mount */
 	if (!err) {
 		err = out_apply_attr(o, ino, fd, flags);
@@ -326,6 +412,8 @@ int out_install(struct plain_out *o)
 			err = install_entry(o, &o->d->entries[i]);
 	if (!err)
 		err = patch_all(o);
+	if (!err)
+		err = renew_edited(o);
 	if (!err)
 		err = apply_all(o, false);
 	if (!err)

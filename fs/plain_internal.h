@@ -225,11 +225,12 @@ enum out_how {
 
 struct out_inode { /* one for each of the difference */
 	uint8_t how;
-	bool checked; /* what has this number on the host is not edited */
+	bool checked; /* what stat shows so is not edited */
 	bool goes; /* a directory that is still to be removed */
 	bool left; /* it could not be removed */
 	uint32_t flags; /* PLAIN_* it ends with */
-	uint64_t host_ino;
+	uint64_t host_ino, size; /* when it was checked */
+	int64_t mtime_ns;
 };
 
 /* A window of a large file that differs. */
@@ -274,6 +275,8 @@ const struct fs_delta_inode *out_find(const struct plain_out *o, uint64_t ino,
 /* A directory where it is now, for changing entries (touch) or looking; the
  * descriptor is o's. -ENOENT: nowhere. */
 int out_open_dir(struct plain_out *o, uint64_t ino, bool touch, int *fd_out);
+/* One that is nowhere, with those on the way to it. */
+int out_make_dir(struct plain_out *o, uint64_t ino);
 /* The object of the target where it has its (first) name. */
 int out_open_object(struct plain_out *o, uint64_t ino, int flags, int *fd_out);
 /* Tell about a name; dir as o->installing says. */
@@ -284,6 +287,8 @@ int out_failed(struct plain_out *o, uint64_t dir, const char *name, int err,
 /* Something is in the way that is no version of ours: it gets another name. */
 int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 		   const char *name);
+/* Nothing is there, or on the way there something else than a directory. */
+bool out_is_gone(int err);
 /* Is it a matter of rights or of the host, and not worth stopping for? */
 bool out_is_refused(int err);
 /* Whoever opens a directory next looks for it anew. */
@@ -291,6 +296,7 @@ void out_forget_dir(struct plain_out *o);
 /* Is an object of DIR, at a name of this number, as we left it? By its stat, or
  * else by its contents. */
 bool out_same_stat(const struct plain_stat *was, const struct stat *st);
+bool out_was_checked(const struct out_inode *x, const struct stat *st);
 int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 		const struct stat *st, bool *ours);
 /* lstat; 1: no such name. */

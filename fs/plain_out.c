@@ -279,6 +279,21 @@ static int note_stat(struct plain_out *o, uint64_t ino,
 	return plain_put(o->fs, ino, p);
 }
 
+/* Was it edited since it was looked at or made? Then, or when the host does not
+ * keep such times, the next comparison reads it. */
+static int doubt(struct plain_out *o, uint64_t ino, struct plain_stat *p)
+{
+	struct fs_attr a;
+	int err;
+
+	if (S_ISDIR(p->mode) || p->flags & (PLAIN_UNLIKE | PLAIN_ABSENT))
+		return 0;
+	err = fs_getattr(o->hv, ino, &a);
+	if (!err && (p->mtime_ns != a.mtime_ns || p->size != a.size))
+		p->ctime_ns = 0;
+	return err;
+}
+
 static int record_inode(struct plain_out *o, size_t i)
 {
 	const struct fs_delta_inode *d = &o->d->inodes[i];
@@ -297,9 +312,11 @@ static int record_inode(struct plain_out *o, size_t i)
 	if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN))
 		return note_stat(o, d->ino, NULL);
 	err = out_open_object(o, d->ino, O_PATH, &fd);
-	if (err == -ENOENT) {
-		p.flags = PLAIN_ABSENT;
-		return note_stat(o, d->ino, &p);
+	if (out_is_gone(err)) {
+		/* Or somebody took it, which the next comparison tells. */
+		p.flags = flags & PLAIN_ABSENT;
+		err = p.flags ? 1 : plain_get(o->fs, d->ino, &p);
+		return err == 1 ? note_stat(o, d->ino, &p) : err;
 	}
 	if (err == -EXDEV)
 		return 0;
@@ -318,6 +335,8 @@ static int record_inode(struct plain_out *o, size_t i)
 	p = plain_of_stat(&st);
 	p.flags = flags;
 	o->r.unlike += p.flags & PLAIN_UNLIKE;
+	if (!err)
+		err = doubt(o, d->ino, &p);
 	return err ? err : note_stat(o, d->ino, &p);
 }
 

@@ -332,6 +332,11 @@ int out_failed(struct plain_out *o, uint64_t dir, const char *name, int err,
 	return err;
 }
 
+bool out_is_gone(int err)
+{
+	return err == -ENOENT || err == -ENOTDIR || err == -ELOOP;
+}
+
 bool out_is_refused(int err)
 {
 	return err == -EPERM || err == -EACCES || err == -EBUSY ||
@@ -392,6 +397,31 @@ int plain_remove_tree(int at, const char *name)
 	return err;
 }
 
+/* Somebody moved it, or removed it. */
+int out_make_dir(struct plain_out *o, uint64_t ino)
+{
+	struct one_name name;
+	int dirfd, err;
+
+	err = find_name(names_of(o), ino, &name);
+	if (!err)
+		err = out_open_dir(o, name.dir, true, &dirfd);
+	if (out_is_gone(err) && ino != FS_ROOT_INO) {
+		err = out_make_dir(o, name.dir);
+		if (!err)
+			err = out_open_dir(o, name.dir, true, &dirfd);
+	}
+	if (!err)
+		err = out_keep_aside(o, name.dir, dirfd, name.name);
+	if (!err && mkdirat(dirfd, name.name, 0700))
+		err = -errno;
+	if (err)
+		return err;
+	o->r.changed++;
+	out_note(o, name.dir, name.name, "was not there; made anew");
+	return 0;
+}
+
 /* --- is what is there ours? --- */
 
 bool out_same_stat(const struct plain_stat *was, const struct stat *st)
@@ -404,10 +434,18 @@ bool out_same_stat(const struct plain_stat *was, const struct stat *st)
 	       now.gid == was->gid;
 }
 
+/* Links and renames change ctime, and the run makes some itself. */
+bool out_was_checked(const struct out_inode *x, const struct stat *st)
+{
+	return x->checked && x->host_ino == st->st_ino &&
+	       x->size == (uint64_t)st->st_size &&
+	       x->mtime_ns == plain_ns(&st->st_mtim);
+}
+
 /*
  * An object is ours when it is as the table says, or its contents are those of
  * one of the two states; after an interruption also a mixture of them. What
- * was looked at once counts from then on: links and renames change ctime.
+ * was looked at once is not read again.
  */
 int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 		const struct stat *st, bool *ours)
@@ -417,8 +455,7 @@ int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 	int err;
 
 	(void)out_find(o, ino, &x);
-	*ours = S_ISDIR(st->st_mode) ||
-		(x && x->checked && x->host_ino == st->st_ino);
+	*ours = S_ISDIR(st->st_mode) || (x && out_was_checked(x, st));
 	if (*ours)
 		return 0;
 	err = plain_get(o->fs, ino, &was);
@@ -435,6 +472,8 @@ int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 	if (x && *ours) {
 		x->checked = true;
 		x->host_ino = st->st_ino;
+		x->size = (uint64_t)st->st_size;
+		x->mtime_ns = plain_ns(&st->st_mtim);
 	}
 	return err;
 }
@@ -464,8 +503,8 @@ int out_flush_dirs(struct plain_out *o)
 		return syncfs(o->p->dirfd) ? -errno : 0;
 	for (size_t i = 0; i < o->ntouched && !err; i++) {
 		err = out_open_dir(o, o->touched[i], false, &fd);
-		if (err == -ENOENT)
-			err = 0; /* it went: its own directory tells */
+		if (out_is_gone(err))
+			err = 0; /* its own directory tells */
 		else if (!err && fsync(fd))
 			err = -errno;
 	}

@@ -98,7 +98,7 @@ static int take_entry(struct plain_out *o, const struct fs_delta_name *e)
 	err = out_open_dir(o, e->dir, true, &dirfd);
 	if (!err)
 		err = out_look_at(dirfd, name, &st);
-	if (err == 1 || err == -ENOENT || err == -ENOTDIR || err == -ELOOP)
+	if (err == 1 || out_is_gone(err))
 		return 0; /* it went by itself */
 	if (err)
 		return leave(o, e, name, err);
@@ -130,7 +130,7 @@ static int remove_dir(struct plain_out *o, const struct fs_delta_name *e,
 		err = -errno;
 	if (err == -ENOTEMPTY || err == -EEXIST)
 		return 0;
-	if (err && err != -ENOENT && err != -ENOTDIR)
+	if (err && !out_is_gone(err))
 		return leave(o, e, name, err);
 	o->r.changed += !err;
 	x->goes = false;

@@ -46,13 +46,26 @@ static bool allow(void)
 	return !dead;
 }
 
-#define WRAP(ret, name, params, args)                                          \
+/* Somebody else's turn, while what waits for the host waits. */
+static void (*others_turn)(void);
+
+static bool allow_long(void)
+{
+	if (!dead && others_turn)
+		others_turn();
+	return allow();
+}
+
+#define WRAP_IF(allowed, ret, name, params, args)                              \
 	ret __real_##name params;                                              \
 	ret __wrap_##name params;                                              \
 	ret __wrap_##name params                                               \
 	{                                                                      \
-		return allow() ? __real_##name args : -1;                      \
+		return allowed ? __real_##name args : -1;                      \
 	}
+#define WRAP(ret, name, params, args) WRAP_IF(allow(), ret, name, params, args)
+#define WRAP_LONG(ret, name, params, args)                                     \
+	WRAP_IF(allow_long(), ret, name, params, args)
 
 WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
 WRAP(int, renameat2,
@@ -61,10 +74,11 @@ WRAP(int, renameat2,
 WRAP(int, linkat, (int a, const char *b, int c, const char *d, int e),
      (a, b, c, d, e))
 WRAP(int, unlinkat, (int a, const char *b, int c), (a, b, c))
-WRAP(ssize_t, pwrite64, (int a, const void *b, size_t c, off_t d), (a, b, c, d))
+WRAP_LONG(ssize_t, pwrite64, (int a, const void *b, size_t c, off_t d),
+	  (a, b, c, d))
+WRAP_LONG(int, fsync, (int a), (a))
 WRAP(int, ftruncate64, (int a, off_t b), (a, b))
 WRAP(int, fallocate64, (int a, int b, off_t c, off_t d), (a, b, c, d))
-WRAP(int, fsync, (int a), (a))
 WRAP(int, chown, (const char *a, uid_t b, gid_t c), (a, b, c))
 WRAP(int, chmod, (const char *a, mode_t b), (a, b))
 WRAP(int, utimensat, (int a, const char *b, const struct timespec *c, int d),
@@ -93,7 +107,7 @@ WRAP(int, symlinkat, (const char *a, int b, const char *c), (a, b, c))
 int __wrap_syncfs(int fd);
 int __wrap_syncfs(int fd)
 {
-	return allow() ? 0 : -1;
+	return allow_long() ? 0 : -1;
 }
 
 /* As on a full host: refused, and the store goes on. */
@@ -794,6 +808,131 @@ static void test_in(void **state)
 	fprintf(stderr, "%" PRIu64 " interruptions\n", f->states);
 }
 
+/* --- edits beside a run --- */
+
+enum { TAGS_MAX = 32, TAG_BYTES = 16 };
+
+static struct tags {
+	struct fixture *f;
+	uint8_t v[TAGS_MAX][TAG_BYTES];
+	bool found[TAGS_MAX];
+	size_t n;
+} tags;
+
+/* A file of DIR gets a few bytes more, or is made. */
+static void append_tag(void)
+{
+	struct rng *rng = &tags.f->rng;
+	uint8_t *tag = tags.v[tags.n];
+	int dir = some_plain_dir(tags.f), fd;
+	char name[8];
+
+	snprintf(name, sizeof(name), "n%d", (int)rng_below(rng, NAMES));
+	fd = openat(dir, name, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW,
+		    0644);
+	close(dir);
+	if (fd < 0)
+		return;
+	put_le64(tag, rng_next(rng));
+	put_le64(tag + 8, rng_next(rng));
+	assert_int_equal(write(fd, tag, TAG_BYTES), TAG_BYTES);
+	close(fd);
+	tags.found[tags.n++] = false;
+}
+
+/* Something moves away, and a file takes its place. */
+static void move_away(void)
+{
+	struct rng *rng = &tags.f->rng;
+	int dir = some_plain_dir(tags.f);
+	char name[8], to[24];
+
+	snprintf(name, sizeof(name), "n%d", (int)rng_below(rng, NAMES));
+	snprintf(to, sizeof(to), "away%x", (unsigned int)rng_next(rng));
+	(void)!__real_renameat(dir, name, dir, to);
+	close(dir);
+	append_tag();
+}
+
+static void maybe_append_tag(void)
+{
+	if (tags.n < TAGS_MAX && !rng_below(&tags.f->rng, 8))
+		append_tag();
+	else if (tags.n < TAGS_MAX && !rng_below(&tags.f->rng, 20))
+		move_away();
+}
+
+static void find_tags(int dirfd)
+{
+	static uint8_t buf[8 << 20];
+	DIR *d = fdopendir(dirfd);
+
+	assert_non_null(d);
+	for (const struct dirent *de; (de = readdir(d));) {
+		struct stat st;
+		ssize_t n = 0;
+		int fd = openat(dirfd, de->d_name, O_RDONLY | O_NOFOLLOW);
+
+		if (fd < 0 || *de->d_name == '.') {
+			close(fd);
+			continue;
+		}
+		assert_int_equal(fstat(fd, &st), 0);
+		if (S_ISREG(st.st_mode))
+			n = read(fd, buf, sizeof(buf));
+		for (size_t i = 0; i < tags.n; i++)
+			tags.found[i] |= memmem(buf, (size_t)n, tags.v[i],
+						TAG_BYTES) != NULL;
+		if (S_ISDIR(st.st_mode))
+			find_tags(fd);
+		else
+			close(fd);
+	}
+	closedir(d);
+}
+
+/* Whatever a run was doing, an edit that it meets is in DIR when it is done,
+ * and the next mount stages all that the files show else. */
+static void test_edits_beside(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
+	struct plain_out_result r;
+	bool any;
+
+	f->edited = true;
+	tags.f = f;
+	for (uint64_t i = 0; i < rounds; i++) {
+		tags.n = 0;
+		for (uint64_t n = 1 + rng_below(&f->rng, 8); n; n--)
+			change(f);
+		commit(f);
+		do {
+			for (uint64_t n = rng_below(&f->rng, 4); n; n--)
+				append_tag();
+			dead = false;
+			others_turn = maybe_append_tag;
+			if (sync_files(f, rng_below(&f->rng, 3) * 8, &r) >= 0)
+				break;
+			dead = false;
+			others_turn = NULL;
+			lose_power(f);
+		} while (tags.n + 4 < TAGS_MAX);
+		assert_true(sync_files(f, 0, &r) >= 0);
+		others_turn = NULL;
+		find_tags(openat(f->dirfd, ".", O_RDONLY));
+		for (size_t n = 0; n < tags.n; n++)
+			assert_true(tags.found[n]);
+		assert_int_equal(stage_edits(f), 0);
+		commit(f);
+		assert_int_equal(plain_retry(f->fs, &any), 0);
+		assert_true(sync_files(f, 0, &r) >= 0);
+		assert_int_equal(stage_edits(f), 0);
+		is_shown(f, fs_working(f->fs), false);
+		simdev_settle(f->sim);
+	}
+}
+
 /* The names of one file stay that, whatever else happens to it and to where
  * they are. */
 static void test_links_that_move(void **state)
@@ -924,6 +1063,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_attributes_left_out, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_edits_beside, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
