@@ -240,6 +240,15 @@ static int look_at_name(void *arg, uint64_t dir, const char *name_, size_t len)
 	return !ours;
 }
 
+/* It could not be made then, and perhaps can be now. 1: so it is. */
+static int was_absent(struct plain_out *o, uint64_t ino)
+{
+	struct plain_stat was;
+	int err = plain_get(o->fs, ino, &was);
+
+	return err ? (err == 1 ? 0 : err) : !!(was.flags & PLAIN_ABSENT);
+}
+
 /*
  * What keeps its contents may have been edited, too: it must not be noted as
  * what the target says.
@@ -261,7 +270,9 @@ static int renew_edited(struct plain_out *o)
 		err = fs_getattr(o->hv, d->ino, &a);
 		if (err || S_ISDIR(a.mode))
 			continue;
-		err = fv_each_name(o->hv, d->ino, look_at_name, &r);
+		err = was_absent(o, d->ino);
+		if (!err)
+			err = fv_each_name(o->hv, d->ino, look_at_name, &r);
 		if (err == 1)
 			err = renew(o, d->ino);
 	}
@@ -305,7 +316,8 @@ static int patch(struct plain_out *o, uint64_t ino)
 	if (!err) {
 		err = patch_open(o, ino, fd, &ours);
 		close(fd);
-	} else if (out_is_gone(err) || err == -EISDIR) {
+	} else if (out_is_gone(err) || out_is_refused(err) || err == -EISDIR ||
+		   err == -ETXTBSY) {
 		err = 0;
 	}
 	return err || ours ? err : renew(o, ino);
@@ -320,8 +332,8 @@ static int patch_all(struct plain_out *o)
 			continue;
 		err = patch(o, o->d->inodes[i].ino);
 		if (err)
-			return out_failed(o, FS_ROOT_INO, NULL, err,
-					  "cannot write into a file below");
+			return out_failed(o, o->d->inodes[i].ino, NULL, err,
+					  "cannot write into");
 		o->r.changed++;
 	}
 	return err;
@@ -339,8 +351,8 @@ static int apply_one(struct plain_out *o, uint64_t ino, uint32_t *flags)
 		close(fd);
 	}
 	if (err)
-		return out_failed(o, FS_ROOT_INO, NULL, err,
-				  "cannot set attributes below");
+		return out_failed(o, ino, NULL, err,
+				  "cannot set attributes of");
 	return 0;
 }
 

@@ -59,7 +59,8 @@ static uint64_t count_windows(const struct plain_out *o, uint64_t ino)
 	return n;
 }
 
-/* All its names are in DIR: nobody else's copy (cp -al) is written over. */
+/* All its names are in DIR: nobody else's copy (cp -al) is written over. And we
+ * may: one that is read-only, or runs, is replaced. */
 static int has_only_our_names(struct plain_out *o, uint64_t ino, bool *only)
 {
 	struct plain_stat was = { 0 };
@@ -73,7 +74,7 @@ static int has_only_our_names(struct plain_out *o, uint64_t ino, bool *only)
 		err = plain_get(o->fs, ino, &was);
 	if (err)
 		return err == -ENOENT || err == 1 ? 0 : err;
-	err = out_open_object(o, ino, O_RDONLY | O_NONBLOCK, &fd);
+	err = out_open_object(o, ino, O_RDWR | O_NONBLOCK, &fd);
 	if (err)
 		return 0;
 	/* By that name there may be another file before names move. */
@@ -132,7 +133,6 @@ static int decide(struct plain_out *o, size_t i)
 {
 	const struct fs_delta_inode *d = &o->d->inodes[i];
 	struct out_inode *x = &o->inodes[i];
-	struct plain_stat was;
 	struct fs_attr a;
 	bool patch = false;
 	int err;
@@ -147,13 +147,6 @@ static int decide(struct plain_out *o, size_t i)
 	if (S_ISDIR(a.mode)) {
 		if (d->flags & FS_DELTA_NEW && d->ino != FS_ROOT_INO)
 			x->how = OUT_BUILD;
-		return 0;
-	}
-	err = plain_get(o->fs, d->ino, &was);
-	if (err < 0)
-		return err;
-	if (!err && was.flags & PLAIN_ABSENT && !o->again) {
-		x->how = OUT_BUILD; /* perhaps it can be made now */
 		return 0;
 	}
 	if (o->again) {
@@ -212,8 +205,8 @@ static int build_all(struct plain_out *o)
 			continue;
 		err = out_build(o, o->d->inodes[i].ino);
 		if (err < 0)
-			return out_failed(o, FS_ROOT_INO, NULL, err,
-					  "cannot make files below");
+			return out_failed(o, o->d->inodes[i].ino, NULL, err,
+					  "cannot make");
 		err = 0;
 	}
 	if (o->flush_each ? fsync(o->tmpfd) : syncfs(o->tmpfd))
@@ -321,7 +314,7 @@ static int record_inode(struct plain_out *o, size_t i)
 	if (err == -EXDEV)
 		return 0;
 	if (err)
-		return err;
+		return out_failed(o, d->ino, NULL, err, "cannot look at");
 	if (fstat(fd, &st))
 		err = -errno;
 	close(fd);

@@ -293,7 +293,7 @@ static char *shown_path(struct plain_out *o, uint64_t dir, const char *name)
 	char *d = NULL, *s = NULL;
 	size_t size;
 
-	if (fs_path(names_of(o), dir, &d))
+	if (fs_path(names_of(o), dir, &d) && fs_path(o->hv, dir, &d))
 		return strdup(name ? name : "?");
 	size = strlen(d) + (name ? strlen(name) : 1) + 2;
 	s = malloc(size);
@@ -469,6 +469,8 @@ int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 	if (!err && !*ours && o->again)
 		err = look_contents(&o->look, dirfd, name, st, o->hv, NULL, ino,
 				    ours);
+	if (err == -EACCES)
+		err = 0; /* who may not read it, cannot tell: it is kept */
 	if (x && *ours) {
 		x->checked = true;
 		x->host_ino = st->st_ino;

@@ -55,6 +55,17 @@ as txn mount "$D" || fail "mount over a dead mount"
 same "a" "$(as cat "$D/a")" two
 as txn -C "$D" verify || fail verify
 
+# little of a large file changed that is read-only by then: the plain one follows
+rewritten() { # SOURCE BLOCK
+	as bash -c "chmod -f 644 '$D/big'
+		dd if=$1 of='$D/big' bs=4096 count=1000 seek=$2 conv=notrunc &&
+		chmod 444 '$D/big' && echo commit >'$D/.txn/ctl' &&
+		echo sync >'$D/.txn/ctl'" 2>/dev/null
+}
+rewritten /dev/urandom 0 || fail "a large file"
+rewritten /etc/passwd 7 || fail "a read-only file does not follow"
+big=$(as $digest "$D/big")
+
 # what belongs to others still does, and its owner alone may change it
 same "foreign" "$(as stat -c '%U %G %a' "$D/foreign")" "root root 644"
 must_fail as sh -c "echo x >>'$D/foreign'"
@@ -76,6 +87,7 @@ if [ -z "$(sed -n '/^user_allow_other/p' /etc/fuse.conf 2>/dev/null)" ]; then
 	refused "not allowed" other ls "$D/.txn/snapshots"
 fi
 as txn umount "$D" || fail umount
+same "read-only" "$(as $digest "$D/big")" "$big"
 
 chmod 777 "$work"
 as txn -C "$D" export head "$work/out" || fail export
