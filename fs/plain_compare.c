@@ -29,6 +29,9 @@ struct compare {
 	uint64_t objects; /* looked at */
 	struct plain_part *part; /* of the table */
 	char *list; /* LIST_BYTES, of a directory's names */
+	/* In what could not be removed, which the state shown does not have:
+	 * all of it is one edit, or none. */
+	bool in_left, left_differs;
 };
 
 /* One that is being compared. */
@@ -63,6 +66,10 @@ int plain_open(int dirfd, const char *name, int flags)
 
 static int differs(struct compare *c, enum plain_difference what)
 {
+	if (c->in_left) {
+		c->left_differs = true;
+		return 0;
+	}
 	return c->p->fn(c->p->arg, what, c->path.s ? c->path.s : "");
 }
 
@@ -153,27 +160,29 @@ static bool is_exact(const struct plain_stat *now, const struct plain_stat *was)
  * The host's inode number and ctime tell that nothing changed. They differ
  * too for a copy of the whole directory, after an extra hard link or a rename:
  * then the object is looked at, and what stat says noted for the next time.
+ * What could not be removed or replaced is not what the state shown says, and
+ * is no edit as long as it stays what it was.
  */
 static int same_object(struct compare *c, int dirfd, const char *name,
 		       uint64_t ino, const struct stat *st,
 		       const struct plain_stat *was, bool *same, bool *exact)
 {
 	struct plain_stat now = plain_of_stat(st);
-	int err;
+	bool apart = was->flags & (PLAIN_LEFT | PLAIN_ABSENT), look;
+	int err = 0;
 
 	c->objects++;
-	*exact = false;
-	*same = was->flags & PLAIN_LEFT; /* it should not be there at all */
+	*exact = *same = false;
 	if (c->p->progress && c->p->progress(c->p->arg, c->objects))
 		return -ECANCELED;
-	if (*same || !may_be_same(&now, was))
+	if (!may_be_same(&now, was))
 		return 0;
 	*exact = is_exact(&now, was);
-	*same = *exact && !(c->p->checksum && S_ISREG(now.mode));
-	if (*same)
-		return 0;
-	err = same_links(c, ino, st, was, same);
-	if (!err && *same)
+	look = !apart && (!*exact || (c->p->checksum && S_ISREG(now.mode)));
+	*same = !apart || now.host_ino == was->host_ino;
+	if (look)
+		err = same_links(c, ino, st, was, same);
+	if (look && !err && *same)
 		err = look_closely(c, dirfd, name, ino, st,
 				   was->flags & PLAIN_UNLIKE, same);
 	if (err || !*same || *exact || store_is_read_only(c->fs->store))
@@ -225,7 +234,23 @@ static int compare_object(struct compare *c, struct compared_dir *d,
 	d->exact &= exact;
 	if (err)
 		return cannot(c, name, err);
-	return same ? 0 : name_differs(c, PLAIN_CHANGED, name);
+	return same ? 0
+		    : name_differs(c,
+				   was->flags & PLAIN_LEFT ? PLAIN_ADDED
+							   : PLAIN_CHANGED,
+				   name);
+}
+
+/* A directory that could not be removed, with all in it. */
+static int compare_left(struct compare *c, struct compared_dir *d)
+{
+	int err;
+
+	c->in_left = true;
+	c->left_differs = false;
+	err = compare_dir(c, d);
+	c->in_left = false;
+	return err || !c->left_differs ? err : differs(c, PLAIN_ADDED);
 }
 
 /* A directory in both, or what was one. */
@@ -254,6 +279,10 @@ static int compare_subdir(struct compare *c, struct compared_dir *d,
 		goto out;
 	if (fstat(sub.fd, &st))
 		err = -errno;
+	if (!err && was->flags & PLAIN_LEFT && !c->in_left) {
+		err = compare_left(c, &sub);
+		goto out_pop;
+	}
 	if (!err && was->mode)
 		err = same_object(c, d->fd, name, ino, &st, was, &same,
 				  &sub.exact);
@@ -261,6 +290,7 @@ static int compare_subdir(struct compare *c, struct compared_dir *d,
 		err = differs(c, PLAIN_CHANGED);
 	if (!err)
 		err = compare_dir(c, &sub);
+out_pop:
 	path_pop(&c->path, mark);
 out:
 	close(sub.fd);

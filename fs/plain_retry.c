@@ -104,7 +104,7 @@ static int make_shown(struct retry *r, struct plain_state *shown)
 	int err = 0;
 
 	for (size_t i = 0; i < r->n && !err; i++)
-		err = r->v[i].p.flags & PLAIN_ABSENT
+		err = r->v[i].p.flags & PLAIN_ABSENT && !r->v[i].p.mode
 			      ? drop_absent(r, r->v[i].ino)
 			      : show_unlike(r, &r->v[i]);
 	if (err)

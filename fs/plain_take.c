@@ -12,14 +12,17 @@
 static int leave(struct plain_out *o, const struct fs_delta_name *e,
 		 const char *name, int err)
 {
+	const struct fs_delta_inode *d;
 	struct out_inode *x;
 
 	if (err == -ENOENT)
 		return 0;
 	if (!out_is_refused(err))
 		return out_failed(o, e->dir, name, err, "cannot remove");
-	(void)out_find(o, e->a_ino, &x);
-	if (x)
+	d = out_find(o, e->a_ino, &x);
+	/* Of what lives on by another name that would be noted, too: this one
+	 * is not known any more, and is found as an added one. */
+	if (d && d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN))
 		x->left = true;
 	o->r.unlike++;
 	out_note(o, e->dir, name, "cannot be removed or moved by this user");

@@ -291,6 +291,46 @@ else
 	mount_it
 fi
 
+# --- what cannot be removed or replaced is no edit, until it is edited ---
+mkdir "$D/emptied"
+for f in kept moving removed emptied/in; do echo old >"$D/$f"; done
+commit
+umount_it
+if chattr +i "$D/kept" "$D/moving" "$D/removed" "$D/emptied/in" 2>/dev/null; then
+	mount_it
+	echo new >"$D/kept"
+	mv "$D/moving" "$D/moved-file"
+	rm -r "$D/removed" "$D/emptied"
+	commit
+	ctl sync || fail "sync"
+	same "not as committed" "$(plain unlike)" 4
+	umount_it
+	mount_it 2>/dev/null
+	same "the file that lives on" "$(cat "$D/.txn/changes")" "A moving"
+	abort
+	umount_it
+	echo more >>"$D/moved-file"
+	mount_it 2>/dev/null
+	same "an edit under its new name" "$(cat "$D/.txn/changes")" "M moved-file"
+	abort
+	umount_it
+	chattr -i "$D/kept" "$D/moving" "$D/removed" "$D/emptied/in"
+	mount_it 2>/dev/null
+	same "no edit" "$(cat "$D/.txn/changes")" ""
+	wait_for [ -s "$D/.txn/status" ]
+	umount_it
+	same "replaced now" "$(cat "$D/kept" "$D/kept@"* 2>/dev/null)" new
+	rm "$D/moving"
+	echo edited >>"$D/removed"
+	echo added >"$D/emptied/added"
+	mount_it 2>/dev/null
+	same "edited" "$(tr '\n' ' ' <"$D/.txn/changes")" \
+		"A emptied A emptied/added A emptied/in A removed "
+	commit
+	leave "edits of what was left"
+	mount_it
+fi
+
 # --- eject ---
 must_fail txn eject "$D" --yes
 manifest "$D" >"$work/want"
