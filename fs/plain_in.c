@@ -37,11 +37,11 @@ struct importer {
 	struct fs_view *wv; /* the working state with them, when it differs */
 	struct root edited, target;
 	struct fs_delta *staged; /* sv to the working state */
+	char *beside; /* what was put beside last, and under which number */
+	unsigned int beside_n;
 	struct edit *edits;
 	size_t nedits, cap;
-	/* Of the first comparison; later ones lie in what was renamed, or are
-	 * of what changed meanwhile. */
-	size_t nfirst;
+	size_t nfirst; /* of the first comparison */
 	bool again; /* compare once more */
 	unsigned int looks; /* because something went meanwhile */
 };
@@ -558,16 +558,17 @@ static int is_touched(void *arg, const struct fs_dirent *ent)
 }
 
 /* Does the working state have something else at the path than what the files
- * showed? With all below it, when it is to be removed. */
+ * showed? With all below it, when that goes. */
 static int is_staged(struct importer *in, const struct edit *e, bool *staged)
 {
 	const struct fs_delta_inode *d;
 	struct below b = { in, false };
-	struct fs_attr s, w;
+	struct fs_attr s, w, now;
 	int es = fs_walk(in->sv, e->path, &s);
 	int ew = fs_walk(in->wv, e->path, &w);
 
-	*staged = (es != 0) != (ew != 0);
+	/* ENOTDIR: a file on the way to it. */
+	*staged = (es != 0) != (ew != 0) || ew == -ENOTDIR;
 	if ((es && es != -ENOENT && es != -ENOTDIR) ||
 	    (ew && ew != -ENOENT && ew != -ENOTDIR))
 		return es ? es : ew;
@@ -578,52 +579,123 @@ static int is_staged(struct importer *in, const struct edit *e, bool *staged)
 		  (d &&
 		   d->flags & (S_ISDIR(w.mode) ? FS_DELTA_OWNER | FS_DELTA_MOVED
 					       : ~0u));
-	if (*staged || e->what != PLAIN_REMOVED || !S_ISDIR(w.mode))
+	if (*staged || !S_ISDIR(w.mode) ||
+	    (!fs_walk(in->ev, e->path, &now) && S_ISDIR(now.mode)))
 		return 0;
 	es = fs_readdir(in->wv, w.ino, 0, false, is_touched, &b);
 	*staged = b.touched;
 	return es < 0 ? es : 0;
 }
 
-/* The edit under a free name beside the staged one. */
-static int put_beside(struct importer *in, const struct edit *e)
+/* What is staged stands in the way of a path: at its end, or before where it
+ * has no directory. The length of the path up to there. */
+static int find_conflict(struct importer *in, const char *path, size_t *len_out)
 {
-	struct root root = ROOT_EMPTY;
-	struct fs_view *copy = NULL;
-	struct fs_renamed moved;
-	char *path = NULL;
+	struct fs_attr a;
+	int err = 0;
+
+	for (const char *s = strchr(path, '/'); s; s = strchr(s + 1, '/')) {
+		char *dir = strndup(path, (size_t)(s - path));
+
+		if (!dir)
+			return -ENOMEM;
+		err = fs_walk(in->wv, dir, &a);
+		free(dir);
+		if (err == -ENOENT)
+			break;
+		if (err)
+			return err;
+		if (!S_ISDIR(a.mode)) {
+			*len_out = (size_t)(s - path);
+			return 0;
+		}
+	}
+	*len_out = strlen(path);
+	return 0;
+}
+
+/* A free name for what is at the first len bytes of a path; *path_out is
+ * allocated. One directory beside is for all that belongs into it. */
+static int name_beside(struct importer *in, const char *path, size_t len,
+		       char **path_out)
+{
+	bool again = in->beside && strlen(in->beside) == len && path[len] &&
+		     !memcmp(in->beside, path, len);
+	char *to = malloc(len + SUFFIX_BYTES + 1), *top = strndup(path, len);
+	unsigned int n = again ? in->beside_n : 1;
 	const char *name;
 	struct fs_attr a;
-	size_t dir_len, size;
+	size_t dir_len;
+	int err = to && top ? 0 : -ENOMEM;
+
+	for (; !err; n++) {
+		char suffix[SUFFIX_BYTES];
+		int keep;
+
+		name = base_name(top, &dir_len);
+		snprintf(suffix, sizeof(suffix), "@offline-%u", n);
+		keep = (int)min_u64(strlen(name), FS_NAME_MAX - strlen(suffix));
+		snprintf(to, len + SUFFIX_BYTES + 1, "%.*s%s%.*s%s",
+			 (int)dir_len, top, dir_len ? "/" : "", keep, name,
+			 suffix);
+		if (again)
+			break;
+		/* In neither: it is renamed in the one first. */
+		err = fs_walk(in->wv, to, &a);
+		if (err == -ENOENT || err == -ENOTDIR)
+			err = fs_walk(in->ev, to, &a);
+		if (err == -ENOENT || err == -ENOTDIR) {
+			err = 0;
+			break;
+		}
+	}
+	if (!err) {
+		free(in->beside);
+		in->beside = top;
+		in->beside_n = n;
+		*path_out = to;
+		return 0;
+	}
+	free(top);
+	free(to);
+	return err;
+}
+
+/* The edit under a free name beside what is staged: under its new name in a
+ * state of its own, from where it comes. */
+static int put_beside(struct importer *in, const struct edit *e)
+{
+	struct root root = root_get(&in->edited);
+	char *to = NULL, *top = NULL, *path = NULL;
+	struct fs_view *copy = NULL;
+	struct fs_renamed moved;
+	const char *name, *new_name;
+	size_t dir_len, len = 0;
 	uint64_t dir;
 	int err;
 
-	name = base_name(e->path, &dir_len);
-	size = dir_len + FS_NAME_MAX + SUFFIX_BYTES;
-	path = malloc(size);
-	err = path ? 0 : -ENOMEM;
-	for (unsigned int n = 1; !err; n++) {
-		char suffix[SUFFIX_BYTES];
-		int len;
+	err = find_conflict(in, e->path, &len);
+	if (!err)
+		err = name_beside(in, e->path, len, &to);
+	if (!err) {
+		size_t size = strlen(to) + strlen(e->path + len) + 1;
 
-		snprintf(suffix, sizeof(suffix), "@offline-%u", n);
-		len = (int)min_u64(strlen(name), FS_NAME_MAX - strlen(suffix));
-		snprintf(path, size, "%.*s%s%.*s%s", (int)dir_len, e->path,
-			 dir_len ? "/" : "", len, name, suffix);
-		err = fs_walk(in->wv, path, &a);
+		top = strndup(e->path, len);
+		path = malloc(size);
+		if (top && path)
+			snprintf(path, size, "%s%s", to, e->path + len);
+		else
+			err = -ENOMEM;
 	}
-	if (err == -ENOENT || err == -ENOTDIR)
-		err = 0;
-	/* Under its new name in a state of its own, from where it comes. */
-	root = root_get(&in->edited);
 	if (!err)
 		err = fv_new_private(in->fs, &root, &copy);
 	if (!err)
-		err = walk_to_dir(copy, e->path, &dir, &name);
-	if (!err)
+		err = walk_to_dir(copy, top, &dir, &name);
+	if (!err) {
+		new_name = base_name(to, &dir_len);
 		err = fs_rename(copy, NULL, dir, name, strlen(name), dir,
-				base_name(path, &dir_len),
-				strlen(base_name(path, &dir_len)), 0, &moved);
+				new_name, strlen(new_name), 0, &moved);
+	}
 	if (!err)
 		err = fv_graft(in->wv, copy, path);
 	if (!err) {
@@ -632,6 +704,8 @@ static int put_beside(struct importer *in, const struct edit *e)
 	}
 	fs_view_put(copy);
 	root_put(store_tree(in->fs->store), &root);
+	free(to);
+	free(top);
 	free(path);
 	return err;
 }
@@ -652,15 +726,46 @@ static int merge_removed(struct importer *in, const struct edit *e)
 	return err == -ENOENT || err == -ENOTDIR ? 0 : err;
 }
 
-static int copy_root_attr(struct importer *in)
+/* Extended attributes of one view's object that the other's lacks go; the
+ * others are copied. */
+static int copy_xattrs(struct importer *in, uint64_t from, uint64_t to)
 {
-	struct fs_attr a;
-	int err = fs_getattr(in->ev, FS_ROOT_INO, &a);
+	char *names = in->r.look.list;
+	uint8_t *value = in->r.look.value;
+	size_t n = 0, len = 0;
+	int err;
 
+	err = fs_listxattr(in->wv, to, names, FS_XATTR_LIST_MAX, &n);
+	for (const char *s = names; !err && s < names + n; s += strlen(s) + 1) {
+		err = fs_getxattr(in->ev, from, s, value, FS_XATTR_VALUE_MAX,
+				  &len);
+		if (err == -ENODATA)
+			err = fs_removexattr(in->wv, to, s);
+	}
+	if (!err)
+		err = fs_listxattr(in->ev, from, names, FS_XATTR_LIST_MAX, &n);
+	for (const char *s = names; !err && s < names + n; s += strlen(s) + 1) {
+		err = fs_getxattr(in->ev, from, s, value, FS_XATTR_VALUE_MAX,
+				  &len);
+		if (!err)
+			err = fs_setxattr(in->wv, to, s, value, len, 0);
+	}
+	return err;
+}
+
+/* Of a directory that both have: what is in it has edits of its own, or is
+ * staged. */
+static int copy_dir_attr(struct importer *in, const char *path,
+			 const struct fs_attr *a)
+{
+	struct fs_attr w;
+	int err = fs_walk(in->wv, path, &w);
+
+	if (!err)
+		err = copy_xattrs(in, a->ino, w.ino);
 	return err ? err
-		   : fs_setattr(in->wv, FS_ROOT_INO,
-				FS_SET_MODE | FS_SET_UID | FS_SET_GID, &a,
-				NULL);
+		   : fs_setattr(in->wv, w.ino,
+				FS_SET_MODE | FS_SET_UID | FS_SET_GID, a, NULL);
 }
 
 static int merge_edit(struct importer *in, const struct edit *e)
@@ -681,16 +786,37 @@ static int merge_edit(struct importer *in, const struct edit *e)
 	}
 	if (fs_walk(in->ev, e->path, &a))
 		return 0; /* it was renamed after that */
-	if (a.ino == FS_ROOT_INO)
-		return staged ? 0 : copy_root_attr(in);
 	if (staged && S_ISDIR(a.mode) && e->what == PLAIN_CHANGED)
 		return 0; /* only its attributes; the staged ones win */
 	if (staged)
 		return put_beside(in, e);
-	err = fv_graft(in->wv, in->ev, e->path);
+	err = S_ISDIR(a.mode) && e->what == PLAIN_CHANGED && !e->replaced
+		      ? copy_dir_attr(in, e->path, &a)
+		      : fv_graft(in->wv, in->ev, e->path);
 	if (!err)
 		tell(in, e, NULL);
 	return err;
+}
+
+/* Those of later comparisons lie in what was renamed, and came with it; or
+ * somebody edits still. */
+static int is_merged(struct importer *in, size_t i, bool *merged)
+{
+	const char *name, *path = in->edits[i].path;
+	uint64_t was = 0, now = 0;
+	int es, ee;
+
+	*merged = false;
+	if (i < in->nfirst || !*path)
+		return 0;
+	es = walk_to_dir(in->sv, path, &was, &name);
+	ee = walk_to_dir(in->ev, path, &now, &name);
+	*merged = es || ee || was != now;
+	if (es && es != -ENOENT && es != -ENOTDIR)
+		return es;
+	for (size_t k = 0; k < in->nfirst && !*merged; k++)
+		*merged = !strcmp(in->edits[k].path, path);
+	return ee && ee != -ENOENT && ee != -ENOTDIR ? ee : 0;
 }
 
 /* Removed first: what was renamed keeps its number. */
@@ -703,12 +829,15 @@ static int merge(struct importer *in, const struct root *working)
 	if (!err)
 		err = fv_new_private(in->fs, working, &in->wv);
 	for (int removed = 1; removed >= 0 && !err; removed--)
-		for (size_t i = 0; i < in->nfirst && !err; i++) {
+		for (size_t i = 0; i < in->nedits && !err; i++) {
 			const struct edit *e = &in->edits[i];
+			bool merged;
 
 			if ((e->what == PLAIN_REMOVED) != removed)
 				continue;
-			err = merge_edit(in, e);
+			err = is_merged(in, i, &merged);
+			if (!err && !merged)
+				err = merge_edit(in, e);
 			if (err)
 				err = failed(in, e->path, err,
 					     "cannot stage the edit of");
@@ -870,6 +999,7 @@ int plain_in(struct fs *fs, int dirfd, const struct plain_in_params *params,
 	root_put(t, &in.edited);
 	root_put(t, &in.target);
 	fs_delta_free(in.staged);
+	free(in.beside);
 	fs_view_put(in.sv);
 	drop_view(in.ev);
 	drop_view(in.wv);

@@ -862,33 +862,12 @@ static void maybe_append_tag(void)
 		move_away();
 }
 
-static void find_tags(int dirfd)
+static void find_tags(struct fixture *f)
 {
-	static uint8_t buf[8 << 20];
-	DIR *d = fdopendir(dirfd);
-
-	assert_non_null(d);
-	for (const struct dirent *de; (de = readdir(d));) {
-		struct stat st;
-		ssize_t n = 0;
-		int fd = openat(dirfd, de->d_name, O_RDONLY | O_NOFOLLOW);
-
-		if (fd < 0 || *de->d_name == '.') {
-			close(fd);
-			continue;
-		}
-		assert_int_equal(fstat(fd, &st), 0);
-		if (S_ISREG(st.st_mode))
-			n = read(fd, buf, sizeof(buf));
-		for (size_t i = 0; i < tags.n; i++)
-			tags.found[i] |= memmem(buf, (size_t)n, tags.v[i],
-						TAG_BYTES) != NULL;
-		if (S_ISDIR(st.st_mode))
-			find_tags(fd);
-		else
-			close(fd);
-	}
-	closedir(d);
+	same_dir_find(openat(f->dirfd, ".", O_RDONLY), tags.v[0], TAG_BYTES,
+		      tags.n, tags.found);
+	for (size_t i = 0; i < tags.n; i++)
+		assert_true(tags.found[i]);
 }
 
 /* Whatever a run was doing, an edit that it meets is in DIR when it is done,
@@ -920,9 +899,7 @@ static void test_edits_beside(void **state)
 		} while (tags.n + 4 < TAGS_MAX);
 		assert_true(sync_files(f, 0, &r) >= 0);
 		others_turn = NULL;
-		find_tags(openat(f->dirfd, ".", O_RDONLY));
-		for (size_t n = 0; n < tags.n; n++)
-			assert_true(tags.found[n]);
+		find_tags(f);
 		assert_int_equal(stage_edits(f), 0);
 		commit(f);
 		assert_int_equal(plain_retry(f->fs, &any), 0);
@@ -931,6 +908,91 @@ static void test_edits_beside(void **state)
 		is_shown(f, fs_working(f->fs), false);
 		simdev_settle(f->sim);
 	}
+}
+
+static int remove_one(void *arg, const struct fs_dirent *e)
+{
+	return fv_remove_tree(arg, FS_ROOT_INO, e->name, e->len, e->type,
+			      e->ino);
+}
+
+/* Whatever is staged, what was written into plain files meanwhile comes in, and
+ * out again with the next commit. */
+static void test_in_beside_staged(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
+	struct plain_out_result r;
+
+	f->edited = true;
+	tags.f = f;
+	for (uint64_t i = 0; i < rounds; i++) {
+		tags.n = 0;
+		if (!(i % 8))
+			assert_int_equal(fs_readdir(fs_working(f->fs),
+						    FS_ROOT_INO, 0, false,
+						    remove_one,
+						    fs_working(f->fs)),
+					 0);
+		for (uint64_t n = 1 + rng_below(&f->rng, 8); n; n--)
+			change(f);
+		if (rng_below(&f->rng, 3)) {
+			commit(f);
+			assert_true(sync_files(f, 0, &r) >= 0);
+		}
+		for (uint64_t n = 1 + rng_below(&f->rng, 6); n; n--) {
+			if (rng_below(&f->rng, 4))
+				append_tag();
+			else
+				move_away();
+			change(f);
+		}
+		if (!rng_below(&f->rng, 3))
+			commit(f);
+		assert_int_equal(stage_edits(f), 0);
+		commit(f);
+		assert_true(sync_files(f, 0, &r) >= 0);
+		is_head(f);
+		find_tags(f);
+		no_edits(f);
+		simdev_settle(f->sim);
+	}
+}
+
+/* Somebody edits while edits are staged, and is found by the second comparison.
+ */
+static int edit_once(void *arg)
+{
+	struct fixture *f = arg;
+
+	if (f->edited)
+		return 0;
+	f->edited = true;
+	assert_int_equal(fchmodat(f->dirfd, "b", 0600, 0), 0);
+	return mkdirat(f->dirfd, "new", 0700);
+}
+
+static void test_edit_while_staging(void **state)
+{
+	struct fixture *f = *state;
+	struct plain_in_params p = { .staging = edit_once, .arg = f };
+	struct plain_in_result r;
+	struct store_error text;
+	struct fs_attr a;
+
+	(void)make(f, FS_ROOT_INO, "b", S_IFREG | 0644);
+	(void)make(f, FS_ROOT_INO, "dir", S_IFDIR | 0755);
+	sync_all(f);
+	(void)make(f, FS_ROOT_INO, "staged", S_IFREG | 0644);
+	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "renamed"), 0);
+	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_true(f->edited);
+	assert_int_equal(fs_walk(fs_working(f->fs), "b", &a), 0);
+	assert_int_equal(a.mode, S_IFREG | 0600);
+	assert_int_equal(fs_walk(fs_working(f->fs), "new", &a), 0);
+	assert_int_equal(fs_walk(fs_working(f->fs), "staged", &a), 0);
+	sync_all(f);
+	is_head(f);
 }
 
 /* The names of one file stay that, whatever else happens to it and to where
@@ -1064,6 +1126,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_edits_beside, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_in_beside_staged, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_edit_while_staging, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),

@@ -153,3 +153,34 @@ void same_dir_check(int dirfd, struct fs_view *fv, bool dir_times)
 	same_tree(w, dirfd, FS_ROOT_INO);
 	free(w);
 }
+
+void same_dir_find(int dirfd, const uint8_t *bytes, size_t len, size_t n,
+		   bool *found)
+{
+	static uint8_t buf[8 << 20];
+	DIR *d = fdopendir(dirfd);
+
+	assert_non_null(d);
+	for (const struct dirent *de; (de = readdir(d));) {
+		int fd = *de->d_name == '.' ? -1
+					    : openat(dirfd, de->d_name,
+						     O_RDONLY | O_NOFOLLOW);
+		struct stat st;
+		ssize_t got = 0;
+
+		if (fd < 0)
+			continue;
+		assert_int_equal(fstat(fd, &st), 0);
+		if (S_ISDIR(st.st_mode)) {
+			same_dir_find(fd, bytes, len, n, found);
+			continue;
+		}
+		got = read(fd, buf, sizeof(buf));
+		assert_in_range(got, 0, sizeof(buf) - 1);
+		for (size_t i = 0; i < n; i++)
+			found[i] |= memmem(buf, (size_t)got, bytes + i * len,
+					   len) != NULL;
+		close(fd);
+	}
+	closedir(d);
+}

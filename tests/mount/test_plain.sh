@@ -214,6 +214,34 @@ told 'the edit is staged as both@offline-1' || fail "not told"
 commit
 leave "both"
 
+# what is staged in a directory stays, whatever was done to the directory; what
+# has no directory to be in any more gets one beside
+mount_it
+mkdir -p "$D/changed/deep" "$D/replaced" "$D/way"
+for f in changed replaced way; do echo first >"$D/$f/f"; done
+commit
+echo staged | tee "$D/changed/f" "$D/changed/deep/new" "$D/replaced/f" >/dev/null
+rm -r "$D/way"
+echo staged >"$D/way"
+umount_it
+chmod 700 "$D/changed"
+setfattr -n user.dir -v 1 "$D/changed" 2>/dev/null
+setfattr -n user.dir -v 1 "$D" 2>/dev/null
+rm -r "$D/replaced"
+echo offline | tee "$D/replaced" "$D/way/f" "$D/way/g" >/dev/null
+marks=$(getfattr -h -n user.dir "$D" "$D/changed" 2>/dev/null)
+mount_it 2>/dev/null
+same "in a changed one" "$(stat -c %a "$D/changed") $(cat "$D/changed/f" \
+	"$D/changed/deep/new" | tr '\n' ' ')" "700 staged staged "
+same "its attributes" "$(getfattr -h -n user.dir "$D" "$D/changed" 2>/dev/null)" "$marks"
+same "in a replaced one" "$(cat "$D/replaced/f" "$D/replaced@offline-1")" \
+	"staged
+offline"
+same "on the way" "$(cat "$D/way" "$D/way@offline-1/"* | tr '\n' ' ')" \
+	"staged offline offline "
+commit
+leave "staged work in edited directories"
+
 # refuse, ignore
 echo again >"$D/other"
 must_fail txn mount -o offline=refuse "$D"
