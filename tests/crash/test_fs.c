@@ -565,15 +565,15 @@ static void test_full_of_live_data(void **state)
 static void test_deletions_leave_room_for_a_commit(void **state)
 {
 	struct fixture *f = *state;
-	struct fs_view *w = fs_working(f->fs);
+	struct fs_view *w = fs_working(f->s.fs);
 	unsigned int n = 0, i = 0;
 	uint64_t number, now, head;
 	char name[24];
 	int err;
 
-	simdev_set_capacity(f->sim, 24 << 20);
+	simdev_set_capacity(f->s.sim, 24 << 20);
 	assert_int_equal(write_f(f, "kept", 0, 1, 100), 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
 	do {
 		snprintf(name, sizeof(name), "n%u", n++);
 		err = write_f(f, name, 0, (int)n, 800);
@@ -587,15 +587,15 @@ static void test_deletions_leave_room_for_a_commit(void **state)
 	assert_true(!err || err == -ENOSPC);
 	assert_true(i > 100);
 	assert_int_equal(fs_fsync(w, FS_ROOT_INO), 0);
-	assert_int_equal(fs_commit(f->fs, 0, NULL, 0, &number), 0);
-	assert_int_equal(fs_snapshot(f->fs, "full", 0, NULL, 0), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	assert_int_equal(fs_snapshot(f->s.fs, "full", 0, NULL, 0), 0);
 	assert_int_equal(head_digest(f, &head), 0);
 	(void)fs_unlink(w, FS_ROOT_INO, "kept", 4, NULL);
-	assert_int_equal(fs_abort(f->fs), 0);
+	assert_int_equal(fs_abort(f->s.fs), 0);
 	assert_int_equal(digest_view(w, &now), 0);
 	assert_true(now == head);
-	assert_int_equal(fs_gc(f->fs, NULL), 0);
-	assert_false(store_failed(f->store, NULL));
+	assert_int_equal(fs_gc(f->s.fs, NULL), 0);
+	assert_false(store_failed(f->s.store, NULL));
 }
 
 /* --- many writers at once on a full disk --- */
