@@ -902,11 +902,11 @@ static void test_edits_beside(void **state)
 		find_tags(f);
 		assert_int_equal(stage_edits(f), 0);
 		commit(f);
-		assert_int_equal(plain_retry(f->fs, &any), 0);
+		assert_int_equal(plain_retry(f->s.fs, &any), 0);
 		assert_true(sync_files(f, 0, &r) >= 0);
 		assert_int_equal(stage_edits(f), 0);
-		is_shown(f, fs_working(f->fs), false);
-		simdev_settle(f->sim);
+		is_shown(f, fs_working(f->s.fs), false);
+		simdev_settle(f->s.sim);
 	}
 }
 
@@ -929,10 +929,10 @@ static void test_in_beside_staged(void **state)
 	for (uint64_t i = 0; i < rounds; i++) {
 		tags.n = 0;
 		if (!(i % 8))
-			assert_int_equal(fs_readdir(fs_working(f->fs),
+			assert_int_equal(fs_readdir(fs_working(f->s.fs),
 						    FS_ROOT_INO, 0, false,
 						    remove_one,
-						    fs_working(f->fs)),
+						    fs_working(f->s.fs)),
 					 0);
 		for (uint64_t n = 1 + rng_below(&f->rng, 8); n; n--)
 			change(f);
@@ -955,7 +955,7 @@ static void test_in_beside_staged(void **state)
 		is_head(f);
 		find_tags(f);
 		no_edits(f);
-		simdev_settle(f->sim);
+		simdev_settle(f->s.sim);
 	}
 }
 
@@ -985,12 +985,12 @@ static void test_edit_while_staging(void **state)
 	sync_all(f);
 	(void)make(f, FS_ROOT_INO, "staged", S_IFREG | 0644);
 	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "renamed"), 0);
-	assert_int_equal(plain_in(f->fs, f->dirfd, &p, &r, &text), 0);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), 0);
 	assert_true(f->edited);
-	assert_int_equal(fs_walk(fs_working(f->fs), "b", &a), 0);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "b", &a), 0);
 	assert_int_equal(a.mode, S_IFREG | 0600);
-	assert_int_equal(fs_walk(fs_working(f->fs), "new", &a), 0);
-	assert_int_equal(fs_walk(fs_working(f->fs), "staged", &a), 0);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "new", &a), 0);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "staged", &a), 0);
 	sync_all(f);
 	is_head(f);
 }
