@@ -207,8 +207,11 @@ static int probe(int fd, struct holder_info *info)
 	for (int ms = 0;; ms += REACH_TICK_MS) {
 		*info = (struct holder_info){ 0 };
 		err = holder_probe(fd, info);
-		if (err || !*info->mountpoint || ms >= REACH_MS ||
-		    !is_out_of_reach(info->mountpoint))
+		if (err || ms >= REACH_MS)
+			return err;
+		/* No process: it is just taken, or let go of. */
+		if (info->pid && (!*info->mountpoint ||
+				  !is_out_of_reach(info->mountpoint)))
 			return err;
 		nanosleep(&tick, NULL);
 	}
