@@ -38,9 +38,9 @@ static int handle_set_node(struct mount *m, struct handle *h, struct knode *n)
 
 	pthread_mutex_lock(&m->nodes_lock);
 	err = knode_open(n);
-	pthread_mutex_unlock(&m->nodes_lock);
 	if (!err)
 		h->node = n;
+	pthread_mutex_unlock(&m->nodes_lock);
 	return err;
 }
 

@@ -22,13 +22,13 @@ struct known {
 	bool dropped;
 };
 
-/* Under nodes_lock. */
+/* Under nodes_lock. A handle for what is being created has no node yet. */
 static void find_open(struct mount *m)
 {
 	for (struct snap *s = m->snaps; s; s = s->next)
 		s->is_open = false;
 	for (const struct handle *h = m->handles; h; h = h->next)
-		if (h->node->snap)
+		if (h->node && h->node->snap)
 			h->node->snap->is_open = true;
 }
 

@@ -105,6 +105,17 @@ exec 8<&-
 given_back() { ctl gc && freed; }
 wait_for given_back || fail "space of what was held: $before, $(bytes)"
 
+# files that are being created while a sweep asks what is open
+mkdir "$D/made"
+makers=()
+for k in 1 2 3 4; do
+	for i in $(seq 1000); do : >"$D/made/$k.$i"; done &
+	makers+=($!)
+done
+for i in $(seq 30); do ctl gc || fail "gc $i beside creations"; done
+wait "${makers[@]}" || fail "creating beside sweeps"
+rm -r "$D/made"
+
 # a database opened in a snapshot
 command -v sqlite3 >/dev/null || skip "no sqlite3"
 sqlite3 "$D/db" "pragma journal_mode=wal; create table t(x);
