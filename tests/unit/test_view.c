@@ -186,7 +186,7 @@ static void test_a_frozen_state_stays(void **state)
 /* What is looked at while a flush is under way; sync has no argument. */
 static struct fixture *syncing;
 static const struct dev_ops *sim_ops;
-static unsigned int looks;
+static unsigned int looks; /* atomic */
 
 static int sync_looking(struct dev_file *file)
 {
@@ -207,7 +207,7 @@ static int sync_looking(struct dev_file *file)
 	if (store_check(f->s.store, why, sizeof(why)))
 		fail_msg("%s", why);
 	free(head);
-	looks++;
+	__atomic_add_fetch(&looks, 1, __ATOMIC_SEQ_CST);
 	return sim_ops->sync(file);
 }
 
@@ -223,7 +223,7 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 	ops = *dev->ops;
 	syncing = f;
 	sim_ops = dev->ops;
-	looks = 0;
+	__atomic_store_n(&looks, 0, __ATOMIC_SEQ_CST);
 	ops.sync = sync_looking;
 	dev->ops = &ops;
 	for (unsigned int i = 0; i < 5; i++) {
@@ -237,7 +237,7 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 		assert_int_equal(number, i + 1);
 	}
 	dev->ops = sim_ops;
-	assert_in_range(looks, 5, 1000);
+	assert_in_range(__atomic_load_n(&looks, __ATOMIC_SEQ_CST), 5, 1000);
 }
 
 /* --- who gets the lock next --- */
