@@ -470,8 +470,9 @@ int plain_is_behind(struct fs *fs, bool *behind_out, uint64_t *number_out,
 	if (err < 0)
 		return err;
 	*half_out = !err;
-	*number_out = shown.number;
 	*behind_out = *half_out || !ptr_eq(&shown.root, &want.root);
+	/* What edits made it has no number before it is committed. */
+	*number_out = *behind_out ? shown.number : want.number;
 	return 0;
 }
 

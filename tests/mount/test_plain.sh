@@ -187,6 +187,7 @@ manifest "$D" | diff "$work/edited" - || fail "committed edits"
 leave "committed edits"
 mount_it
 same "found once" "$(cat "$D/.txn/changes")" ""
+same "shown" "$(plain commit)" "$(jq .head.number "$D/.txn/status")"
 
 # staged changes win; the edit is kept beside
 echo first >"$D/both"
