@@ -226,6 +226,14 @@ static int find_host_space(struct log *log, const struct head *h)
 	return -ENOSPC;
 }
 
+/* Of space, quota, memory or descriptors: the program that writes hears of it.
+ * Anything else is a device that cannot be trusted with a commit either. */
+static bool is_want(int err)
+{
+	return err == -ENOSPC || err == -EDQUOT || err == -ENOMEM ||
+	       err == -EMFILE || err == -ENFILE;
+}
+
 /* One more segment. Under prep_lock. */
 static int prepare_one(struct log *log, struct head *h)
 {
@@ -251,9 +259,7 @@ static int prepare_one(struct log *log, struct head *h)
 			drop_prepared(log, s);
 		return 0;
 	}
-	/* No space, or quota: the program that writes hears of it. Anything
-	 * else is a device that cannot be trusted with a commit either. */
-	if (err != -ENOSPC && err != -EDQUOT && err != -ENOMEM)
+	if (!is_want(err))
 		err = log_fail(log, err, "preparing", s);
 	log_remove_seg(log, s);
 	return err == -EDQUOT ? -ENOSPC : err;

@@ -502,6 +502,25 @@ static void test_room_is_taken_by_one(void **state)
 	assert_int_equal(stats_of(f->log).claimed_bytes, 0);
 }
 
+/* Who asked hears of it, and the log goes on. */
+static void test_what_is_wanted_stops_nothing(void **state)
+{
+	static const int errs[] = { ENOSPC, ENOMEM, EMFILE, ENFILE };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(errs) / sizeof(errs[0]); i++) {
+		simdev_fail(f->sim, SIM_CREATE, 1, errs[i], false);
+		assert_int_equal(log_room(f->log, 0, (i + 1) * (64 << 20),
+					  LOG_USE),
+				 -errs[i]);
+		assert_true(simdev_has_failed(f->sim));
+	}
+	assert_int_equal(log_room(f->log, 0, 64 << 20, LOG_USE), 0);
+	simdev_fail(f->sim, SIM_CREATE, 1, EIO, false);
+	assert_int_equal(log_room(f->log, 0, 256 << 20, LOG_USE), -EIO);
+	assert_int_equal(log_room(f->log, 0, 1, LOG_USE), -EROFS);
+}
+
 static void test_a_failed_flush_stops_the_log(void **state)
 {
 	struct fixture *f = *state;
@@ -793,6 +812,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_a_sweep_leaves_what_is_being_made, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_what_is_wanted_stops_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_failed_flush_stops_the_log, setup, teardown),
 		cmocka_unit_test_setup_teardown(
