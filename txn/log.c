@@ -132,8 +132,10 @@ static void tidy_head(struct log *log, struct head *h)
 	}
 }
 
-static void head_release(struct head *h)
+static void head_release(struct log *log, struct head *h)
 {
+	for (struct seg *s = h->unsynced; s; s = s->next_unsynced)
+		log_unpin(log, s);
 	for (size_t i = 0; i < h->n; i++)
 		lbuf_put(h->ring[(h->first + i) & (h->cap - 1)].buf);
 	free(h->ring);
@@ -152,7 +154,7 @@ void log_close(struct log *log, bool tidy)
 
 		if (tidy && !h->n && !log_error(log, NULL))
 			tidy_head(log, h);
-		head_release(h);
+		head_release(log, h);
 	}
 	log_free_segs(log);
 	pthread_cond_destroy(&log->wake_cond);
@@ -405,13 +407,18 @@ int log_begin_write(struct log *log, struct head *h, struct seg *s,
 		log_note_free(h);
 		pthread_mutex_unlock(&h->lock);
 	}
+	err = log_pin(log, s, out);
+	if (err)
+		return log_fail(log, err, "opening", s);
 	if (!s->unsynced) {
+		/* Its file stays open until it is synced: an error of writing
+		 * back may not be told to who opens it anew. */
+		(void)log_pin(log, s, out);
 		s->unsynced = true;
 		s->next_unsynced = h->unsynced;
 		h->unsynced = s;
 	}
-	err = log_pin(log, s, out);
-	return err ? log_fail(log, err, "opening", s) : 0;
+	return 0;
 }
 
 /* Under write_lock. */
@@ -532,11 +539,12 @@ static int sync_written(struct log *log, struct head *h)
 		pthread_mutex_unlock(&h->write_lock);
 		if (!s)
 			return 0;
-		err = log_pin(log, s, &f);
+		err = log_pin(log, s, &f); /* it is open */
 		if (!err) {
 			err = log->p.dev->ops->sync(f);
 			log_unpin(log, s);
 		}
+		log_unpin(log, s);
 		if (err)
 			return log_fail(log, err, "flushing", s);
 	}

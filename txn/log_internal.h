@@ -35,7 +35,7 @@ struct seg {
 	/* atomic: the file exists with all its space, and is old, in line or
 	 * appended to. Else it is its maker's alone: no sweep may drop it. */
 	bool made;
-	/* written since its last sync; both head->write_lock: */
+	/* written since its last sync, and pinned; both head->write_lock: */
 	bool unsynced;
 	struct seg *next_unsynced;
 	/* guarded by seg_lock: */

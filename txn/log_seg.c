@@ -298,6 +298,8 @@ int log_make_seg(struct log *log, struct seg *s)
 		return err;
 	}
 	pthread_mutex_lock(&log->seg_lock);
+	if (log->nopen >= LOG_OPEN_FILES)
+		close_oldest(log);
 	add_file(log, s, f);
 	s->used = ++log->clock;
 	pthread_mutex_unlock(&log->seg_lock);

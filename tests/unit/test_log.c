@@ -502,6 +502,50 @@ static void test_room_is_taken_by_one(void **state)
 	assert_int_equal(stats_of(f->log).claimed_bytes, 0);
 }
 
+static const struct dev_ops *host_ops;
+static unsigned int small_opened; /* files of small segments */
+
+static int count_open(struct dev *dev, const char *name, bool write,
+		      struct dev_file **out)
+{
+	small_opened += name[strlen(name) - 1] == 's';
+	return host_ops->open(dev, name, write, out);
+}
+
+/* What was written and not flushed keeps its file, however many others are read
+ * meanwhile: who opens it anew may not hear that it could not be written. */
+static void test_a_written_file_is_flushed_itself(void **state)
+{
+	enum { SEGMENTS = LOG_OPEN_FILES + 8 };
+	struct fixture *f = *state;
+	struct dev *dev = simdev_dev(f->sim);
+	struct dev_ops ops = *dev->ops;
+	uint64_t at[SEGMENTS];
+
+	for (int i = 0; i < SEGMENTS; i++) {
+		at[i] = append_to(f->log, LOG_BULK, LOG_APPEND_MAX, i);
+		(void)append_to(f->log, LOG_BULK, LOG_APPEND_MAX, i);
+	}
+	assert_int_equal(log_flush(f->log, LOG_BULK, NULL), 0);
+	host_ops = dev->ops;
+	ops.open = count_open;
+	dev->ops = &ops;
+	(void)append(f->log, 100, 1);
+	assert_int_equal(log_write_out(f->log, LOG_SMALL), 0);
+	small_opened = 0;
+	for (int i = 0; i < SEGMENTS; i++)
+		assert_bytes(f->log, at[i], 10, i);
+	assert_int_equal(log_flush(f->log, LOG_SMALL, NULL), 0);
+	assert_int_equal(small_opened, 0);
+	/* Flushed, it is closed like any. */
+	for (int i = 0; i < SEGMENTS; i++)
+		assert_bytes(f->log, at[i], 10, i);
+	(void)append(f->log, 100, 1);
+	assert_int_equal(log_write_out(f->log, LOG_SMALL), 0);
+	assert_int_equal(small_opened, 1);
+	dev->ops = host_ops;
+}
+
 /* Who asked hears of it, and the log goes on. */
 static void test_what_is_wanted_stops_nothing(void **state)
 {
@@ -812,6 +856,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_a_sweep_leaves_what_is_being_made, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_written_file_is_flushed_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_what_is_wanted_stops_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(
