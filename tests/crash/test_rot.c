@@ -32,7 +32,8 @@ enum {
 	SEG_BYTES = 512 << 10,
 	SECONDS_MAX = 60, /* of CPU, for one damage: no endless loops */
 	READS_MAX = 200000,
-	CUT_EACH = 9 /* refusals: of one of so many every cut is tried */
+	CUT_EACH = 9, /* refusals: of one of so many every cut is tried */
+	STATE_LOST = 1000 /* errors that a state counts for */
 };
 
 enum ending { CLEAN, KILLED_AFTER_COMMIT, KILLED_WITH_STAGED, ENDINGS };
@@ -568,8 +569,10 @@ static uint64_t judge_refs(struct fixture *f, const struct damage *d,
 		    !strcmp(f->ref[i].name, gone))
 			continue;
 		if (err == -EFSCORRUPTED || err == -EFSBADCRC) {
-			lists++;
-			continue; /* its place in the catalog */
+			/* Its place in the catalog: worse than all that may be
+			 * damaged in it. */
+			lists += STATE_LOST;
+			continue;
 		}
 		if (err)
 			judge_fail(d, "%s: %s", f->ref[i].name, strerror(-err));
