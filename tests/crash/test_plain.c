@@ -875,7 +875,7 @@ static void find_tags(struct fixture *f)
 static void test_edits_beside(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 100);
 	struct plain_out_result r;
 	bool any;
 
