@@ -56,7 +56,8 @@ void log_note_free(struct head *h)
 {
 	if (h->cur || h->prepared)
 		__atomic_store_n(&h->used, true, __ATOMIC_RELAXED);
-	__atomic_store_n(&h->free, log_head_free(h), __ATOMIC_RELEASE);
+	/* See is_short() for the order. */
+	__atomic_store_n(&h->free, log_head_free(h), __ATOMIC_SEQ_CST);
 }
 
 /* What has to stay. */
@@ -146,16 +147,14 @@ static void drop_prepared(struct log *log, struct seg *s)
 }
 
 /* Whoever takes room claims it and then looks at what is free: so whoever makes
- * that less looks at the claims after, and all of this is in one order. (By the
- * operations themselves: TSan knows no fences.) Under head->lock. */
-static bool is_short(const struct log *log, struct head *h)
+ * that less (log_note_free()) looks at the claims after, and all of this is in
+ * one order. (By the operations themselves: TSan knows no fences.) Under
+ * head->lock. */
+static bool is_short(const struct log *log, const struct head *h)
 {
-	uint64_t left = log_head_free(h);
-
-	__atomic_store_n(&h->free, left, __ATOMIC_SEQ_CST);
 	return __atomic_load_n(&h->claimed, __ATOMIC_SEQ_CST) +
 		       reserve_of(log, h, LOG_USE) >
-	       left;
+	       log_head_free(h);
 }
 
 /* Out of the line: the last one, when what is before it is enough besides keep
@@ -326,17 +325,39 @@ bool log_try_room(struct log *log, uint64_t small_bytes, enum log_use use)
 	return look_now(log, LOG_SMALL, small_bytes, use, take_room);
 }
 
-int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
-	     enum log_use use)
+/* In both heads, or in none. */
+static int room_in_both(struct log *log, uint64_t small_bytes,
+			uint64_t bulk_bytes, enum log_use use, look_fn look)
 {
 	int err;
 
 	if (log->p.read_only || log_error(log, NULL))
 		return -EROFS;
-	err = room_in(log, LOG_SMALL, small_bytes, use, has_room);
-	if (!err && bulk_bytes)
-		err = room_in(log, LOG_BULK, bulk_bytes, use, has_room);
+	err = room_in(log, LOG_SMALL, small_bytes, use, look);
+	if (err || !bulk_bytes)
+		return err;
+	err = room_in(log, LOG_BULK, bulk_bytes, use, look);
+	if (err && look == take_room)
+		log_unclaim(log, LOG_SMALL, small_bytes);
 	return err;
+}
+
+int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
+	     enum log_use use)
+{
+	return room_in_both(log, small_bytes, bulk_bytes, use, has_room);
+}
+
+int log_take_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
+		  enum log_use use)
+{
+	return room_in_both(log, small_bytes, bulk_bytes, use, take_room);
+}
+
+void log_give_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes)
+{
+	log_unclaim(log, LOG_SMALL, small_bytes);
+	log_unclaim(log, LOG_BULK, bulk_bytes);
 }
 
 /* The last segment in line, or else the one that is appended to; NULL. Under
@@ -416,28 +437,6 @@ static void cut_bulk(struct log *log)
 		log_unpin(log, s);
 	}
 	pthread_mutex_unlock(&h->write_lock);
-}
-
-int log_take_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
-		  enum log_use use)
-{
-	int err;
-
-	if (log->p.read_only || log_error(log, NULL))
-		return -EROFS;
-	err = room_in(log, LOG_SMALL, small_bytes, use, take_room);
-	if (err || !bulk_bytes)
-		return err;
-	err = room_in(log, LOG_BULK, bulk_bytes, use, take_room);
-	if (err)
-		log_unclaim(log, LOG_SMALL, small_bytes);
-	return err;
-}
-
-void log_give_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes)
-{
-	log_unclaim(log, LOG_SMALL, small_bytes);
-	log_unclaim(log, LOG_BULK, bulk_bytes);
 }
 
 void log_trim(struct log *log, bool all)
