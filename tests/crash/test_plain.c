@@ -995,6 +995,44 @@ static void test_edit_while_staging(void **state)
 	is_head(f);
 }
 
+static void move_from(void)
+{
+	others_turn = NULL;
+	assert_int_equal(
+		__real_renameat(tags.f->dirfd, "from", tags.f->dirfd, "to"), 0);
+}
+
+/* A run does not find what somebody moves, and cannot give it what changed: it
+ * has that in the end all the same. */
+static void test_moved_before_it_is_given_attributes(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t dir = make(f, FS_ROOT_INO, "from", S_IFDIR | 0755), sub;
+	struct fs_attr a = { .mode = 0700 };
+	struct plain_out_result r;
+	bool any;
+
+	sub = make(f, dir, "sub", S_IFDIR | 0755);
+	sync_all(f);
+	assert_int_equal(
+		fs_setattr(fs_working(f->s.fs), sub, FS_SET_MODE, &a, NULL), 0);
+	(void)make(f, FS_ROOT_INO, "new", S_IFREG | 0644);
+	commit(f);
+	tags.f = f;
+	others_turn = move_from;
+	assert_true(sync_files(f, 0, &r) >= 0);
+	assert_null(others_turn);
+	assert_int_equal(stage_edits(f), 0);
+	commit(f);
+	assert_int_equal(plain_retry(f->s.fs, &any), 0);
+	assert_true(sync_files(f, 0, &r) >= 0);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "to/sub", &a), 0);
+	assert_int_equal(a.ino, sub);
+	assert_int_equal(a.mode, S_IFDIR | 0700);
+	is_head(f);
+	no_edits(f);
+}
+
 /* The names of one file stay that, whatever else happens to it and to where
  * they are. */
 static void test_links_that_move(void **state)
@@ -1131,6 +1169,9 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_edit_while_staging, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(
+			test_moved_before_it_is_given_attributes, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
