@@ -46,6 +46,14 @@ void op_start(struct fs_view *fv, struct fs_op *op)
 	op->fv = fv;
 	op->now_ns = fs_now(fv->fs);
 	op->ntouched = 0;
+	op->gone.target = NULL;
+}
+
+static void drop_gone(struct fs_op *op)
+{
+	op->gone_ino = 0;
+	free(op->gone.target);
+	op->gone.target = NULL;
 }
 
 int op_run(struct vtx *tx, void *arg)
@@ -53,7 +61,7 @@ int op_run(struct vtx *tx, void *arg)
 	struct fs_op *op = arg;
 
 	op->ntouched = 0;
-	op->gone_ino = 0;
+	drop_gone(op);
 	return op->fn(tx, op);
 }
 
@@ -61,7 +69,6 @@ void op_finish(void *arg)
 {
 	struct fs_op *op = arg;
 	struct fs *fs = op->fv->fs;
-	struct fs_attr attr;
 	uint64_t now;
 	bool tells;
 
@@ -75,11 +82,11 @@ void op_finish(void *arg)
 	/* What is still buffered counts: looked at before it is dropped. */
 	tells = op->gone_ino && op->fv->is_working && fs->gone;
 	if (tells)
-		fv_show(op->fv, op->gone_ino, &op->gone, &attr);
+		fv_show(op->fv, op->gone_ino, &op->gone_attr, &op->gone.attr);
 	if (op->done)
 		op->done(op);
 	if (tells)
-		fs->gone(fs->gone_arg, &attr);
+		fs->gone(fs->gone_arg, &op->gone);
 }
 
 static bool is_damage(int err)
@@ -106,10 +113,11 @@ int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op)
 	err = view_update_beside(fv->view, flags, op->beside, op_run, op_finish,
 				 op);
 	if (err == -ENOSPC && view_never_waits())
-		return VIEW_WOULD_WAIT;
+		err = VIEW_WOULD_WAIT;
 	if (err == -ENOSPC && fv->is_working && !flags && fs_find_space(fv->fs))
 		err = view_update_beside(fv->view, flags, op->beside, op_run,
 					 op_finish, op);
+	drop_gone(op);
 	if (is_damage(err))
 		fs_tell_damage(fv, op->ino, 0, err, "metadata");
 	return err;

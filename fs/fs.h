@@ -74,16 +74,22 @@ struct fs_cred {
 
 /* --- the whole --- */
 
+/* What an object was that is gone. */
+struct fs_gone {
+	struct fs_attr attr; /* nlink 0 */
+	char *target; /* of a symlink; NULL: no memory */
+	bool has_xattrs;
+};
+
 struct fs_params {
 	uint64_t
 		buffer_bytes; /* bound of all file buffers; 0: default 64 MiB */
 	/*
-	 * An object of the working view is gone, with these last attributes
-	 * (nlink 0), although it may still be known somewhere. Called under the
-	 * view's lock, before anybody can see that; it must not call fs
-	 * functions. May be NULL.
+	 * An object of the working view is gone, although it may still be known
+	 * somewhere. Called under the view's lock, before anybody can see that;
+	 * it must not call fs functions. May be NULL.
 	 */
-	void (*gone)(void *arg, const struct fs_attr *attr);
+	void (*gone)(void *arg, const struct fs_gone *what);
 	void *gone_arg;
 	/*
 	 * A sweep begins, in its thread and without a lock: states that are

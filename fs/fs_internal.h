@@ -88,7 +88,7 @@ enum {
 
 struct fs {
 	struct store *store;
-	void (*gone)(void *arg, const struct fs_attr *attr); /* fs_params */
+	void (*gone)(void *arg, const struct fs_gone *what); /* fs_params */
 	void *gone_arg;
 	void (*before_sweep)(void *arg);
 	void *before_sweep_arg;
@@ -227,7 +227,9 @@ struct fs_op {
 	unsigned int ntouched;
 	uint64_t touched[OP_TOUCHED_MAX];
 	uint64_t gone_ino; /* removed, one at most; 0: none */
-	struct item_attr gone;
+	struct item_attr gone_attr;
+	struct fs_gone gone; /* of the working view, where somebody asks; its
+			      * target is the operation's */
 };
 
 /* A view of fs that can be changed, over a root; put it. */

@@ -32,19 +32,70 @@ int tx_put_attr(struct vtx *tx, struct fs_op *op, uint64_t ino,
 	return vtx_put(tx, &key, buf, sizeof(buf));
 }
 
+/* free() it. */
+static int tx_get_target(struct vtx *tx, uint64_t ino,
+			 const struct item_attr *a, char **target_out)
+{
+	struct val val = { 0 };
+	int err = 0;
+	char *s;
+
+	if (a->size > FS_SYMLINK_MAX)
+		return -EFSCORRUPTED;
+	s = malloc(a->size + 1);
+	if (!s)
+		return -ENOMEM;
+	for (size_t off = 0; off < a->size && !err; off += val.len) {
+		struct key key = KEY(ino, ITEM_KIND_INLINE, off);
+
+		err = vtx_get(tx, &key, &val);
+		if (err == 1 || (!err && (!val.len || val.len > a->size - off)))
+			err = -EFSCORRUPTED;
+		if (!err)
+			memcpy(s + off, val.p, val.len);
+	}
+	if (err) {
+		free(s);
+		return err;
+	}
+	s[a->size] = '\0';
+	*target_out = s;
+	return 0;
+}
+
+/* What cannot be read is removed all the same. */
+static int note_gone(struct vtx *tx, uint64_t ino, const struct item_attr *a,
+		     struct fs_gone *g)
+{
+	struct key from = KEY(ino, ITEM_KIND_XATTR, 0), at;
+	struct key to = KEY(ino, ITEM_KIND_XATTR, UINT64_MAX);
+	struct val val;
+	int err = 0;
+
+	if (S_ISLNK(a->mode))
+		err = tx_get_target(tx, ino, a, &g->target);
+	if (err != VIEW_WOULD_WAIT)
+		err = vtx_next(tx, &from, &to, &at, &val);
+	g->has_xattrs = err <= 0;
+	return err == VIEW_WOULD_WAIT ? err : 0;
+}
+
 int tx_del_object(struct vtx *tx, struct fs_op *op, uint64_t ino,
 		  const struct item_attr *a)
 {
 	struct key from = KEY(ino, 0, 0);
 	struct key to = KEY(ino, UINT8_MAX, UINT64_MAX);
+	int err = 0;
 
 	ASSERT(op->ntouched < OP_TOUCHED_MAX);
 	op->touched[op->ntouched++] = ino;
 	ASSERT(!op->gone_ino);
 	op->gone_ino = ino;
-	op->gone = *a;
-	op->gone.nlink = 0;
-	return vtx_del_range(tx, &from, &to);
+	op->gone_attr = *a;
+	op->gone_attr.nlink = 0;
+	if (op->fv->is_working && op->fv->fs->gone)
+		err = note_gone(tx, ino, a, &op->gone);
+	return err ? err : vtx_del_range(tx, &from, &to);
 }
 
 static uint64_t shown_blocks(const struct item_attr *a)
@@ -323,7 +374,7 @@ int tx_put_target(struct vtx *tx, uint64_t ino, const char *s, size_t len)
 
 struct readlink_op {
 	struct fs_op op;
-	char target[FS_SYMLINK_MAX + 1];
+	char *target;
 	size_t len;
 };
 
@@ -331,54 +382,31 @@ static int readlink_fn(struct vtx *tx, void *arg)
 {
 	struct readlink_op *r = arg;
 	struct item_attr a;
-	struct val val;
 	int err;
 
+	free(r->target); /* run again */
+	r->target = NULL;
 	err = tx_get_attr(tx, r->op.ino, &a);
 	if (err)
 		return err;
-	if (!S_ISLNK(a.mode))
-		return -EINVAL;
-	if (a.size > FS_SYMLINK_MAX)
-		return -EFSCORRUPTED;
-	for (size_t off = 0; off < a.size; off += val.len) {
-		struct key key = KEY(r->op.ino, ITEM_KIND_INLINE, off);
-
-		err = vtx_get(tx, &key, &val);
-		if (err == 1 || (!err && (!val.len || val.len > a.size - off)))
-			err = -EFSCORRUPTED;
-		if (err)
-			return err;
-		memcpy(r->target + off, val.p, val.len);
-	}
 	r->len = a.size;
-	return 0;
+	return S_ISLNK(a.mode)
+		       ? tx_get_target(tx, r->op.ino, &a, &r->target)
+		       : -EINVAL;
 }
 
 int fs_readlink(struct fs_view *fv, uint64_t ino, char **target_out,
 		size_t *len_out)
 {
-	struct readlink_op *r;
-	char *s;
+	struct readlink_op r = { .op = { .fn = readlink_fn, .ino = ino } };
 	int err;
 
-	r = calloc(1, sizeof(*r));
-	if (!r)
-		return -ENOMEM;
-	r->op = (struct fs_op){ .fn = readlink_fn, .ino = ino };
-	err = fv_read(fv, &r->op);
-	if (err)
-		goto out;
-	s = malloc(r->len + 1);
-	if (!s) {
-		err = -ENOMEM;
-		goto out;
+	err = fv_read(fv, &r.op);
+	if (err) {
+		free(r.target);
+		return err;
 	}
-	memcpy(s, r->target, r->len);
-	s[r->len] = '\0';
-	*target_out = s;
-	*len_out = r->len;
-out:
-	free(r);
-	return err;
+	*target_out = r.target;
+	*len_out = r.len;
+	return 0;
 }

@@ -184,15 +184,16 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* The node and the handle of a file that was just made; answers. */
 static int reply_created(struct mount *m, fuse_req_t req, struct knode *dir,
-			 struct handle *h, const struct fs_attr *attr,
+			 struct handle *h, struct fs_attr *attr,
 			 const struct telling *t, struct fuse_file_info *fi)
 {
 	struct fuse_entry_param e = { 0 };
-	struct knode *n = knode_get(m, knode_view(dir), NULL, attr->ino);
+	struct knode *n;
 	int err;
 
-	if (!n)
-		return -ENOMEM;
+	err = knode_get_found(m, dir, t->flips, attr, &n);
+	if (err)
+		return err;
 	if (m->opt.fast) {
 		/* The end of this handle would not be told either. */
 		err = node_set_file(m, n, h->f, !attr->nlink);

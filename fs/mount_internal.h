@@ -135,9 +135,9 @@ struct knode {
 	struct fs_view *fv; /* atomic: a switch moves it to the old state */
 	struct snap *snap; /* of a commit's objects */
 	/* Removed while somebody still holds it (a directory, an O_PATH
-	 * descriptor): what it was. Set once, atomic; changed under
-	 * nodes_lock. */
-	struct fs_attr *gone;
+	 * descriptor) or is about to use it: what it was. Set once, atomic;
+	 * changed under nodes_lock. */
+	struct fs_gone *gone;
 	/* nodes_lock: */
 	uint64_t nlookup;
 	struct knode_use *use; /* NULL: it is not open */
@@ -249,6 +249,7 @@ struct mount {
 	/* Replies in flight, counted by the epoch that they began in. */
 	bool recall; /* atomic: what is told now may not be kept */
 	uint64_t epoch; /* atomic */
+	uint64_t flips; /* atomic: counted before a flip moves nodes */
 	uint64_t inflight[2]; /* atomic */
 	uint64_t dir_changes; /* atomic: how often names changed */
 	pthread_mutex_t epoch_lock; /* for epoch_cond */
@@ -391,14 +392,26 @@ fuse_ino_t knode_id(struct mount *m, struct knode *n);
 /* The node for an object, with one more lookup. NULL: no memory. */
 struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 			uint64_t ino);
+static inline uint64_t flips_now(const struct mount *m)
+{
+	return __atomic_load_n(&m->flips, __ATOMIC_SEQ_CST);
+}
 /*
- * A node for ctl, with one lookup; each lookup has one of its own, so that the
- * kernel has an inode of its own for each. A writer holds the lock of its inode
- * until the command is done: an unlink of the same one would wait for that with
- * .txn's lock held, a rename for .txn's with the root's, and a switch, which
- * invalidates names of the root, for that. NULL: no memory.
+ * The same for what was found or made in dir since flips was read. A flip after
+ * that does not know a node that comes later: then attr is asked for again, and
+ * what the new state does not have is -ESTALE. -ENOMEM.
  */
-struct knode *knode_new_ctl(struct mount *m);
+int knode_get_found(struct mount *m, struct knode *dir, uint64_t flips,
+		    struct fs_attr *attr, struct knode **out);
+/*
+ * A node for ctl or head, with one lookup; each lookup has one of its own, so
+ * that the kernel has an inode of its own for each. It keeps what a symlink
+ * leads to. A writer of ctl holds the lock of its inode until the command is
+ * done: an unlink of the same one would wait for that with .txn's lock held, a
+ * rename for .txn's with the root's, and a switch, which invalidates names of
+ * the root, for that. NULL: no memory.
+ */
+struct knode *knode_new_virtual(struct mount *m, enum knode_kind kind);
 void knode_forget(struct mount *m, struct knode *n, uint64_t count);
 /* Under nodes_lock: one more handle. -ENOMEM. */
 int knode_open(struct knode *n);
@@ -413,8 +426,8 @@ struct knode *knode_hold(struct mount *m, uint64_t ino);
 fuse_ino_t knode_known(struct mount *m, uint64_t ino);
 /* The object goes: a later one of that number is another node. */
 void knode_unhash(struct mount *m, uint64_t ino);
-/* fs_params.gone: the node keeps the attributes, and is no longer found. */
-void knode_gone(void *arg, const struct fs_attr *attr);
+/* fs_params.gone: the node keeps this, and is no longer found. */
+void knode_gone(void *arg, const struct fs_gone *what);
 static inline bool knode_is_gone(const struct knode *n)
 {
 	return __atomic_load_n(&n->gone, __ATOMIC_ACQUIRE);
@@ -489,7 +502,7 @@ static inline int knode_xdev(const struct knode *a, const struct knode *b)
 /* One reply that tells names or attributes: begin before looking. */
 struct telling {
 	uint64_t epoch;
-	uint64_t dir_changes; /* when it began */
+	uint64_t flips, dir_changes; /* when it began */
 	double seconds; /* what the kernel may keep it for */
 };
 

@@ -138,6 +138,27 @@ struct knode *knode_get(struct mount *m, struct fs_view *fv, struct snap *snap,
 	return n;
 }
 
+int knode_get_found(struct mount *m, struct knode *dir, uint64_t flips,
+		    struct fs_attr *attr, struct knode **out)
+{
+	for (;;) {
+		struct fs_view *fv = knode_view(dir);
+		struct knode *n = knode_get(m, fv, dir->snap, attr->ino);
+		uint64_t now = flips_now(m);
+
+		if (!n)
+			return -ENOMEM;
+		if (now == flips) {
+			*out = n;
+			return 0;
+		}
+		knode_forget(m, n, 1);
+		flips = now;
+		if (fs_getattr(knode_view(dir), attr->ino, attr))
+			return -ESTALE;
+	}
+}
+
 static void snap_free(struct snap *s)
 {
 	struct snap_name *name;
@@ -163,15 +184,15 @@ static void put_snap_locked(struct mount *m, struct snap *s)
 	pthread_cond_broadcast(&m->snaps_cond);
 }
 
-struct knode *knode_new_ctl(struct mount *m)
+struct knode *knode_new_virtual(struct mount *m, enum knode_kind kind)
 {
 	struct knode *n;
 
 	pthread_mutex_lock(&m->nodes_lock);
 	n = slab_alloc(&m->nodes);
 	if (n) {
-		*n = (struct knode){ .kind = NODE_CTL,
-				     .ino = m->virt[NODE_CTL].ino,
+		*n = (struct knode){ .kind = (uint8_t)kind,
+				     .ino = m->virt[kind].ino,
 				     .generation = ++m->next_generation,
 				     .nlookup = 1 };
 		add(m, n);
@@ -180,11 +201,18 @@ struct knode *knode_new_ctl(struct mount *m)
 	return n;
 }
 
+static void gone_free(struct fs_gone *g)
+{
+	if (g)
+		free(g->target);
+	free(g);
+}
+
 void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 {
 	struct fs_view *fv = NULL;
 	struct fs_file *f = NULL;
-	struct fs_attr *gone = NULL;
+	struct fs_gone *gone = NULL;
 	bool last;
 
 	if (n == &m->root || (n->kind != NODE_OBJECT && n == &m->virt[n->kind]))
@@ -205,7 +233,7 @@ void knode_forget(struct mount *m, struct knode *n, uint64_t count)
 	if (last) {
 		fs_file_put(f);
 		fs_view_put(fv);
-		free(gone);
+		gone_free(gone);
 	}
 }
 
@@ -245,23 +273,25 @@ void knode_unhash(struct mount *m, uint64_t ino)
 	pthread_mutex_unlock(&m->nodes_lock);
 }
 
-void knode_gone(void *arg, const struct fs_attr *attr)
+void knode_gone(void *arg, const struct fs_gone *what)
 {
 	struct mount *m = arg;
-	struct fs_attr *copy;
+	struct fs_gone *g;
 	struct knode *n = NULL;
 
 	pthread_mutex_lock(&m->nodes_lock);
 	if (m->buckets) /* else: not mounted yet */
-		n = find(m, m->root.fv, attr->ino);
+		n = find(m, m->root.fv, what->attr.ino);
 	if (n) {
 		/* The kernel's object is dead for good: should a switch bring
 		 * it back, it is a new node. */
 		n->hashed = false;
-		copy = malloc(sizeof(*copy));
-		if (copy) /* else: ENOENT from now on */
-			*copy = *attr;
-		__atomic_store_n(&n->gone, copy, __ATOMIC_RELEASE);
+		g = malloc(sizeof(*g));
+		if (g) { /* else: ESTALE from now on */
+			*g = *what;
+			g->target = what->target ? strdup(what->target) : NULL;
+		}
+		__atomic_store_n(&n->gone, g, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&m->nodes_lock);
 }
@@ -269,7 +299,7 @@ void knode_gone(void *arg, const struct fs_attr *attr)
 void knode_gone_attr(struct mount *m, struct knode *n, unsigned int set,
 		     const struct fs_attr *a, struct fs_attr *out)
 {
-	struct fs_attr *g = n->gone;
+	struct fs_attr *g = &n->gone->attr;
 
 	pthread_mutex_lock(&m->nodes_lock);
 	if (set & FS_SET_MODE)

@@ -25,6 +25,7 @@ void tell_begin(struct mount *m, const struct knode *n, struct telling *t)
 			break;
 		tell_end(m, t);
 	}
+	t->flips = flips_now(m);
 	t->dir_changes = __atomic_load_n(&m->dir_changes, __ATOMIC_SEQ_CST);
 	/* Looked at after it was counted: a recall that began before waits
 	 * for nobody who may still keep what it is told. */
@@ -141,14 +142,15 @@ bool is_txn_name(const struct knode *dir, const char *name)
 
 /* Of an object found in dir. */
 static int reply_object(struct mount *m, fuse_req_t req, struct knode *dir,
-			const struct fs_attr *attr, const struct telling *t)
+			struct fs_attr *attr, const struct telling *t)
 {
 	struct fuse_entry_param e = { 0 };
 	struct knode *n;
+	int err;
 
-	n = knode_get(m, knode_view(dir), dir->snap, attr->ino);
-	if (!n)
-		return -ENOMEM;
+	err = knode_get_found(m, dir, t->flips, attr, &n);
+	if (err)
+		return err;
 	e.ino = knode_id(m, n);
 	e.generation = n->generation;
 	e.attr_timeout = attr_seconds(m, n, attr->mode, t);
@@ -163,8 +165,10 @@ static void reply_virtual(struct mount *m, fuse_req_t req, struct knode *n)
 {
 	struct fuse_entry_param e = { 0 };
 
-	if (n->kind == NODE_CTL)
-		n = knode_new_ctl(m);
+	bool is_new = n->kind == NODE_CTL || n->kind == NODE_HEAD;
+
+	if (is_new)
+		n = knode_new_virtual(m, (enum knode_kind)n->kind);
 	if (!n) {
 		reply_err(req, -ENOMEM);
 		return;
@@ -172,8 +176,8 @@ static void reply_virtual(struct mount *m, fuse_req_t req, struct knode *n)
 	e.ino = knode_id(m, n);
 	e.generation = n->generation;
 	e.attr_timeout = virtual_known(n);
-	/* ctl: see knode_new_ctl() */
-	e.entry_timeout = n->kind == NODE_CTL ? 0 : e.attr_timeout;
+	/* See knode_new_virtual(). */
+	e.entry_timeout = is_new ? 0 : e.attr_timeout;
 	virtual_stat(m, n, &e.attr);
 	if (fuse_reply_entry(req, &e))
 		knode_forget(m, n, 1); /* nobody has it */
@@ -217,6 +221,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct mount *m = req_mount(req);
 	struct knode *dir = knode_of(req, parent);
 	struct fuse_entry_param none = { 0 };
+	struct fs_view *fv;
 	struct fs_attr attr;
 	struct telling t;
 	int err;
@@ -230,7 +235,10 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	tell_begin(m, dir, &t);
-	err = fs_lookup(knode_view(dir), dir->ino, name, strlen(name), &attr);
+	do {
+		fv = knode_view(dir);
+		err = fs_lookup(fv, dir->ino, name, strlen(name), &attr);
+	} while (err == -ENOENT && knode_view(dir) != fv);
 	if (!err)
 		err = reply_object(m, req, dir, &attr, &t);
 	if (err == -ENOENT && t.seconds > 0) {
@@ -262,6 +270,13 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 }
 
 /* --- attributes --- */
+
+/* Of an object that was found: where it is not there any more, perhaps its name
+ * is another's now, and the kernel answers ESTALE by walking the path again. */
+static int object_error(const struct knode *n, int err)
+{
+	return knode_error(n, err == -ENOENT ? -ESTALE : err);
+}
 
 /* What an open handle has is its own file: perhaps not the name's any more. */
 static int get_attr(struct mount *m, struct knode *n,
@@ -306,7 +321,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 	tell_begin(m, n, &t);
 	err = get_attr(m, n, fi, &attr);
 	if (err) {
-		reply_err(req, err);
+		reply_err(req, object_error(n, err));
 	} else {
 		attr_to_stat(m, n, &attr, &st);
 		fuse_reply_attr(req, &st, attr_seconds(m, n, attr.mode, &t));
@@ -361,7 +376,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 	tell_begin(m, n, &t);
 	err = get_attr(m, n, fi, &attr);
 	if (err) {
-		reply_err(req, err);
+		reply_err(req, object_error(n, err));
 	} else {
 		attr_to_stat(m, n, &attr, &st);
 		stat_to_statx(&st, &sx);
@@ -498,7 +513,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 			: set_attr(m, n, set, &a, &out);
 	put_file(h, f);
 	if (err) {
-		reply_err(req, knode_error(n, err));
+		reply_err(req, object_error(n, err));
 	} else {
 		if (n == &m->root && set & (FS_SET_UID | FS_SET_GID))
 			virtual_recall(m);
@@ -536,8 +551,12 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		return;
 	}
 	err = fs_readlink(knode_view(n), n->ino, &target, &len);
+	if (err == -ENOENT && knode_is_gone(n) && n->gone->target) {
+		fuse_reply_readlink(req, n->gone->target);
+		return;
+	}
 	if (err) {
-		reply_err(req, err);
+		reply_err(req, object_error(n, err));
 		return;
 	}
 	fuse_reply_readlink(req, target);
@@ -746,6 +765,11 @@ static void reply_bytes(fuse_req_t req, int err, size_t size, const void *buf,
 		fuse_reply_buf(req, buf, len);
 }
 
+static bool had_no_xattrs(const struct knode *n)
+{
+	return knode_is_gone(n) && !n->gone->has_xattrs;
+}
+
 static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 			size_t size)
 {
@@ -754,7 +778,7 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	size_t len = 0;
 	int err = 0;
 
-	if (n->kind != NODE_OBJECT || knode_is_gone(n)) {
+	if (n->kind != NODE_OBJECT) {
 		reply_err(req, -ENODATA);
 		return;
 	}
@@ -764,9 +788,11 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		err = -ENOMEM;
 	if (!err)
 		err = fs_getxattr(knode_view(n), n->ino, name, buf, size, &len);
+	if (err == -ENOENT && had_no_xattrs(n))
+		err = -ENODATA;
 	if (err == -ENODATA && !xattr_is_known(name))
 		err = -EOPNOTSUPP;
-	reply_bytes(req, err, size, buf, len);
+	reply_bytes(req, object_error(n, err), size, buf, len);
 	if (buf != small)
 		free(buf);
 }
@@ -778,12 +804,14 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	size_t len = 0;
 	int err = 0;
 
-	if (n->kind == NODE_OBJECT && !knode_is_gone(n)) {
+	if (n->kind == NODE_OBJECT) {
 		buf = malloc(size + 1);
 		err = buf ? fs_listxattr(knode_view(n), n->ino, buf, size, &len)
 			  : -ENOMEM;
+		if (err == -ENOENT && had_no_xattrs(n))
+			err = 0;
 	}
-	reply_bytes(req, err, size, buf ? buf : "", len);
+	reply_bytes(req, object_error(n, err), size, buf ? buf : "", len);
 	free(buf);
 }
 
@@ -824,8 +852,8 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 	if (n->kind == NODE_OBJECT && xattr_is_known(name)) {
 		flags |= acl_flags(req, n, name);
-		err = knode_error(n, fs_setxattr(knode_view(n), n->ino, name,
-						 value, size, flags));
+		err = object_error(n, fs_setxattr(knode_view(n), n->ino, name,
+						  value, size, flags));
 	}
 	reply_err(req, err);
 }
@@ -837,8 +865,8 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 	if (n->kind != NODE_OBJECT)
 		reply_err(req, -ENODATA);
 	else
-		reply_err(req, knode_error(n, fs_removexattr(knode_view(n),
-							     n->ino, name)));
+		reply_err(req, object_error(n, fs_removexattr(knode_view(n),
+							      n->ino, name)));
 }
 
 /* --- the whole --- */
@@ -883,7 +911,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn,
 	     FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK | FUSE_CAP_READDIRPLUS |
 		     FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_PARALLEL_DIROPS |
-		     FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPLICIT_INVAL_DATA,
+		     FUSE_CAP_ASYNC_READ | FUSE_CAP_EXPLICIT_INVAL_DATA |
+		     FUSE_CAP_CACHE_SYMLINKS, /* an inode's never changes */
 	     true);
 	/* Who is not told of an opening is not told of its O_TRUNC either. */
 	want(conn, FUSE_CAP_ATOMIC_O_TRUNC, !m->opt.fast || c == &m->side);

@@ -57,6 +57,20 @@ echo changed >"$D/f"
 abort
 [ -L "$D/.txn" ] || same "nobody has it open: the number stays" "$(ino "$D/f")" "$now"
 
+# --- replaced by renames: at any time there is one ---
+mkdir "$D/replaced"
+"$build/tests/mount/replace" "$D/replaced" "${ROUNDS:-1000}" || fail "a name that was there was not"
+ln -s first "$D/sym"
+link=$D/sym python3 -c 'import os
+fd = os.open(os.environ["link"], os.O_PATH | os.O_NOFOLLOW)
+os.unlink(os.environ["link"])
+assert os.readlink("", dir_fd=fd) == "first"
+assert os.fstat(fd).st_nlink == 0' || fail "a symlink that is gone, by O_PATH"
+mkdir "$D/here"
+(cd "$D/here" && rmdir ../here && same "xattrs of a directory that is gone" "$(getfattr -d . 2>&1)" "")
+rm -rf "$D/replaced"
+abort
+
 # --- in a directory that the abort moves back: what is in it was, too ---
 is_stale() {
 	local err
