@@ -386,6 +386,7 @@ static int rebase(struct sw *s, const struct root *last,
 void switch_nodes(struct mount *m, const struct fs_delta *delta,
 		  struct fs_view *old)
 {
+	__atomic_add_fetch(&m->flips, 1, __ATOMIC_SEQ_CST);
 	for (size_t i = 0; i < delta->ninodes; i++) {
 		const struct fs_delta_inode *d = &delta->inodes[i];
 

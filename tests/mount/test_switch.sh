@@ -12,6 +12,10 @@ same "switch" "$(jq -r .switch "$D/.txn/status")" atomic
 echo made >"$D/f"
 commit
 "$build/tests/mount/creat" "$D" "${ROUNDS:-150}" || fail "O_CREAT"
+umount_it
+# The same with every lock taken late now and then.
+LD_PRELOAD=$build/tests/mount/jitter mount_it
+"$build/tests/mount/creat" "$D" "${ROUNDS:-60}" || fail "O_CREAT, late"
 rm -f "$D/f"
 commit
 
