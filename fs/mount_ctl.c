@@ -229,6 +229,7 @@ static int do_delete(struct mount *m, const struct ctl_command *c,
 static int go_to(struct mount *m, const char *name, struct switch_target *t,
 		 uint64_t *number, struct ctl_result *r)
 {
+	char shown[sizeof(r->reason)];
 	struct root root = ROOT_EMPTY;
 	int err;
 
@@ -241,13 +242,14 @@ static int go_to(struct mount *m, const char *name, struct switch_target *t,
 	err = switch_to(m, t, number);
 	t->root = NULL;
 	root_put(store_tree(m->store), &root);
+	if (t->path)
+		(void)fs_quote_path(t->path, shown, sizeof(shown));
 	if (err == -EINVAL && t->path)
-		told(r, err, "%s: a path below the directory is wanted",
-		     t->path);
+		told(r, err, "%s: a path below the directory is wanted", shown);
 	else if (err == -ENOENT && t->path)
 		told(r, err,
 		     "%s has no %s; a path is relative to the directory", name,
-		     t->path);
+		     shown);
 	return err;
 }
 
@@ -488,8 +490,8 @@ static void reply_failed(struct mount *m, struct ctl_job *job, FILE *reply,
 	explain(m, err, r);
 	mount_note_error(m, job->pid, command, err, r->reason);
 	put_reply(reply,
-		  json_pack("{s:s s:b s:i s:s}", "command", command, "done", 0,
-			    "errno", -err, "reason", r->reason));
+		  json_pack("{s:s s:b s:i s:o}", "command", command, "done", 0,
+			    "errno", -err, "reason", json_text(r->reason)));
 }
 
 static int run_command(struct mount *m, struct ctl_job *job,

@@ -565,6 +565,8 @@ static inline struct fuse_session *virtual_session(struct mount *m)
 /* A name in a virtual directory: its node, or a commit's root (*snap). */
 int virtual_lookup(struct mount *m, const struct knode *dir, const char *name,
 		   struct knode **out, struct snap **snap);
+/* Names on the host need not be UTF-8; JSON strings must be. */
+json_t *json_text(const char *s);
 int virtual_readlink(struct mount *m, char *buf, size_t size);
 /* Entries of a virtual directory from a cookie on. */
 typedef bool (*virtual_entry_fn)(void *arg, const char *name, uint64_t cookie,

@@ -285,15 +285,14 @@ static json_t *status_head(struct mount *m)
 	return j ? j : json_null();
 }
 
-/* Names on the host need not be UTF-8; JSON strings must be. */
-static json_t *json_path(const char *path)
+json_t *json_text(const char *s)
 {
-	json_t *j = json_string(path);
+	json_t *j = json_string(s);
 	char quoted[8192];
 
 	if (j)
 		return j;
-	(void)fs_quote_path(path, quoted, sizeof(quoted));
+	(void)fs_quote_path(s, quoted, sizeof(quoted));
 	return json_string(quoted);
 }
 
@@ -313,8 +312,8 @@ static int write_status(struct mount *m, FILE *f)
 	j = json_pack("{s:i s:s s:o s:o s:i s:s s:s s:o s:o s:s s:o s:o s:s "
 		      "s:s s:{s:b s:b s:b s:b s:b s:b} s:o}",
 		      "format", STATUS_FORMAT, "uuid", store_uuid(m->store),
-		      "dir", json_path(m->dir), "mountpoint",
-		      json_path(m->mountpoint), "pid", (int)getpid(), "view",
+		      "dir", json_text(m->dir), "mountpoint",
+		      json_text(m->mountpoint), "pid", (int)getpid(), "view",
 		      "working", "mode",
 		      store_is_read_only(m->store) || failed ? "read-only"
 							     : "read-write",

@@ -188,7 +188,7 @@ static int restore_one(const struct place *p, const char *state,
 			 quoted);
 		status = ctl_command(p, line, &head, &nothing);
 		if (status && *path)
-			tool_fail(0, "%s is not restored", path);
+			tool_fail(0, "%s is not restored", quoted);
 	}
 	free(line);
 	free(quoted);

@@ -87,6 +87,7 @@ echo "in the way" >"$D/deep"
 expect 1 "in the way" txn_ restore base deep/a/b/c/7
 same "nothing moved" "$(cat "$D/deep")" "in the way"
 expect 1 "base has no not/there" txn_ restore base not/there
+expect 1 'base has no "not\\303"' txn_ restore base $'not\xc3'
 expect 1 "there is no state nowhere" txn_ restore nowhere file
 rm "$D/deep"
 
