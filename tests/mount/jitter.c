@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* LDFLAGS: -shared -fPIC -ldl */
 /*
- * jitter.c - preloaded into the daemon: now and then a thread waits for a moment
- * before it takes a lock, so that what two do at once comes in every order.
+ * jitter.c - preloaded into the daemon: now and then a thread waits for a
+ * moment before it takes a lock, so that what two do at once comes in every
+ * order.
  */
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * replace DIR ROUNDS: a symlink and a file of DIR are replaced by renames, again
- * and again, while others go by those names. They are there at any time: exit
- * status 1 when a call said that one is not.
+ * replace DIR ROUNDS: a symlink and a file of DIR are replaced by renames,
+ * again and again, while others go by those names. They are there at any time:
+ * exit status 1 when a call said that one is not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +34,7 @@ static void *reader(void *arg)
 {
 	char buf[64];
 	struct stat st;
+	ssize_t len;
 	int fd;
 
 	while (!stop && !bad) {
@@ -45,8 +46,8 @@ static void *reader(void *arg)
 		expect("stat", !stat("plain", &st) && st.st_size == 3);
 		expect("getxattr",
 		       getxattr("plain", "user.x", buf, sizeof(buf)) == 1);
-		expect("listxattr",
-		       listxattr("plain", buf, sizeof(buf)) == sizeof("user.x"));
+		len = listxattr("plain", buf, sizeof(buf));
+		expect("listxattr", len == sizeof("user.x"));
 		done++;
 	}
 	return NULL;
