@@ -48,6 +48,12 @@ void virtual_stat(struct mount *m, const struct knode *n, struct stat *st)
 		st->st_uid = root.uid;
 		st->st_gid = root.gid;
 	}
+	/* Kernels before 6.14 cut what they keep of a symlink at its size, and
+	 * head's may grow after it was told: the longest there is. */
+	if (n->kind == NODE_HEAD)
+		st->st_size = sizeof("snapshots/@18446744073709551615") - 1;
+	if (n->kind == NODE_LINK)
+		st->st_size = (off_t)strlen(m->side_place);
 	if (n->kind == NODE_CTL && m->opt.has_ctl_owner) {
 		st->st_uid = m->opt.ctl_uid;
 		st->st_gid = m->opt.ctl_gid;

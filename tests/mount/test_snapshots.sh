@@ -15,6 +15,7 @@ commit
 echo three >"$D/file"
 same "list" "$(echo $(ls "$S"))" "@1 @2"
 same "head" "$(readlink "$D/.txn/head")" snapshots/@2
+[ "$(stat -c %s "$D/.txn/head")" -ge 12 ] || fail "head is shorter than what it says"
 same "@1" "$(cat "$S/@1/file")" "first line"
 same "@2" "$(cat "$S/@2/file")" two
 same "head" "$(cat "$D/.txn/head/file")" two
