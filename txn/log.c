@@ -560,7 +560,7 @@ static int flush_once(struct log *log, struct head *h)
 	/* What is appended from here on starts on a page of its own. */
 	h->tail = round_up_u64(h->tail, LOG_PAGE_BYTES);
 	log_note_free(h);
-	upto = h->tail;
+	upto = h->asked = h->tail;
 	pthread_mutex_unlock(&h->lock);
 	err = write_out(log, h, upto);
 	if (!err)
@@ -582,7 +582,7 @@ int log_flush(struct log *log, enum log_head head, uint64_t *flushed_out)
 	int err = 0;
 
 	pthread_mutex_lock(&h->lock);
-	target = h->tail;
+	target = h->asked = h->tail;
 	while (!err && h->flushed < target) {
 		if (log_error(log, NULL))
 			err = -EIO;

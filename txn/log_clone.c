@@ -6,11 +6,13 @@
  */
 #include "txn/log_internal.h"
 
-/* Nothing was appended behind it yet: the place is free again. */
+/* The place is free again, if nothing was appended behind it and no flush has
+ * taken its end for that of the log: what is appended next would lie below what
+ * is known durable, and a flush that waits to reach that end never would. */
 static void give_back(struct log *log, struct head *h, uint64_t pos, size_t len)
 {
 	pthread_mutex_lock(&h->lock);
-	if (h->tail == pos + len)
+	if (h->tail == pos + len && h->asked <= pos)
 		h->tail = pos;
 	log_note_free(h);
 	pthread_mutex_unlock(&h->lock);

@@ -77,6 +77,7 @@ struct head {
 	uint64_t tail;
 	uint64_t written; /* below: in the file */
 	uint64_t flushed; /* below: durable */
+	uint64_t asked; /* the furthest tail that a flush is to reach */
 	bool flushing;
 	struct seg *prepared, **prepared_last;
 	uint64_t prepared_free; /* what appends may count on in these */

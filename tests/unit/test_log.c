@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct log *open_log(struct simdev *sim, struct env *env)
@@ -833,6 +834,72 @@ static void test_adopting_fails_whole(void **state)
 	close(fd);
 }
 
+/* --- a clone that the host refuses, while somebody flushes --- */
+
+enum { CLONE_BYTES = 2 * LOG_PAGE_BYTES };
+
+/* The device with a clone that fails once a flush has begun beside it. */
+struct refusing {
+	struct dev_ops ops;
+	struct log *log;
+	uint64_t tail; /* before the clone */
+	pthread_t flusher;
+};
+
+static struct refusing *refusing;
+
+static void *flush_beside(void *arg)
+{
+	struct refusing *r = arg;
+
+	return log_flush(r->log, LOG_BULK, NULL) ? r : NULL;
+}
+
+static int refuse_clone(struct dev_file *f, uint64_t off, int src_fd,
+			uint64_t src_off, uint64_t len)
+{
+	const struct timespec moment = { .tv_nsec = 20000000 };
+
+	assert_int_equal(log_tail(refusing->log, LOG_BULK),
+			 refusing->tail + CLONE_BYTES);
+	assert_int_equal(pthread_create(&refusing->flusher, NULL, flush_beside,
+					refusing),
+			 0);
+	/* It has nothing to show before it waits for the lock that the clone
+	 * holds. */
+	nanosleep(&moment, NULL);
+	return -EOPNOTSUPP;
+}
+
+/* What the flush has taken for the end of the log is not given out again. */
+static void test_a_refused_clone_beside_a_flush(void **state)
+{
+	struct fixture *f = *state;
+	struct dev *dev = simdev_dev(f->sim);
+	const struct dev_ops *ops = dev->ops;
+	struct refusing r = { .ops = *ops, .log = f->log };
+	uint64_t pos, flushed;
+	void *failed;
+
+	assert_int_equal(log_room(f->log, 0, 65536, LOG_USE), 0);
+	(void)append_to(f->log, LOG_BULK, LOG_PAGE_BYTES, 1);
+	r.tail = log_tail(f->log, LOG_BULK);
+	r.ops.clone = refuse_clone;
+	refusing = &r;
+	dev->ops = &r.ops;
+	assert_int_equal(log_clone_in(f->log, 0, 0, CLONE_BYTES, &pos),
+			 -EOPNOTSUPP);
+	dev->ops = ops;
+	pos = append_to(f->log, LOG_BULK, LOG_PAGE_BYTES, 2);
+	assert_int_equal(pthread_join(r.flusher, &failed), 0);
+	assert_null(failed);
+	assert_true(pos >= log_flushed(f->log, LOG_BULK));
+	assert_int_equal(log_flush(f->log, LOG_BULK, &flushed), 0);
+	assert_true(flushed >= pos + LOG_PAGE_BYTES);
+	assert_true(flushed <= log_tail(f->log, LOG_BULK));
+	assert_bytes(f->log, pos, LOG_PAGE_BYTES, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -874,6 +941,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_adopting_fails_whole,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_refused_clone_beside_a_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_room_is_taken_by_one,
 						setup, teardown),
 	};
