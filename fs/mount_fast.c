@@ -176,7 +176,7 @@ void node_keep_named(struct mount *m, const struct knode *dir, const char *name)
 	struct knode *n;
 
 	if (fs_lookup(knode_view(dir), dir->ino, name, strlen(name), &attr) ||
-	    !S_ISREG(attr.mode))
+	    !S_ISREG(attr.mode) || attr.nlink > 1)
 		return;
 	n = knode_hold(m, attr.ino);
 	if (!n)

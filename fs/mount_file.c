@@ -131,7 +131,7 @@ static int open_object(struct mount *m, struct knode *n, struct handle *h,
 	err = fs_file_open(fv, n->ino, &h->f);
 	/* Removed since the kernel found it: with O_CREAT it makes another. */
 	if (err)
-		return err == -ENOENT ? -ESTALE : err;
+		return object_error(m, n, err);
 	/* A switch in between: the pages known for the node are the old
 	 * ones. */
 	if (knode_is_stale(n))

@@ -67,6 +67,7 @@ enum { READ_AHEAD_BYTES = 2 << 20 };
 
 enum {
 	KNOWN_SECONDS = 86400, /* how long the kernel may believe us */
+	KEEP_NS = 1000000000, /* see object_error() */
 	MOUNT_ERRORS_MAX = 16, /* last failures kept for .txn/error */
 	SNAP_ID_BITS = 22, /* of st_ino, above those of the inode number */
 	SNAP_ID_SHIFT = 40,
@@ -252,6 +253,7 @@ struct mount {
 	uint64_t flips; /* atomic: counted before a flip moves nodes */
 	uint64_t inflight[2]; /* atomic */
 	uint64_t dir_changes; /* atomic: how often names changed */
+	int64_t keep_until_ns; /* atomic: what loses its name is kept so long */
 	pthread_mutex_t epoch_lock; /* for epoch_cond */
 	pthread_cond_t epoch_cond;
 
@@ -520,6 +522,13 @@ double attr_seconds(struct mount *m, struct knode *n, mode_t mode,
 void dir_changed(struct mount *m, struct knode *dir, struct telling *t);
 void attr_to_stat(struct mount *m, const struct knode *n,
 		  const struct fs_attr *a, struct stat *st);
+/*
+ * Of an object that was found: where it is not there any more (-ENOENT) perhaps
+ * its name is another's now. -ESTALE: the kernel walks the path again, but only
+ * once. So for a moment what names mean outlives them, until the kernel forgets
+ * it.
+ */
+int object_error(struct mount *m, const struct knode *n, int err);
 /* -EFSCORRUPTED and -EFSBADCRC are EIO outside. */
 int errno_out(int err);
 void reply_err(fuse_req_t req, int err);
@@ -710,7 +719,8 @@ struct fs_file *peek_file(struct mount *m, struct knode *n,
  * the node, since it has no name. -ENOMEM: f was put. */
 int node_set_file(struct mount *m, struct knode *n, struct fs_file *f,
 		  bool keep);
-/* Before a name goes, what it means is kept so: somebody may have it open. */
+/* Before a name goes, what it means is kept so: somebody may have it open, or
+ * be about to. */
 void node_keep_named(struct mount *m, const struct knode *dir,
 		     const char *name);
 /* With nodes_lock: what the caller has to put; NULL: nothing. */

@@ -271,11 +271,32 @@ static void op_forget_multi(fuse_req_t req, size_t count,
 
 /* --- attributes --- */
 
-/* Of an object that was found: where it is not there any more, perhaps its name
- * is another's now, and the kernel answers ESTALE by walking the path again. */
-static int object_error(const struct knode *n, int err)
+static int64_t monotonic_ns(void)
 {
-	return knode_error(n, err == -ENOENT ? -ESTALE : err);
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts_to_ns(&ts);
+}
+
+int object_error(struct mount *m, const struct knode *n, int err)
+{
+	if (err != -ENOENT)
+		return knode_error(n, err);
+	__atomic_store_n(&m->keep_until_ns, monotonic_ns() + KEEP_NS,
+			 __ATOMIC_SEQ_CST);
+	return -ESTALE;
+}
+
+/* What a name means that is about to go, where somebody may be on the way to
+ * it. */
+static void keep_named(struct mount *m, const struct knode *dir,
+		       const char *name)
+{
+	if (m->opt.fast ||
+	    monotonic_ns() <
+		    __atomic_load_n(&m->keep_until_ns, __ATOMIC_SEQ_CST))
+		node_keep_named(m, dir, name);
 }
 
 /* What an open handle has is its own file: perhaps not the name's any more. */
@@ -321,7 +342,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino,
 	tell_begin(m, n, &t);
 	err = get_attr(m, n, fi, &attr);
 	if (err) {
-		reply_err(req, object_error(n, err));
+		reply_err(req, object_error(m, n, err));
 	} else {
 		attr_to_stat(m, n, &attr, &st);
 		fuse_reply_attr(req, &st, attr_seconds(m, n, attr.mode, &t));
@@ -376,7 +397,7 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 	tell_begin(m, n, &t);
 	err = get_attr(m, n, fi, &attr);
 	if (err) {
-		reply_err(req, object_error(n, err));
+		reply_err(req, object_error(m, n, err));
 	} else {
 		attr_to_stat(m, n, &attr, &st);
 		stat_to_statx(&st, &sx);
@@ -513,7 +534,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 			: set_attr(m, n, set, &a, &out);
 	put_file(h, f);
 	if (err) {
-		reply_err(req, object_error(n, err));
+		reply_err(req, object_error(m, n, err));
 	} else {
 		if (n == &m->root && set & (FS_SET_UID | FS_SET_GID))
 			virtual_recall(m);
@@ -556,7 +577,7 @@ static void op_readlink(fuse_req_t req, fuse_ino_t ino)
 		return;
 	}
 	if (err) {
-		reply_err(req, object_error(n, err));
+		reply_err(req, object_error(m, n, err));
 		return;
 	}
 	fuse_reply_readlink(req, target);
@@ -680,8 +701,8 @@ static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int err;
 
 	err = dir_error(dir, name, -EPERM);
-	if (!err && m->opt.fast)
-		node_keep_named(m, dir, name);
+	if (!err)
+		keep_named(m, dir, name);
 	if (!err) {
 		err = knode_error(dir, fs_unlink(knode_view(dir), dir->ino,
 						 name, strlen(name), NULL));
@@ -721,8 +742,8 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 		err = new_name_error(to, newname, -EPERM);
 	if (!err && knode_view(from) != knode_view(to))
 		err = knode_xdev(from, to);
-	if (!err && m->opt.fast)
-		node_keep_named(m, to, newname);
+	if (!err && !(flags & FS_RENAME_EXCHANGE))
+		keep_named(m, to, newname);
 	if (!err)
 		err = knode_error(
 			from, fs_rename(knode_view(from), &cred, from->ino,
@@ -792,7 +813,8 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		err = -ENODATA;
 	if (err == -ENODATA && !xattr_is_known(name))
 		err = -EOPNOTSUPP;
-	reply_bytes(req, object_error(n, err), size, buf, len);
+	err = object_error(req_mount(req), n, err);
+	reply_bytes(req, err, size, buf, len);
 	if (buf != small)
 		free(buf);
 }
@@ -811,7 +833,8 @@ static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 		if (err == -ENOENT && had_no_xattrs(n))
 			err = 0;
 	}
-	reply_bytes(req, object_error(n, err), size, buf ? buf : "", len);
+	err = object_error(req_mount(req), n, err);
+	reply_bytes(req, err, size, buf ? buf : "", len);
 	free(buf);
 }
 
@@ -852,8 +875,9 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 	if (n->kind == NODE_OBJECT && xattr_is_known(name)) {
 		flags |= acl_flags(req, n, name);
-		err = object_error(n, fs_setxattr(knode_view(n), n->ino, name,
-						  value, size, flags));
+		err = fs_setxattr(knode_view(n), n->ino, name, value, size,
+				  flags);
+		err = object_error(req_mount(req), n, err);
 	}
 	reply_err(req, err);
 }
@@ -861,12 +885,13 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	const struct knode *n = knode_of(req, ino);
+	int err = -ENODATA;
 
-	if (n->kind != NODE_OBJECT)
-		reply_err(req, -ENODATA);
-	else
-		reply_err(req, object_error(n, fs_removexattr(knode_view(n),
-							      n->ino, name)));
+	if (n->kind == NODE_OBJECT) {
+		err = fs_removexattr(knode_view(n), n->ino, name);
+		err = object_error(req_mount(req), n, err);
+	}
+	reply_err(req, err);
 }
 
 /* --- the whole --- */

@@ -43,6 +43,12 @@ static void *reader(void *arg)
 		if (fd >= 0)
 			close(fd);
 		expect("readlink", readlink("current", buf, sizeof(buf)) == 2);
+		fd = open("plain", O_RDONLY);
+		expect("open", fd >= 0 && read(fd, buf, 3) == 3);
+		if (fd >= 0)
+			close(fd);
+		expect("truncate", !truncate("plain", 3));
+		expect("setxattr", !setxattr("plain", "user.x", "y", 1, 0));
 		expect("stat", !stat("plain", &st) && st.st_size == 3);
 		expect("getxattr",
 		       getxattr("plain", "user.x", buf, sizeof(buf)) == 1);
