@@ -57,6 +57,8 @@ static void handle_free(struct mount *m, struct handle *h)
 		m->handles = h->next;
 	if (h->next)
 		h->next->prev = h->prev;
+	if (h->listed)
+		h->node->use->nlisted--;
 	if (h->node)
 		knode_close(h->node);
 	pthread_mutex_unlock(&m->nodes_lock);
@@ -450,6 +452,38 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 
 /* --- listings --- */
 
+/*
+ * What one handle lists of a directory goes on in the kernel's pages where
+ * another ended, perhaps before a change. The kernel sees that at the beginning
+ * of the next listing, but one that is under way takes what is there. So only a
+ * listing that is alone is kept, and until its handle is closed others are
+ * without these pages.
+ */
+static bool take_listed(struct mount *m, struct handle *h)
+{
+	struct knode_use *use = h->node->use;
+	bool alone;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	alone = use->nopen == 1;
+	if (alone && !h->listed) {
+		h->listed = true;
+		use->nlisted++;
+	}
+	pthread_mutex_unlock(&m->nodes_lock);
+	return alone;
+}
+
+static bool is_listed(struct mount *m, const struct knode *n)
+{
+	bool listed;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	listed = n->use->nlisted;
+	pthread_mutex_unlock(&m->nodes_lock);
+	return listed;
+}
+
 static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
@@ -468,9 +502,11 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino,
 	}
 	fi->fh = (uintptr_t)h;
 	/* The kernel lists from its own pages what nothing changed since. */
-	if (n->kind == NODE_OBJECT)
-		fi->cache_readdir = fi->keep_cache =
+	if (n->kind == NODE_OBJECT) {
+		fi->keep_cache =
 			__atomic_load_n(&m->keeps_lists, __ATOMIC_ACQUIRE);
+		fi->cache_readdir = fi->keep_cache && !is_listed(m, n);
+	}
 	if (fuse_reply_open(req, fi))
 		handle_free(m, h);
 }
@@ -598,7 +634,8 @@ static bool list_may_be_kept(const struct listing *l)
 	return l->t.seconds > 0 && l->dir->kind == NODE_OBJECT &&
 	       !fs_getattr(knode_view(l->dir), l->dir->ino, &attr) &&
 	       attr.ctime_ns ==
-		       __atomic_load_n(&l->h->listed_ns, __ATOMIC_RELAXED);
+		       __atomic_load_n(&l->h->listed_ns, __ATOMIC_RELAXED) &&
+	       (l->dir->snap || take_listed(l->m, l->h));
 }
 
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

@@ -148,6 +148,7 @@ struct knode {
 /* While a node has one of the first three. nodes_lock. */
 struct knode_use {
 	unsigned int nopen; /* handles */
+	unsigned int nlisted; /* of those: listed, and the kernel kept it */
 	unsigned int nwriters; /* open files that may be mapped shared */
 	/* With open=fast, where the kernel does not tell who has it open: */
 	struct fs_file *file; /* in use since the first request; mount_fast.c */
@@ -303,6 +304,7 @@ struct handle {
 	bool counted; /* in node->nwriters */
 	struct handle *prev, *next; /* nodes_lock */
 	int64_t listed_ns; /* atomic: a directory's ctime when it began */
+	bool listed; /* in node->use->nlisted; nodes_lock */
 	pthread_mutex_t lock; /* of virtual files; guards the rest */
 	char *text; /* what is read */
 	size_t text_len;

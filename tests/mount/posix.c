@@ -787,6 +787,62 @@ static void check_telldir(void)
 	closedir(d);
 }
 
+enum { LISTED = 400 };
+
+/* Some more of a listing, or up to its end: the last file in it. */
+static int list_on(int fd, bool to_end, bool seen[LISTED])
+{
+	char buf[BLOCK];
+	ssize_t n;
+	int i = -1;
+
+	while ((n = getdents64(fd, buf, sizeof(buf))) > 0) {
+		for (ssize_t at = 0; at < n;) {
+			const struct dirent64 *e = (const void *)(buf + at);
+
+			if (sscanf(e->d_name, "f%d", &i) == 1)
+				seen[i] = true;
+			at += e->d_reclen;
+		}
+		if (!to_end)
+			break;
+	}
+	WANT(n >= 0);
+	return i;
+}
+
+/* A listing shows none of what went before it began, whoever else lists: one
+ * began before that, another ends while it is under way. */
+static void check_listings(void)
+{
+	static bool seen[LISTED], others[LISTED];
+	int before, now, last, at = -1, wrong = 0;
+	char name[32];
+
+	for (int i = 0; i < LISTED; i++) {
+		snprintf(name, sizeof(name), "f%d", i);
+		close(open(name, O_CREAT | O_WRONLY, 0644));
+	}
+	before = open(".", O_RDONLY | O_DIRECTORY);
+	for (int i = 0; i < 3; i++)
+		at = list_on(before, false, others);
+	for (int i = 0; i < LISTED; i += 2) {
+		snprintf(name, sizeof(name), "f%d", i);
+		WANT(i == at || !unlink(name));
+	}
+	now = open(".", O_RDONLY | O_DIRECTORY);
+	list_on(now, false, seen);
+	last = open(".", O_RDONLY | O_DIRECTORY);
+	list_on(last, true, others);
+	list_on(now, true, seen);
+	for (int i = 0; i < LISTED; i++)
+		wrong += seen[i] != (i % 2 || i == at);
+	WANT(!wrong);
+	close(before);
+	close(now);
+	close(last);
+}
+
 static void check_unlinked(void)
 {
 	int fd = make_file("f", 3 * BLOCK), dirfd;
@@ -936,7 +992,7 @@ static const struct {
 	{ "xattrs", check_xattrs },	  { "telldir", check_telldir },
 	{ "unlinked", check_unlinked },	  { "special", check_special },
 	{ "mmap", check_mmap },		  { "made-again", check_made_again },
-	{ "punch-cut", check_punch_cut },
+	{ "punch-cut", check_punch_cut }, { "listings", check_listings },
 };
 
 int main(int argc, char **argv)
