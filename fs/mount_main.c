@@ -631,6 +631,17 @@ static int mount_close(struct mount *m)
 	return err;
 }
 
+/* For waits with a deadline: somebody may set the clock meanwhile. */
+static void monotonic_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 static void mount_init(struct mount *m, const struct arguments *a)
 {
 	m->dir = a->dir;
@@ -644,14 +655,14 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	m->start_ns = m->env.now_ns(&m->env);
 	pthread_mutex_init(&m->nodes_lock, NULL);
 	pthread_mutex_init(&m->snaps_lock, NULL);
-	pthread_cond_init(&m->snaps_cond, NULL);
+	monotonic_cond_init(&m->snaps_cond);
 	pthread_mutex_init(&m->epoch_lock, NULL);
 	pthread_cond_init(&m->epoch_cond, NULL);
 	pthread_mutex_init(&m->ctl_lock, NULL);
 	pthread_cond_init(&m->ctl_cond, NULL);
 	pthread_mutex_init(&m->errors_lock, NULL);
 	pthread_mutex_init(&m->probe_lock, NULL);
-	pthread_cond_init(&m->probe_cond, NULL);
+	monotonic_cond_init(&m->probe_cond);
 	m->tell_fd = -1;
 }
 

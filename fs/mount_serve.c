@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 256, IDLE_THREADS = 8, STOP_TICK_MS = 10 };
+enum { MAX_THREADS = 256, IDLE_THREADS = 8, STOP_TICK_MS = 2 };
 
 /* --- what ends us --- */
 
@@ -127,18 +127,13 @@ int conn_start(struct conn *c, void (*on_lost)(struct conn *c))
 
 void conn_stop(struct conn *c)
 {
-	struct timespec until;
-	int err = ETIMEDOUT;
+	const struct timespec tick = { .tv_nsec = STOP_TICK_MS * 1000000 };
 
 	__atomic_store_n(&c->stop, true, __ATOMIC_RELEASE);
-	while (c->has_thread && err == ETIMEDOUT) {
+	while (c->has_thread && pthread_tryjoin_np(c->thread, NULL) == EBUSY) {
 		fuse_session_exit(c->se);
 		(void)pthread_kill(c->thread, SIGUSR1);
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += STOP_TICK_MS * 1000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		err = pthread_timedjoin_np(c->thread, NULL, &until);
+		nanosleep(&tick, NULL);
 	}
 	c->has_thread = false;
 }

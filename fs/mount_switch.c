@@ -507,7 +507,7 @@ enum { PROBE_WAIT_MS = 1000, PROBE_HOLD_MS = 5 };
 
 static void in_ms(struct timespec *ts, long ms)
 {
-	clock_gettime(CLOCK_REALTIME, ts);
+	clock_gettime(CLOCK_MONOTONIC, ts);
 	ts->tv_nsec += ms % 1000 * 1000000;
 	ts->tv_sec += ms / 1000 + ts->tv_nsec / 1000000000;
 	ts->tv_nsec %= 1000000000;

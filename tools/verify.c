@@ -145,7 +145,7 @@ static void *watch(void *arg)
 	while (!w->stop && path) {
 		struct timespec until;
 
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += 300000000;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
@@ -161,12 +161,16 @@ static void *watch(void *arg)
 static int ask_watched(const struct place *p, struct bar *b, char **answer)
 {
 	struct watcher w = { .p = p, .b = b };
+	pthread_condattr_t attr;
 	bool watching;
 	pthread_t t;
 	int status;
 
 	pthread_mutex_init(&w.lock, NULL);
-	pthread_cond_init(&w.cond, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w.cond, &attr);
+	pthread_condattr_destroy(&attr);
 	watching = b->tty && !pthread_create(&t, NULL, watch, &w);
 	status = ctl_ask(p, "verify", answer);
 	if (!watching)
