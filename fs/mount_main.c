@@ -778,7 +778,7 @@ int main(int argc, char **argv)
 	struct arguments a = { .fuse = FUSE_ARGS_INIT(argc, argv) };
 	int status;
 
-	if (hold_stdio())
+	if (process_begin())
 		return EXIT_FAILURE;
 	if (fuse_opt_parse(&a.fuse, &a, option_spec, option_fn))
 		return complain(EXIT_USAGE, "see txnfs --help");

@@ -158,7 +158,7 @@ int main(int argc, char **argv)
 	const struct tool_command *c;
 	int opt;
 
-	if (hold_stdio())
+	if (process_begin())
 		return EXIT_FAILURE;
 	while ((opt = getopt_long(argc, argv, "+C:hV", options, NULL)) != -1) {
 		switch (opt) {

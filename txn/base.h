@@ -43,11 +43,15 @@ _Noreturn void assert_failed(const char *file, int line, const char *func,
 			     const char *cond);
 
 /*
- * For programs, before they open anything: descriptors 0 to 2 are there, and
- * using one that was closed fails. Else a file of the store gets its number,
- * and what is meant for people is written into it. 0 or -errno.
+ * For programs, before they open anything: what a caller left behind does no
+ * harm. Descriptors 0 to 2 are there, and using one that was closed fails (else
+ * a file of the store gets its number, and what is meant for people is written
+ * into it); no signal is blocked; children can be waited for; what is made is
+ * for us to open again, and nobody else's to change (umask 022); files may be
+ * as large as we are allowed to have them, and one that is larger is an error,
+ * not the end. 0 or -errno.
  */
-int hold_stdio(void);
+int process_begin(void);
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b)
 {

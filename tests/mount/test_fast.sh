@@ -25,6 +25,11 @@ same "told" "$(jq -r .open "$D/.txn/status")" fast
 must_fail rm "$D/.txn"
 must_fail mv "$D/.txn" "$D/other"
 must_fail ln -s x "$D/.txn"
+if command -v setpriv >/dev/null; then
+	chmod 755 "$work"
+	same "who it is, for others" "$(setpriv --reuid 12345 --clear-groups \
+		jq -r .open "$D/.txn/status")" fast
+fi
 echo new >"$D/f"
 same "changes" "$(cat "$D/.txn/changes")" "M f"
 same "head" "$(cat "$D/.txn/head/f")" old

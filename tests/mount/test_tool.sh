@@ -31,6 +31,33 @@ wait $pid || fail "-f without descriptors: status $?"
 txn -C "$D" verify --repair <&- >&- 2>&-
 txn -C "$D" verify >/dev/null || fail "verify"
 
+# --- what else a caller leaves behind: blocked and ignored signals, a limit of
+# the size of files, a umask that takes away what the owner needs ---
+left() { # CMD...
+	perl -MPOSIX -e '$SIG{CHLD} = "IGNORE";
+		my $all = POSIX::SigSet->new; $all->fillset;
+		sigprocmask(SIG_BLOCK, $all); umask 0777; exec @ARGV' "$@"
+}
+if [ -n "$(command -v perl)" ]; then
+	behind=$work/behind
+	mkdir "$behind"
+	txn init --quiet "$behind" >/dev/null || fail "init"
+	mounts+=("$behind")
+	(
+		ulimit -S -f 1000
+		left txn mount "$behind"
+	) || fail "mount with what a caller left behind"
+	head -c 3000000 /dev/zero >"$behind/three"
+	txn -C "$behind" commit >/dev/null || fail "commit"
+	left txn -C "$behind" export head "$work/left" || fail "export: SIGCHLD is ignored"
+	same "exported" "$(stat -c %s "$work/left/three")" 3000000
+	pid=$(jq -r .pid "$behind/.txn/status")
+	kill "$pid"
+	wait_gone "$pid" || fail "SIGTERM is blocked"
+	same "plain file" "$(stat -c %s "$behind/three")" 3000000
+	same "what the owner may not" "$(find "$behind/.txn" ! -perm -600)" ""
+fi
+
 # said STATUS TEXT CMD...: it ends so, and tells this on standard error
 said() {
 	local want=$1 text=$2 rc
