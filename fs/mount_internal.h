@@ -347,6 +347,8 @@ void conn_stop(struct conn *c);
 
 /* Absolute, without symlinks, in place of what was given. */
 int place_resolve(char **path);
+/* Something is there, and it is no directory. */
+int place_check_mountpoint(const char *path);
 /* m->dirfd, and the folder of the store in *storefd. A dead mount stays in
  * place where we may look beneath it (m->ndead), else it is removed. */
 int place_open(struct mount *m, int *storefd);

@@ -809,6 +809,8 @@ int main(int argc, char **argv)
 		status = check_options(&a.fuse);
 	if (!status && (place_resolve(&a.dir) || place_resolve(&a.mountpoint)))
 		status = EXIT_FAILURE;
+	if (!status)
+		status = place_check_mountpoint(a.mountpoint);
 	/* Our own working directory must not keep DIR busy. */
 	if (!status && chdir("/"))
 		status = complain(EXIT_FAILURE, "/: %s", strerror(errno));

@@ -37,6 +37,17 @@ int place_resolve(char **path)
 	return 0;
 }
 
+int place_check_mountpoint(const char *path)
+{
+	struct stat st;
+
+	/* libfuse mounts over a file, too. */
+	return !stat(path, &st) && !S_ISDIR(st.st_mode)
+		       ? complain(EXIT_FAILURE, "%s: %s", path,
+				  strerror(ENOTDIR))
+		       : 0;
+}
+
 static int open_dir(struct mount *m)
 {
 	bool over = !strcmp(m->dir, m->mountpoint);

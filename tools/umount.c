@@ -95,40 +95,62 @@ static int unmount(const char *path, long daemon)
 	return 0;
 }
 
-/* --- copies of the mount, in other namespaces --- */
+/* --- copies of the mount, at other places and in other namespaces --- */
 
-/* The third word of a line of mountinfo is the device. */
-static bool has_mount(const char *pid, const char *dev)
+/* The third word of a line of mountinfo is the device, the fifth the place.
+ * Each that has the device is counted; fn, unless NULL, is told the place. */
+static unsigned int find_mounts(const char *pid, const char *dev,
+				void (*fn)(const char *place))
 {
-	char path[300], *line = NULL, found[32];
+	char path[300], *line = NULL, found[32], *place;
+	unsigned int n = 0;
 	size_t cap = 0;
-	bool has = false;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%s/mountinfo", pid);
 	f = fopen(path, "re");
-	if (!f)
-		return false;
-	while (!has && getline(&line, &cap, f) > 0)
-		has = sscanf(line, "%*s %*s %31s", found) == 1 &&
-		      !strcmp(found, dev);
+	while (f && getline(&line, &cap, f) > 0) {
+		place = NULL;
+		if (sscanf(line, "%*s %*s %31s %*s %ms", found, &place) == 2 &&
+		    !strcmp(found, dev)) {
+			n++;
+			if (fn)
+				fn(place);
+		}
+		free(place);
+	}
 	free(line);
-	fclose(f);
-	return has;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+static void name_place(const char *place)
+{
+	tool_fail(0, "it is mounted at %s, too: unmount that", place);
+}
+
+static bool is_our_namespace(const char *pid)
+{
+	char path[300];
+	struct stat ours, st;
+
+	snprintf(path, sizeof(path), "/proc/%s/ns/mnt", pid);
+	return !stat("/proc/self/ns/mnt", &ours) && !stat(path, &st) &&
+	       ours.st_ino == st.st_ino && ours.st_dev == st.st_dev;
 }
 
 /* Name processes that still have the mount: the daemon goes on for them. */
-static unsigned int name_copies(dev_t dev)
+static unsigned int name_processes(const char *dev)
 {
 	DIR *proc = opendir("/proc");
 	unsigned int n = 0;
 	struct dirent *e;
-	char text[32];
 
-	snprintf(text, sizeof(text), "%u:%u", major(dev), minor(dev));
 	while (proc && (e = readdir(proc))) {
 		if (e->d_name[0] < '1' || e->d_name[0] > '9' ||
-		    !has_mount(e->d_name, text))
+		    is_our_namespace(e->d_name) ||
+		    !find_mounts(e->d_name, dev, NULL))
 			continue;
 		if (n++ < NAMED_MAX)
 			tool_fail(0,
@@ -153,6 +175,7 @@ static int wait_for_daemon(const char *dir, dev_t dev)
 	char *txn = NULL;
 	size_t size = strlen(dir) + 6;
 	bool copies = true;
+	char number[32];
 	int fd, err = 0;
 
 	txn = malloc(size);
@@ -164,12 +187,15 @@ static int wait_for_daemon(const char *dir, dev_t dev)
 	if (fd < 0)
 		return tool_fail(EXIT_FAILURE, "%s/.txn: %s", dir,
 				 strerror(errno));
+	snprintf(number, sizeof(number), "%u:%u", major(dev), minor(dev));
+	(void)find_mounts("self", number, name_place);
 	for (unsigned int ms = 0; ms < WAIT_MS || !copies; ms += TICK_MS) {
 		err = holder_probe(fd, &info);
 		if (err)
 			break;
 		if (ms == COPIES_MS) {
-			copies = name_copies(dev) != 0;
+			copies = find_mounts("self", number, NULL) != 0;
+			copies |= name_processes(number) != 0;
 			if (!copies)
 				tool_fail(0,
 					  "process %ld is finishing; the plain "

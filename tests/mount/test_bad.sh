@@ -53,6 +53,9 @@ pid=$(daemon_pid)
 expect 3 "mounted already" txn mount "$D"
 mkdir "$work/elsewhere"
 umount_it
+echo x >"$work/file"
+expect 1 "Not a directory" txn mount "$D" "$work/file"
+mountpoint -q "$work/file" && fail "mounted over a file"
 mounts+=("$work/elsewhere")
 txn mount "$D" "$work/elsewhere" || fail "mount elsewhere"
 pid=$(jq -r .pid "$work/elsewhere/.txn/status")

@@ -116,7 +116,12 @@ mkdir "$work/other"
 mount --bind "$work/other" "$inner/sub" || fail "bind"
 said 3 "$inner/sub is mounted in it" txn umount "$inner"
 umount "$inner/sub"
-txn umount "$inner" >/dev/null || fail "umount"
+# and another place where it is mounted
+mount --bind "$inner" "$work/other" || fail "bind"
+txn umount "$inner" >/dev/null 2>"$work/said" &
+wait_for grep -q "mounted at $work/other, too" "$work/said" || fail "not named"
+umount "$work/other"
+wait $! || fail "umount: $(cat "$work/said")"
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	chmod 755 "$work" "$outer" "$inner"
 	as=(setpriv --reuid 12345 --regid 12345 --clear-groups)
