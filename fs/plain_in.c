@@ -268,7 +268,8 @@ enum step { STEP_UPDATE, STEP_TAKE, STEP_ADD, STEP_LINK, STEP_REMOVE, STEPS };
 /*
  * A file with several names comes last. What it is known by may have changed,
  * and be brought up to date when the directory that has another of its names
- * is looked into, which was renamed: until then it waits.
+ * is looked into, which was renamed: until then it waits. One in an added
+ * directory is found by the next comparison.
  */
 static int edit_added(struct importer *in, size_t first, struct edit *e,
 		      enum step step)
@@ -295,7 +296,10 @@ static int edit_added(struct importer *in, size_t first, struct edit *e,
 	err = find_renamed(in, first, dir, fd, name, &st, &e->done);
 	if (err || e->done || (is_link && in->again))
 		goto out;
+	in->r.may_wait = !is_link;
+	in->r.waiting = false;
 	err = plain_reader_add(&in->r, dir, fd, name);
+	in->again |= in->r.waiting;
 	e->done = true;
 out:
 	close(fd);

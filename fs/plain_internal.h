@@ -169,6 +169,9 @@ struct plain_reader {
 	bool untracked; /* nothing is noted in the table */
 	bool from_table; /* the table's are known, too */
 	bool learned; /* they were added */
+	/* What may be a name of a known file, but the table is not up to date
+	 * about that, is passed over, and something was. */
+	bool may_wait, waiting;
 	bool no_clone; /* the host cannot */
 };
 

@@ -119,14 +119,16 @@ static int learn_links(struct plain_reader *r, const struct stat *at)
 }
 
 /* *ino_out 0: not known. What the table has must still be so: the host gives
- * numbers again to other files. */
+ * numbers again to other files. Or it is that file, edited, and the table is
+ * not up to date yet (*doubtful). */
 static int link_find(struct plain_reader *r, const struct stat *st,
-		     uint64_t *ino_out)
+		     uint64_t *ino_out, bool *doubtful)
 {
 	struct plain_stat was, now = plain_of_stat(st);
 	int err = 0;
 
 	*ino_out = 0;
+	*doubtful = false;
 	if (S_ISDIR(st->st_mode) || st->st_nlink < 2)
 		return 0;
 	if (r->from_table && !r->learned)
@@ -139,8 +141,10 @@ static int link_find(struct plain_reader *r, const struct stat *st,
 		return 0;
 	err = plain_get(r->look.fs, *ino_out, &was);
 	if (err || was.mode != now.mode || was.size != now.size ||
-	    was.mtime_ns != now.mtime_ns || was.ctime_ns != now.ctime_ns)
+	    was.mtime_ns != now.mtime_ns || was.ctime_ns != now.ctime_ns) {
 		*ino_out = 0;
+		*doubtful = !err;
+	}
 	return err < 0 ? err : 0;
 }
 
@@ -536,15 +540,20 @@ static int read_mount_point(struct plain_reader *r, uint64_t dir, int dirfd,
 static int read_name(struct plain_reader *r, uint64_t dir, int dirfd,
 		     const char *name)
 {
+	bool doubtful;
 	struct stat st;
 	uint64_t ino;
 	int err, fd;
 
 	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW))
 		return errno == ENOENT ? 0 : -errno; /* it went meanwhile */
-	err = link_find(r, &st, &ino);
+	err = link_find(r, &st, &ino, &doubtful);
 	if (err)
 		return err;
+	if (doubtful && r->may_wait) {
+		r->waiting = true;
+		return 0;
+	}
 	if (ino) {
 		err = fs_link(r->to, ino, dir, name, strlen(name), NULL);
 		return err ? err

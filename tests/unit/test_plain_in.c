@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Edits of the plain files become staged changes: one kind after the other,
+ * each as the next mount finds it. Under interruptions: crash/test_plain.c. */
+#include "fs/plain_internal.h"
+
+#include "tests/lib/same_dir.h"
+#include "tests/lib/simfs.h"
+#include "tests/lib/test.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+struct fixture {
+	struct simfs s;
+	char dir[64];
+	int dirfd, storefd;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	const char *tmp = getenv("TMPDIR");
+	struct plain_state none = { 0 };
+
+	assert_non_null(f);
+	*state = f;
+	snprintf(f->dir, sizeof(f->dir), "%s/test-plain-in.XXXXXX",
+		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
+	assert_non_null(mkdtemp(f->dir));
+	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(mkdirat(f->dirfd, ".txn", 0700), 0);
+	f->storefd = openat(f->dirfd, ".txn", O_RDONLY | O_DIRECTORY);
+	simfs_init(&f->s, 1 << 20);
+	simfs_create(&f->s);
+	assert_int_equal(plain_put_state(f->s.fs, PLAIN_STATE_SHOWN, &none), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	simfs_release(&f->s);
+	close(f->storefd);
+	close(f->dirfd);
+	assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
+	free(f);
+	return 0;
+}
+
+/* The files show the last commit, with all that is staged in it. */
+static void follow(struct fixture *f)
+{
+	struct plain_out_params p = { .dirfd = f->dirfd,
+				      .storefd = f->storefd };
+	struct plain_out_result r;
+	struct store_error text;
+
+	(void)simfs_commit(&f->s);
+	assert_true(plain_sync(f->s.fs, &p, &r, &text) >= 0);
+	assert_int_equal(r.kept, 0);
+}
+
+/* They are staged, whole, and found once; how many they are. */
+static uint64_t stage(struct fixture *f)
+{
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r, again;
+	struct store_error text;
+
+	if (plain_in(f->s.fs, f->dirfd, &p, &r, &text))
+		fail_msg("%s", text.text);
+	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &again, &text), 0);
+	assert_int_equal(again.edits, 0);
+	return r.edits;
+}
+
+static uint64_t ino_of(struct fixture *f, const char *path)
+{
+	struct fs_attr a;
+
+	assert_int_equal(fs_walk(fs_working(f->s.fs), path, &a), 0);
+	return a.ino;
+}
+
+static void append(struct fixture *f, const char *path)
+{
+	int fd = openat(f->dirfd, path, O_WRONLY | O_APPEND);
+
+	assert_int_equal(write(fd, "edited", 6), 6);
+	close(fd);
+}
+
+/* The names of one file stay that when a directory that is new has one of them,
+ * while what the file is known by was moved, or edited in one that was. */
+static void test_links_in_new_directory(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t file = simfs_make(&f->s, "file", S_IFREG | 0644, NULL), in;
+
+	(void)simfs_make(&f->s, "from", S_IFDIR | 0755, NULL);
+	in = simfs_make(&f->s, "from/in", S_IFREG | 0644, NULL);
+	follow(f);
+	assert_int_equal(mkdirat(f->dirfd, "new", 0755), 0);
+	assert_int_equal(linkat(f->dirfd, "file", f->dirfd, "new/a", 0), 0);
+	assert_int_equal(linkat(f->dirfd, "from/in", f->dirfd, "new/b", 0), 0);
+	assert_int_equal(renameat(f->dirfd, "file", f->dirfd, "moved"), 0);
+	assert_int_equal(renameat(f->dirfd, "from", f->dirfd, "to"), 0);
+	append(f, "to/in");
+	(void)stage(f);
+	assert_int_equal(ino_of(f, "new/a"), file);
+	assert_int_equal(ino_of(f, "new/b"), in);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
+						setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
