@@ -306,11 +306,12 @@ static int record_inode(struct plain_out *o, size_t i)
 		return note_stat(o, d->ino, NULL);
 	err = out_open_object(o, d->ino, O_PATH, &fd);
 	if (out_is_gone(err)) {
-		/* Or somebody took it, which the next comparison tells. A
-		 * directory was not given what changed, then. */
+		/* Or somebody took it, which the next comparison tells. What
+		 * keeps its contents was not given what changed, then. */
 		p.flags = flags & PLAIN_ABSENT;
 		err = p.flags ? 1 : plain_get(o->fs, d->ino, &p);
-		if (err < 0 || (!err && !S_ISDIR(p.mode)))
+		if (err < 0 ||
+		    (!err && !S_ISDIR(p.mode) && !out_wants_attr(o, d, x)))
 			return err;
 		if (!err)
 			p.flags |= PLAIN_UNLIKE;

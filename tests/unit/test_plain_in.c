@@ -70,10 +70,14 @@ static uint64_t stage(struct fixture *f)
 
 	if (plain_in(f->s.fs, f->dirfd, &p, &r, &text))
 		fail_msg("%s", text.text);
-	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
 	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &again, &text), 0);
 	assert_int_equal(again.edits, 0);
 	return r.edits;
+}
+
+static void is_working(struct fixture *f)
+{
+	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
 }
 
 static uint64_t ino_of(struct fixture *f, const char *path)
@@ -92,8 +96,33 @@ static void append(struct fixture *f, const char *path)
 	close(fd);
 }
 
-/* The names of one file stay that when a directory that is new has one of them,
- * while what the file is known by was moved, or edited in one that was. */
+/* The names of one file stay that, whatever else happens to it and to where
+ * they are. */
+static void test_links_that_move(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino;
+	struct fs_attr a;
+
+	(void)simfs_make(&f->s, "from", S_IFDIR | 0755, NULL);
+	ino = simfs_make(&f->s, "from/in", S_IFREG | 0644, NULL);
+	assert_int_equal(fs_link(fs_working(f->s.fs), ino, FS_ROOT_INO, "link",
+				 4, &a),
+			 0);
+	(void)simfs_make(&f->s, "other", S_IFREG | 0644, NULL);
+	follow(f);
+	assert_int_equal(renameat(f->dirfd, "from", f->dirfd, "to"), 0);
+	assert_int_equal(renameat(f->dirfd, "link", f->dirfd, "a"), 0);
+	assert_int_equal(renameat(f->dirfd, "other", f->dirfd, "link"), 0);
+	assert_int_equal(linkat(f->dirfd, "a", f->dirfd, "z", 0), 0);
+	append(f, "a");
+	(void)stage(f);
+	is_working(f);
+	assert_int_equal(ino_of(f, "a"), ino);
+}
+
+/* Also when a directory that is new has one of the names, while what the file
+ * is known by was moved, or edited in one that was. */
 static void test_links_in_new_directory(void **state)
 {
 	struct fixture *f = *state;
@@ -109,15 +138,52 @@ static void test_links_in_new_directory(void **state)
 	assert_int_equal(renameat(f->dirfd, "from", f->dirfd, "to"), 0);
 	append(f, "to/in");
 	(void)stage(f);
+	is_working(f);
 	assert_int_equal(ino_of(f, "new/a"), file);
 	assert_int_equal(ino_of(f, "new/b"), in);
+}
+
+/* A directory of more names than are looked at at once, with directories among
+ * them: every edit is found, and nothing else. As many names are added as are
+ * removed. */
+static void test_many_names(void **state)
+{
+	enum { MANY = 3 * PLAIN_PART_NAMES };
+	struct fixture *f = *state;
+	char path[64];
+
+	for (int i = 0; i < MANY; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		(void)simfs_make(&f->s, path,
+				 i % 100 ? S_IFREG | 0644 : S_IFDIR | 0755,
+				 NULL);
+		if (i % 100)
+			continue;
+		snprintf(path, sizeof(path), "%d/in", i);
+		(void)simfs_make(&f->s, path, S_IFREG | 0644, NULL);
+	}
+	follow(f);
+	assert_int_equal(stage(f), 0);
+	for (int i = 1; i < MANY; i += MANY / 8) {
+		snprintf(path, sizeof(path), "%d", i + !(i % 100));
+		assert_int_equal(fchmodat(f->dirfd, path, 0600, 0), 0);
+		snprintf(path, sizeof(path), "%d/in", i - i % 100);
+		assert_int_equal(fchmodat(f->dirfd, path, 0600, 0), 0);
+	}
+	assert_int_equal(unlinkat(f->dirfd, "99", 0), 0);
+	assert_int_equal(mkdirat(f->dirfd, "new", 0700), 0);
+	assert_int_equal(stage(f), 2 * 8 + 2);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_names, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
