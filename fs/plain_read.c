@@ -413,6 +413,40 @@ static int read_contents(struct plain_reader *r, int fd, uint64_t ino,
 	return err;
 }
 
+/* A file that got another name, owner or mode is no other file by that: what it
+ * holds stays as the view has it, and is no change of contents. */
+static int has_contents(struct plain_reader *r, int fd, uint64_t ino,
+			const struct stat *st, const struct plain_stat *was,
+			bool *same)
+{
+	struct plain_stat now = plain_of_stat(st);
+	struct fs_attr a = { 0 };
+	struct stat after;
+	struct fs_file *f;
+	int err;
+
+	*same = false;
+	if (now.size != was->size || now.mtime_ns != was->mtime_ns)
+		return 0;
+	err = fs_file_open(r->to, ino, &f);
+	if (err)
+		return err;
+	/* What is buffered would not be seen. */
+	err = file_enter(f);
+	if (!err)
+		err = fs_file_getattr(f, &a);
+	if (!err && a.size == now.size)
+		err = look_bytes(&r->look, fd, now.size, r->to, NULL, ino,
+				 same);
+	fs_file_put(f);
+	if (err || !*same)
+		return err;
+	if (fstat(fd, &after))
+		return -errno;
+	*same = same_state(st, &after);
+	return 0;
+}
+
 /* --- objects --- */
 
 static int read_dir(struct plain_reader *r, int fd, uint64_t dir);
@@ -491,10 +525,12 @@ int plain_reader_fill(struct plain_reader *r, int fd, uint64_t ino,
 int plain_reader_update(struct plain_reader *r, int fd, uint64_t ino,
 			struct stat *st, const struct plain_stat *was)
 {
-	bool unlike = was->flags & PLAIN_UNLIKE;
+	bool unlike = was->flags & PLAIN_UNLIKE, same = true;
 	int err = 0;
 
 	if (S_ISREG(st->st_mode))
+		err = has_contents(r, fd, ino, st, was, &same);
+	if (!err && !same)
 		err = read_contents(r, fd, ino, st, true);
 	/* What is missing may be what could not be given. */
 	if (!err && !unlike)

@@ -189,6 +189,18 @@ mount_it
 same "found once" "$(cat "$D/.txn/changes")" ""
 same "shown" "$(plain commit)" "$(jq .head.number "$D/.txn/status")"
 
+# another name is no change of what a file holds
+mkdir "$D/tight"
+echo small >"$D/tight/inline"
+head -c 20000 /dev/urandom >"$D/tight/packed"
+head -c 3M /dev/urandom >"$D/tight/large"
+commit
+umount_it
+for f in inline packed large; do mv "$D/tight/$f" "$D/$f-renamed"; done
+mount_it 2>/dev/null
+same "renamed" "$(sort "$D/.txn/changes" | tr '\t\n' ' ;')" "R tight/inline \
+inline-renamed;R tight/large large-renamed;R tight/packed packed-renamed;"
+
 # staged changes win; the edit is kept beside
 echo first >"$D/both"
 echo first >"$D/gone"
