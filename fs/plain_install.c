@@ -10,17 +10,17 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-/* Something is at the name where e->b_ino's object belongs. *done: it is that
- * object. Else it may be renamed over, or is not there any more. */
+/* What is at the name where e->b_ino's object belongs? *done: that object;
+ * *ours: one that it may take the place of. Else nothing is there any more. */
 static int make_way(struct plain_out *o, const struct fs_delta_name *e,
-		    int dirfd, const char *name, const char *tmp, bool *done)
+		    int dirfd, const char *name, const char *tmp, bool *done,
+		    bool *ours)
 {
 	struct out_inode *x;
 	struct stat st, own;
-	bool ours = false;
 	int err;
 
-	*done = false;
+	*done = *ours = false;
 	err = out_look_at(dirfd, name, &st);
 	if (err)
 		return err == 1 ? 0 : err;
@@ -46,10 +46,10 @@ static int make_way(struct plain_out *o, const struct fs_delta_name *e,
 	if (S_ISDIR(st.st_mode))
 		return out_keep_aside(o, e->dir, dirfd, name);
 	if (e->a_ino)
-		err = out_is_ours(o, e->a_ino, dirfd, name, &st, &ours);
+		err = out_is_ours(o, e->a_ino, dirfd, name, &st, ours);
 	if (err)
 		return err;
-	return ours ? 0 : out_keep_aside(o, e->dir, dirfd, name);
+	return *ours ? 0 : out_keep_aside(o, e->dir, dirfd, name);
 }
 
 /* The object is in the folder: it was built or taken; or it has to be built
@@ -68,8 +68,9 @@ static int have_object(struct plain_out *o, uint64_t ino, const char *tmp)
 	return out_build(o, ino);
 }
 
-static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
-		       int dirfd, const char *name, const char *tmp)
+/* 1: cannot be. -EEXIST: something is there by now. */
+static int put_dir(struct plain_out *o, const struct fs_delta_name *e,
+		   int dirfd, const char *name, const char *tmp)
 {
 	struct stat st, own;
 	int err;
@@ -100,31 +101,103 @@ static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
 	return err;
 }
 
+static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
+		       const char *name, const char *tmp)
+{
+	int dirfd, err;
+
+	do {
+		err = out_open_dir(o, e->dir, true, &dirfd);
+		if (!err)
+			err = put_dir(o, e, dirfd, name, tmp);
+	} while (err == -EEXIST);
+	return err;
+}
+
+/* It comes in place of what is ours there, which is looked at again when nobody
+ * finds it by that name any more. 1: it was not what it had been. */
+static int exchange(struct plain_out *o, const struct fs_delta_name *e,
+		    int dirfd, const char *name, const char *incoming)
+{
+	int err;
+
+	if (renameat2(o->tmpfd, incoming, dirfd, name, RENAME_EXCHANGE)) {
+		if (errno != EINVAL)
+			return errno == ENOENT ? 1 : -errno;
+		/* This host cannot. */
+		return renameat(o->tmpfd, incoming, dirfd, name) ? -errno : 0;
+	}
+	err = out_drop_taken(o, incoming, e->a_ino);
+	if (err &&
+	    renameat2(o->tmpfd, incoming, dirfd, name, RENAME_EXCHANGE) &&
+	    err == 1)
+		err = -errno;
+	return err;
+}
+
+/* 1: something is there by now. */
+static int put_at_free_name(struct plain_out *o, const char *from, int dirfd,
+			    const char *name)
+{
+	if (!renameat2(o->tmpfd, from, dirfd, name, RENAME_NOREPLACE))
+		return 0;
+	return errno == EEXIST ? 1 : -errno;
+}
+
+/* 1: once more, since the name is not as it was looked at. An object stays in
+ * the folder until it has its last name: what is interrupted is gone on with.
+ */
+static int give_name(struct plain_out *o, const struct fs_delta_name *e,
+		     int dirfd, const char *name, const char *tmp,
+		     bool only_name, bool ours)
+{
+	char incoming[OUT_TAKEN_BYTES];
+	int err;
+
+	if (only_name && !ours)
+		return put_at_free_name(o, tmp, dirfd, name);
+	out_taken_name(incoming, e->a_ino, e->b_ino);
+	if (unlinkat(o->tmpfd, incoming, 0) && errno != ENOENT)
+		return -errno;
+	if (linkat(o->tmpfd, tmp, o->tmpfd, incoming, 0)) {
+		if (!only_name)
+			return -errno;
+		/* No links here. */
+		return renameat(o->tmpfd, tmp, dirfd, name) ? -errno : 0;
+	}
+	err = ours ? exchange(o, e, dirfd, name, incoming)
+		   : put_at_free_name(o, incoming, dirfd, name);
+	if (!err && only_name && unlinkat(o->tmpfd, tmp, 0))
+		err = -errno;
+	return err;
+}
+
 static int install_file(struct plain_out *o, const struct fs_delta_name *e,
 			int dirfd, const char *name, const char *tmp,
 			uint32_t nlink)
 {
-	static const char one_more[] = "link";
-	bool done, built;
+	bool done, ours;
 	struct stat st;
 	int err;
 
-	err = make_way(o, e, dirfd, name, tmp, &done);
-	if (err || done)
-		return err;
-	built = out_look_at(o->tmpfd, tmp, &st) == 1;
-	err = have_object(o, e->b_ino, tmp);
-	/* That may have taken long. */
-	if (!err && built)
-		err = make_way(o, e, dirfd, name, tmp, &done);
-	if (err)
-		return err;
-	if (nlink == 1)
-		return renameat(o->tmpfd, tmp, dirfd, name) ? -errno : 0;
-	if (unlinkat(o->tmpfd, one_more, 0) && errno != ENOENT)
-		return -errno;
-	if (linkat(o->tmpfd, tmp, o->tmpfd, one_more, 0) ||
-	    renameat(o->tmpfd, one_more, dirfd, name))
+	for (;;) {
+		err = make_way(o, e, dirfd, name, tmp, &done, &ours);
+		if (err)
+			return err;
+		if (done)
+			break;
+		if (out_look_at(o->tmpfd, tmp, &st) == 1) {
+			err = have_object(o, e->b_ino, tmp);
+			if (err)
+				return err;
+			continue; /* that may have taken long */
+		}
+		err = give_name(o, e, dirfd, name, tmp, nlink == 1, ours);
+		if (err <= 0)
+			return err;
+	}
+	/* Or it is one name more than it should have. */
+	if (nlink == 1 && unlinkat(o->tmpfd, tmp, 0) && errno != ENOENT)
 		return -errno;
 	return 0;
 }
@@ -162,7 +235,7 @@ static int install_name(struct plain_out *o, const struct fs_delta_name *e,
 	out_tmp_name(tmp, e->b_ino, S_ISDIR(b.mode));
 	err = open_or_make_dir(o, e->dir, &dirfd);
 	if (!err && S_ISDIR(b.mode))
-		err = install_dir(o, e, dirfd, name, tmp);
+		err = install_dir(o, e, name, tmp);
 	else if (!err)
 		err = install_file(o, e, dirfd, name, tmp, b.nlink);
 	/* A directory that moves has all below it with it. */
@@ -339,6 +412,24 @@ static int patch_all(struct plain_out *o)
 	return err;
 }
 
+/* Not to what took a file's place since that was looked at, nor to what was
+ * written into it: its times tell that. */
+static int apply_open(struct plain_out *o, uint64_t ino, int fd,
+		      uint32_t *flags)
+{
+	struct out_inode *x;
+	struct stat st;
+
+	(void)out_find(o, ino, &x);
+	if (fstat(fd, &st))
+		return -errno;
+	if (S_ISDIR(st.st_mode) || !x || !x->checked || out_was_checked(x, &st))
+		return out_apply_attr(o, ino, fd, flags);
+	if (st.st_ino == x->host_ino)
+		*flags = PLAIN_UNLIKE;
+	return 0;
+}
+
 static int apply_one(struct plain_out *o, uint64_t ino, uint32_t *flags)
 {
 	int err, fd;
@@ -347,7 +438,7 @@ static int apply_one(struct plain_out *o, uint64_t ino, uint32_t *flags)
 	if (out_is_gone(err) || err == -EXDEV)
 		return 0; /* ABSENT, or another mount */
 	if (!err) {
-		err = out_apply_attr(o, ino, fd, flags);
+		err = apply_open(o, ino, fd, flags);
 		close(fd);
 	}
 	if (err)

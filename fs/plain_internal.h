@@ -272,6 +272,15 @@ int out_open_folder(struct plain_out *o, bool empty);
 int out_close_folder(struct plain_out *o);
 /* Names in the folder: directories, and other objects. */
 void out_tmp_name(char buf[32], uint64_t ino, bool dir);
+/* What was taken from its name last, and is looked at once more: a file of the
+ * state shown; comes: what takes its place, which lies there before (0: none).
+ */
+enum { OUT_TAKEN_BYTES = 48 };
+void out_taken_name(char buf[OUT_TAKEN_BYTES], uint64_t ino, uint64_t comes);
+/* It is removed if it is ours. 1: it is not. */
+int out_drop_taken(struct plain_out *o, const char *tmp, uint64_t ino);
+/* What an interruption left of that: as if it had been looked at. */
+int out_settle_taken(struct plain_out *o);
 /* NULL: it does not differ. */
 const struct fs_delta_inode *out_find(const struct plain_out *o, uint64_t ino,
 				      struct out_inode **out);
@@ -290,6 +299,9 @@ int out_failed(struct plain_out *o, uint64_t dir, const char *name, int err,
 /* Something is in the way that is no version of ours: it gets another name. */
 int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 		   const char *name);
+/* The same of what was taken from there to another place. */
+int out_keep_from(struct plain_out *o, int fromfd, const char *from,
+		  uint64_t dir, int dirfd, const char *name);
 /* Nothing is there, or on the way there something else than a directory. */
 bool out_is_gone(int err);
 /* Is it a matter of rights or of the host, and not worth stopping for? */

@@ -247,6 +247,8 @@ static int prepare(struct plain_out *o)
 		return -ENOMEM;
 	for (size_t i = 0; i < o->d->ninodes && !err; i++)
 		err = decide(o, i);
+	if (!err && o->again)
+		err = out_settle_taken(o);
 	if (err || o->again)
 		return err;
 	err = build_all(o);
@@ -307,14 +309,16 @@ static int record_inode(struct plain_out *o, size_t i)
 	err = out_open_object(o, d->ino, O_PATH, &fd);
 	if (out_is_gone(err)) {
 		/* Or somebody took it, which the next comparison tells. What
-		 * keeps its contents was not given what changed, then. */
+		 * keeps its contents was not given what changed, then; where
+		 * there may be older contents it reads them. */
 		p.flags = flags & PLAIN_ABSENT;
 		err = p.flags ? 1 : plain_get(o->fs, d->ino, &p);
-		if (err < 0 ||
-		    (!err && !S_ISDIR(p.mode) && !out_wants_attr(o, d, x)))
+		if (err < 0)
 			return err;
-		if (!err)
+		if (!err && (S_ISDIR(p.mode) || out_wants_attr(o, d, x)))
 			p.flags |= PLAIN_UNLIKE;
+		if (!err && x->how != OUT_KEEP)
+			p.ctime_ns = 0;
 		return note_stat(o, d->ino, &p);
 	}
 	if (err == -EXDEV)

@@ -347,8 +347,8 @@ bool out_is_refused(int err)
 
 /* --- what is in the way --- */
 
-int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
-		   const char *name)
+int out_keep_from(struct plain_out *o, int fromfd, const char *from,
+		  uint64_t dir, int dirfd, const char *name)
 {
 	char to[FS_NAME_MAX + SUFFIX_BYTES], why[FS_NAME_MAX + 128];
 	int err = -EEXIST;
@@ -360,7 +360,7 @@ int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 		snprintf(suffix, sizeof(suffix), "@offline-%u", n);
 		len = (int)min_u64(strlen(name), FS_NAME_MAX - strlen(suffix));
 		snprintf(to, sizeof(to), "%.*s%s", len, name, suffix);
-		err = renameat2(dirfd, name, dirfd, to, RENAME_NOREPLACE)
+		err = renameat2(fromfd, from, dirfd, to, RENAME_NOREPLACE)
 			      ? -errno
 			      : 0;
 	}
@@ -373,6 +373,12 @@ int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 	out_note(o, dir, name, why);
 	o->r.kept++;
 	return 0;
+}
+
+int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
+		   const char *name)
+{
+	return out_keep_from(o, dirfd, name, dir, dirfd, name);
 }
 
 int plain_remove_tree(int at, const char *name)
@@ -394,6 +400,71 @@ int plain_remove_tree(int at, const char *name)
 	closedir(d);
 	if (!err && unlinkat(at, name, AT_REMOVEDIR))
 		err = -errno;
+	return err;
+}
+
+/* --- what was taken from its name, and may be an edit --- */
+
+void out_taken_name(char buf[OUT_TAKEN_BYTES], uint64_t ino, uint64_t comes)
+{
+	snprintf(buf, OUT_TAKEN_BYTES, "x%llu-%llu", (unsigned long long)ino,
+		 (unsigned long long)comes);
+}
+
+int out_drop_taken(struct plain_out *o, const char *tmp, uint64_t ino)
+{
+	struct stat st;
+	bool ours = false;
+	int err;
+
+	err = out_look_at(o->tmpfd, tmp, &st);
+	if (!err && !S_ISDIR(st.st_mode))
+		err = out_is_ours(o, ino, o->tmpfd, tmp, &st, &ours);
+	if (err || !ours)
+		return err < 0 ? err : 1;
+	return unlinkat(o->tmpfd, tmp, 0) ? -errno : 0;
+}
+
+static int settle(struct plain_out *o, const char *tmp, uint64_t ino,
+		  uint64_t comes)
+{
+	struct one_name at = { .dir = FS_ROOT_INO };
+	struct stat st, own;
+	char name[32];
+	int dirfd, err;
+
+	out_tmp_name(name, comes, false);
+	if (comes && !out_look_at(o->tmpfd, tmp, &st) &&
+	    !out_look_at(o->tmpfd, name, &own) && own.st_ino == st.st_ino)
+		return unlinkat(o->tmpfd, tmp, 0) ? -errno : 0;
+	err = out_drop_taken(o, tmp, ino);
+	if (err != 1)
+		return err;
+	err = find_name(o->sv, ino, &at);
+	if (!err)
+		err = out_open_dir(o, at.dir, true, &dirfd);
+	if (out_is_gone(err)) {
+		at.dir = FS_ROOT_INO;
+		err = out_open_dir(o, at.dir, true, &dirfd);
+	}
+	return err ? err
+		   : out_keep_from(o, o->tmpfd, tmp, at.dir, dirfd, at.name);
+}
+
+int out_settle_taken(struct plain_out *o)
+{
+	DIR *d = hostdir_open(o->tmpfd, ".");
+	const char *name;
+	int err = d ? 0 : -errno;
+
+	while (!err && !(err = hostdir_next(d, &name)) && name) {
+		unsigned long long ino, comes;
+
+		if (sscanf(name, "x%llu-%llu", &ino, &comes) == 2)
+			err = settle(o, name, ino, comes);
+	}
+	if (d)
+		closedir(d);
 	return err;
 }
 

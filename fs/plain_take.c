@@ -58,6 +58,25 @@ static int take_dir(struct plain_out *o, const struct fs_delta_name *e,
 	return out_failed(o, e->dir, name, -errno, "cannot move");
 }
 
+/* What goes is looked at again when nobody finds it by its name any more:
+ * somebody may have put something else there. */
+static int remove_file(struct plain_out *o, const struct fs_delta_name *e,
+		       int dirfd, const char *name)
+{
+	char taken[OUT_TAKEN_BYTES];
+	int err;
+
+	out_taken_name(taken, e->a_ino, 0);
+	if (renameat(dirfd, name, o->tmpfd, taken)) {
+		if (errno == ENOENT || !unlinkat(dirfd, name, 0))
+			return 0;
+		return leave(o, e, name, -errno);
+	}
+	err = out_drop_taken(o, taken, e->a_ino);
+	return err == 1 ? out_keep_from(o, o->tmpfd, taken, e->dir, dirfd, name)
+			: err;
+}
+
 /* What is at the name is checked to be e->a_ino's. */
 static int take_file(struct plain_out *o, const struct fs_delta_name *e,
 		     int dirfd, const char *name)
@@ -86,7 +105,7 @@ static int take_file(struct plain_out *o, const struct fs_delta_name *e,
 	if (e->b_ino && !S_ISDIR(b.mode))
 		return 0; /* something else is renamed over it */
 	o->r.changed++;
-	return unlinkat(dirfd, name, 0) ? leave(o, e, name, -errno) : 0;
+	return remove_file(o, e, dirfd, name);
 }
 
 static int take_entry(struct plain_out *o, const struct fs_delta_name *e)

@@ -67,12 +67,13 @@ static bool allow_long(void)
 #define WRAP_LONG(ret, name, params, args)                                     \
 	WRAP_IF(allow_long(), ret, name, params, args)
 
-WRAP(int, renameat, (int a, const char *b, int c, const char *d), (a, b, c, d))
-WRAP(int, renameat2,
-     (int a, const char *b, int c, const char *d, unsigned int e),
-     (a, b, c, d, e))
-WRAP(int, linkat, (int a, const char *b, int c, const char *d, int e),
-     (a, b, c, d, e))
+WRAP_LONG(int, renameat, (int a, const char *b, int c, const char *d),
+	  (a, b, c, d))
+WRAP_LONG(int, renameat2,
+	  (int a, const char *b, int c, const char *d, unsigned int e),
+	  (a, b, c, d, e))
+WRAP_LONG(int, linkat, (int a, const char *b, int c, const char *d, int e),
+	  (a, b, c, d, e))
 WRAP(int, unlinkat, (int a, const char *b, int c), (a, b, c))
 WRAP_LONG(ssize_t, pwrite64, (int a, const void *b, size_t c, off_t d),
 	  (a, b, c, d))
@@ -870,12 +871,26 @@ static void find_tags(struct fixture *f)
 		assert_true(tags.found[i]);
 }
 
+static int remove_one(void *arg, const struct fs_dirent *e)
+{
+	return fv_remove_tree(arg, FS_ROOT_INO, e->name, e->len, e->type,
+			      e->ino);
+}
+
+static void remove_all(struct fixture *f)
+{
+	struct fs_view *fv = fs_working(f->s.fs);
+
+	assert_int_equal(fs_readdir(fv, FS_ROOT_INO, 0, false, remove_one, fv),
+			 0);
+}
+
 /* Whatever a run was doing, an edit that it meets is in DIR when it is done,
  * and the next mount stages all that the files show else. */
 static void test_edits_beside(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t rounds = test_param("PLAIN_ROUNDS", 100);
+	uint64_t rounds = test_param("PLAIN_ROUNDS", 400);
 	struct plain_out_result r;
 	bool any;
 
@@ -883,6 +898,8 @@ static void test_edits_beside(void **state)
 	tags.f = f;
 	for (uint64_t i = 0; i < rounds; i++) {
 		tags.n = 0;
+		if (!(i % 32))
+			remove_all(f); /* or what was kept fills it */
 		for (uint64_t n = 1 + rng_below(&f->rng, 8); n; n--)
 			change(f);
 		commit(f);
@@ -910,12 +927,6 @@ static void test_edits_beside(void **state)
 	}
 }
 
-static int remove_one(void *arg, const struct fs_dirent *e)
-{
-	return fv_remove_tree(arg, FS_ROOT_INO, e->name, e->len, e->type,
-			      e->ino);
-}
-
 /* Whatever is staged, what was written into plain files meanwhile comes in, and
  * out again with the next commit. */
 static void test_in_beside_staged(void **state)
@@ -929,11 +940,7 @@ static void test_in_beside_staged(void **state)
 	for (uint64_t i = 0; i < rounds; i++) {
 		tags.n = 0;
 		if (!(i % 8))
-			assert_int_equal(fs_readdir(fs_working(f->s.fs),
-						    FS_ROOT_INO, 0, false,
-						    remove_one,
-						    fs_working(f->s.fs)),
-					 0);
+			remove_all(f);
 		for (uint64_t n = 1 + rng_below(&f->rng, 8); n; n--)
 			change(f);
 		if (rng_below(&f->rng, 3)) {
