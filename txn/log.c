@@ -85,7 +85,7 @@ int log_open(const struct log_params *params, struct log **log_out)
 	return 0;
 }
 
-int log_start(struct log *log)
+int log_start(struct log *log, enum log_use use)
 {
 	int err;
 
@@ -103,7 +103,7 @@ int log_start(struct log *log)
 		pthread_mutex_unlock(&h->lock);
 	}
 	log->started = true;
-	err = log_room(log, 0, 0, LOG_USE);
+	err = log_room(log, 0, 0, use);
 	if (!err)
 		err = log_start_preparer(log);
 	if (err)

@@ -44,6 +44,11 @@
 
 enum log_head { LOG_SMALL, LOG_BULK, LOG_HEADS };
 
+/* What space is taken for. How much of the reserve has to stay goes down to
+ * nothing, so that however much is deleted on a full host, that can be made
+ * durable. */
+enum log_use { LOG_USE, LOG_USE_TO_FREE, LOG_USE_TO_FINISH };
+
 enum {
 	LOG_SEG_SHIFT = 26, /* 64 MiB of positions for each segment */
 	LOG_PAGE_BYTES = 4096,
@@ -84,10 +89,11 @@ int log_open(const struct log_params *params, struct log **log_out);
 
 /*
  * Begin appending, in new segments numbered above everything that exists, and
- * start the thread that prepares segments ahead. -ENOSPC when not even the
- * reserve can be prepared (then reading and log_start() again still work).
+ * start the thread that prepares segments ahead. -ENOSPC when what has to stay
+ * of the reserve for that use (below) cannot be prepared (then reading and
+ * log_start() again still work).
  */
-int log_start(struct log *log);
+int log_start(struct log *log, enum log_use use);
 
 /* Drops what is not written out. tidy (after everything was flushed): prepared
  * segments that were not used are removed and the used ones cut to their
@@ -174,10 +180,6 @@ int log_readv(struct log *log, const struct log_range *r, size_t n);
 
 /* Bytes that the host could give beyond what is prepared. */
 int log_host_space(struct log *log, uint64_t *bytes_out);
-/* What for? How much of the reserve has to stay goes down to nothing, so that
- * however much is deleted on a full host, that can be made durable. */
-enum log_use { LOG_USE, LOG_USE_TO_FREE, LOG_USE_TO_FINISH };
-
 /* See "Space" above. May wait for the device. */
 int log_room(struct log *log, uint64_t small_bytes, uint64_t bulk_bytes,
 	     enum log_use use);

@@ -271,6 +271,9 @@ static int fill_seg(struct log *log, struct seg *s, struct dev_file *f)
 		err = ops->truncate(f, s->bytes);
 	if (!err && s->head == LOG_SMALL)
 		err = fill_zeros(log, f, s->bytes);
+	/* A file that is shorter has lost its end: store_recover.c. */
+	if (!err && s->bytes < log_seg_size(log, s->head))
+		err = ops->truncate(f, log_seg_size(log, s->head));
 	if (!err)
 		err = ops->sync(f);
 	if (!err)

@@ -16,6 +16,9 @@ enum {
 	BURST_PART = 16, /* of the host's space, at most */
 	CUT_PART = 4, /* of a segment, at least */
 	KEEP_PART = 8, /* of it, at most */
+	/* The least that is made of a segment where the host has no more:
+	 * enough for one update, or one turn of the queue. */
+	PART_MIN_BYTES = LOG_APPEND_MAX + (128 << 10),
 };
 
 uint64_t log_seg_size(const struct log *log, enum log_head id)
@@ -209,20 +212,28 @@ static bool drop_surplus(struct log *log, struct head *h, uint64_t keep)
  * Space of the host for a segment: for bulk data with what the small head has
  * ahead, too. Not the other way: who was told that there is room for bulk data
  * may not have claimed it yet, and nothing but what is in line backs him; the
- * small head has its reserve. Under prep_lock.
+ * small head has its reserve. What frees space or makes it durable takes less
+ * than a segment, if that is what there is. Under prep_lock.
  */
-static int find_host_space(struct log *log, const struct head *h)
+static int find_host_space(struct log *log, const struct head *h,
+			   enum log_use use, uint64_t *bytes_out)
 {
-	uint64_t space;
+	uint64_t space, size = log_seg_size(log, h->id);
 	int err;
 
 	do {
 		err = log_host_space(log, &space);
-		if (err || space >= log_seg_size(log, h->id))
+		if (err)
 			return err;
-	} while (h->id == LOG_BULK &&
+	} while (space < size && h->id == LOG_BULK &&
 		 drop_surplus(log, &log->heads[LOG_SMALL], 0));
-	return -ENOSPC;
+	*bytes_out = min_u64(space, size) / LOG_PAGE_BYTES * LOG_PAGE_BYTES;
+	if (*bytes_out == size)
+		return 0;
+	return h->id == LOG_SMALL && use != LOG_USE &&
+			       *bytes_out >= PART_MIN_BYTES
+		       ? 0
+		       : -ENOSPC;
 }
 
 /* Of space, quota, memory or descriptors: the program that writes hears of it.
@@ -234,12 +245,13 @@ static bool is_want(int err)
 }
 
 /* One more segment. Under prep_lock. */
-static int prepare_one(struct log *log, struct head *h)
+static int prepare_one(struct log *log, struct head *h, enum log_use use)
 {
+	uint64_t bytes;
 	struct seg *s;
 	int err;
 
-	err = find_host_space(log, h);
+	err = find_host_space(log, h, use, &bytes);
 	if (err)
 		return err;
 	pthread_mutex_lock(&h->lock);
@@ -247,6 +259,7 @@ static int prepare_one(struct log *log, struct head *h)
 	pthread_mutex_unlock(&h->lock);
 	if (!s)
 		return -ENOMEM;
+	s->bytes = bytes;
 	err = log_add_seg(log, s);
 	if (err) {
 		free(s);
@@ -278,7 +291,7 @@ static int prepare_until(struct log *log, enum log_head id, uint64_t need,
 		if (log_error(log, NULL))
 			err = -EIO;
 		else
-			err = prepare_one(log, &log->heads[id]);
+			err = prepare_one(log, &log->heads[id], use);
 	}
 	pthread_mutex_unlock(&log->prep_lock);
 	return err;
@@ -485,7 +498,8 @@ static void prepare_ahead(struct log *log)
 		while (!err && !log_error(log, NULL) && !is_ahead(log, id)) {
 			pthread_mutex_lock(&log->prep_lock);
 			if (!is_ahead(log, id))
-				err = prepare_one(log, &log->heads[id]);
+				err = prepare_one(log, &log->heads[id],
+						  LOG_USE);
 			pthread_mutex_unlock(&log->prep_lock);
 		}
 	}
@@ -507,7 +521,7 @@ static void prepare_for_burst(struct log *log)
 
 	while (!err && !is_ready_for_burst(log)) {
 		pthread_mutex_lock(&log->prep_lock);
-		err = prepare_one(log, &log->heads[LOG_SMALL]);
+		err = prepare_one(log, &log->heads[LOG_SMALL], LOG_USE);
 		pthread_mutex_unlock(&log->prep_lock);
 	}
 }

@@ -222,7 +222,7 @@ static int create_first_record(struct store *s)
 	struct record rec = { .flags = REC_FLAG_CLOSING };
 	int err;
 
-	err = log_start(s->log);
+	err = log_start(s->log, LOG_USE);
 	if (!err)
 		err = adopt_record(s, &rec);
 	/* The store begins with this record; nothing was flushed before. */
@@ -382,13 +382,16 @@ static int start_writing(struct store *s, struct view *changed,
 	if (err)
 		goto out;
 	what = "preparing the log";
-	err = log_start(s->log);
+	err = log_start(s->log, LOG_USE);
 	if (err == -ENOSPC && !at) {
 		err = log_discard_after(s->log, small_end, bulk_end);
 		discarded = !err;
 		if (!err)
-			err = log_start(s->log);
+			err = log_start(s->log, LOG_USE);
 	}
+	/* With less than the reserve: what is there can be deleted. */
+	if (err == -ENOSPC)
+		err = log_start(s->log, LOG_USE_TO_FINISH);
 	if (err)
 		goto out;
 	/* All that exists is durable, and what comes lies above it. */

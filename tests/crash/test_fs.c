@@ -598,6 +598,87 @@ static void test_deletions_leave_room_for_a_commit(void **state)
 	assert_false(store_failed(f->s.store, NULL));
 }
 
+/* Symlinks fill it: nothing but the tree. */
+static void fill_with_links(struct fixture *f)
+{
+	static const char target[] =
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd"
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd"
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abc"
+		"d";
+	struct fs_new new_ = { .mode = S_IFLNK | 0777,
+			       .target = target,
+			       .target_len = sizeof(target) - 1 };
+	struct fs_attr attr;
+	unsigned int n = 0;
+	char name[24];
+	int err;
+
+	do {
+		snprintf(name, sizeof(name), "n%u", n++);
+		err = fs_make(fs_working(f->s.fs), &simfs_cred, FS_ROOT_INO,
+			      name, strlen(name), &new_, &attr, NULL);
+	} while (!err);
+	assert_int_equal(err, -ENOSPC);
+}
+
+/* Changes of the catalog, each of which takes some of the reserve, until no
+ * more than so much of it is left; or nothing. */
+static void use_reserve(struct fixture *f, uint64_t left)
+{
+	struct catalog_change set = { .op = CATALOG_SET,
+				      .setting = STORE_KEEP_LAST };
+	struct log_stats st;
+	int err;
+
+	do {
+		set.number = 2 + set.number % 2;
+		err = store_change_catalog(f->s.store, store_plain(f->s.store),
+					   &set);
+		log_get_stats(f->s.fs->log, &st);
+	} while (!err && st.prepared_bytes > left);
+	assert_int_equal(err, 0);
+}
+
+/* Half of the reserve is gone, and the host has no more than what the store
+ * gives back when it is closed, or killed: it opens, and what fills it can
+ * go. */
+static void full_store_opens(struct fixture *f, bool killed)
+{
+	struct catalog_change c = { .op = CATALOG_DELETE,
+				    .name = "@discarded-1" };
+	uint64_t number;
+
+	simdev_set_capacity(f->s.sim, 12 << 20);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	fill_with_links(f);
+	assert_int_equal(fs_fsync(fs_working(f->s.fs), FS_ROOT_INO), 0);
+	simdev_fill(f->s.sim);
+	use_reserve(f, 256 << 10);
+	if (killed)
+		simfs_abandon(&f->s);
+	else
+		simfs_close(&f->s);
+	simfs_open(&f->s);
+	assert_int_equal(fs_abort(f->s.fs), 0);
+	assert_int_equal(store_change_catalog(f->s.store,
+					      store_working(f->s.store), &c),
+			 0);
+	assert_int_equal(fs_gc(f->s.fs, NULL), 0);
+	assert_int_equal(write_f(f, "again", 0, 1, 64 * BLOCK), 0);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+}
+
+static void test_a_full_store_opens(void **state)
+{
+	full_store_opens(*state, false);
+}
+
+static void test_a_full_store_opens_after_a_kill(void **state)
+{
+	full_store_opens(*state, true);
+}
+
 /* --- many writers at once on a full disk --- */
 
 enum { WRITERS = 32 };
@@ -712,6 +793,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_dead_space_is_found, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_a_full_store_opens, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_full_store_opens_after_a_kill, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_of_live_data, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(

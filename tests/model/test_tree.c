@@ -120,7 +120,7 @@ static int setup(void **state)
 	p.dev = dev;
 	p.env = &f->env;
 	assert_int_equal(log_open(&p, &f->log), 0);
-	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_start(f->log, LOG_USE), 0);
 	assert_int_equal(cache_new(1 << 20, &f->cache), 0);
 	assert_int_equal(tree_init(&f->tree, f->log, f->cache), 0);
 	f->rng.s = test_seed(1);

@@ -37,7 +37,7 @@ static int setup(void **state)
 	assert_int_equal(dev->ops->mkdir(dev, "log"), 0);
 	assert_int_equal(dev->ops->sync_dir(dev, ""), 0);
 	f->log = open_log(f->sim, &f->env);
-	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_start(f->log, LOG_USE), 0);
 	assert_int_equal(log_room(f->log, 65536, 0, false), 0);
 	return 0;
 }
@@ -315,7 +315,7 @@ static void test_trimming_cuts_the_last_bulk_segment(void **state)
 	log_close(f->log, true);
 	assert_int_equal(log_open(&p, &f->log), 0);
 	log = f->log;
-	assert_int_equal(log_start(log), 0);
+	assert_int_equal(log_start(log, LOG_USE), 0);
 	assert_int_equal(log_room(log, 0, CLAIM, false), 0);
 	log_claim(log, LOG_BULK, CLAIM);
 	assert_int_equal(bulk_bytes(log), SEGMENT);
@@ -727,7 +727,7 @@ static void test_a_moved_file_is_bulk_data(void **state)
 		reopen(f, SIM_DROP);
 	}
 	/* What is made next lies above all of it. */
-	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_start(f->log, LOG_USE), 0);
 	assert_int_equal(log_room(f->log, 0, 4096, false), 0);
 	assert_true(append_bulk(f->log, 9) > log_moved_pos(number, bytes));
 }
@@ -740,7 +740,7 @@ static void test_a_moved_file_goes_with_its_last_piece(void **state)
 	char name[DEV_NAME_MAX];
 
 	reopen(f, SIM_KEEP);
-	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_start(f->log, LOG_USE), 0);
 	assert_int_equal(log_discard_after(f->log, 0, 0), 0);
 	assert_int_equal(byte_at(f->log, number, PIECE), 2);
 	assert_int_equal(log_punch(f->log, log_moved_pos(number, PIECE), 4096,
@@ -811,7 +811,7 @@ static void test_odd_moved_files(void **state)
 	reopen(f, SIM_KEEP);
 	log_get_stats(f->log, &st);
 	assert_int_equal(st.segments, segments);
-	assert_int_equal(log_start(f->log), 0);
+	assert_int_equal(log_start(f->log, LOG_USE), 0);
 	assert_int_equal(log_room(f->log, 0, 4096, false), 0);
 	assert_true(append_bulk(f->log, 9) >
 		    log_moved_pos(0x100001, 1ull << 51));
@@ -832,6 +832,48 @@ static void test_adopting_fails_whole(void **state)
 	assert_int_equal(a.segments, b.segments);
 	assert_int_equal(log_error(f->log, NULL), 0);
 	close(fd);
+}
+
+static uint64_t bytes_of_files(struct simdev *sim)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < simdev_file_count(sim); i++)
+		bytes += simdev_file_bytes(sim, i);
+	return bytes;
+}
+
+/* What frees space takes less than a segment, where the host has no more; its
+ * file is as long as any. */
+static void test_a_part_of_a_segment_frees_space(void **state)
+{
+	enum { PART_BYTES = LOG_SEG_MIN_BYTES - (64 << 10), NEED = 65536 };
+	struct fixture *f = *state;
+	struct dev *dev = simdev_dev(f->sim);
+	uint64_t prepared, files;
+	struct dev_file *spare;
+
+	assert_int_equal(dev->ops->create(dev, "spare", &spare), 0);
+	assert_int_equal(dev->ops->allocate(spare, 0, PART_BYTES), 0);
+	dev->ops->close(spare);
+	simdev_fill(f->sim);
+	assert_int_equal(log_room(f->log, 16 << 20, 0, LOG_USE_TO_FREE),
+			 -ENOSPC);
+	assert_int_equal(dev->ops->remove(dev, "spare"), 0);
+	prepared = stats_of(f->log).prepared_bytes;
+	files = bytes_of_files(f->sim);
+	assert_int_equal(log_room(f->log, prepared + NEED, 0, LOG_USE),
+			 -ENOSPC);
+	assert_int_equal(bytes_of_files(f->sim), files);
+	assert_int_equal(log_room(f->log, prepared + NEED, 0, LOG_USE_TO_FREE),
+			 0);
+	assert_int_equal(bytes_of_files(f->sim), files + LOG_SEG_MIN_BYTES);
+	assert_int_equal(stats_of(f->log).prepared_bytes,
+			 prepared + PART_BYTES - LOG_APPEND_MAX);
+	for (uint64_t i = 0; i < prepared + NEED; i += LOG_PAGE_BYTES)
+		(void)append(f->log, LOG_PAGE_BYTES, 1);
+	assert_int_equal(log_flush(f->log, LOG_SMALL, NULL), 0);
+	assert_int_equal(stats_of(f->log).unprepared_segments, 0);
 }
 
 /* --- a clone that the host refuses, while somebody flushes --- */
@@ -941,6 +983,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_adopting_fails_whole,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_a_part_of_a_segment_frees_space, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_refused_clone_beside_a_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_room_is_taken_by_one,
