@@ -118,12 +118,21 @@ static int sweep(struct fs *fs, bool hurry, struct gc_stats *stats)
 
 int fs_gc(struct fs *fs, struct gc_stats *stats)
 {
+	struct gc_stats before = { 0 };
 	int err = fs_checkpoint(fs);
 
+	/* Nothing is left of the reserve: what no record has makes room. */
+	if (err == -ENOSPC) {
+		err = sweep(fs, true, &before);
+		if (!err)
+			err = fs_checkpoint(fs);
+	}
 	if (!err)
 		err = sweep(fs, true, stats);
 	if (err)
 		return err;
+	if (stats)
+		stats->freed_bytes += before.freed_bytes;
 	log_trim(fs->log, true);
 	/* What was appended until now is no burst to be ready for. */
 	__atomic_store_n(&fs->burst_from, appended_small(fs),
