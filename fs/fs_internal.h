@@ -125,6 +125,7 @@ struct fs {
 	 * file's write_lock and the gate: nobody waits there with it. */
 	struct rwlock copy_lock;
 	int64_t plain_bytes; /* atomic; of the plain files, -1: not known */
+	int64_t plain_missing; /* atomic; objects, while those are known */
 	uint64_t swept_at; /* atomic: log bytes when the last sweep ended */
 	uint64_t shown_at; /* atomic: the same for the plain files in step */
 	/* atomic: what was appended from there on was kept by a state that the

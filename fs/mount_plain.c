@@ -108,7 +108,7 @@ json_t *plain_status(struct mount *m)
 {
 	struct plain_job *j = m->plain;
 	bool behind = false, half = false;
-	uint64_t number = 0;
+	uint64_t number = 0, missing;
 	const char *state;
 	json_t *o;
 
@@ -124,6 +124,10 @@ json_t *plain_status(struct mount *m)
 	pthread_mutex_lock(&j->lock);
 	json_object_set_new(o, "unlike",
 			    json_integer((json_int_t)j->last.unlike));
+	/* The thread counts when it begins. */
+	if (plain_knows_bytes(m->fs) && !plain_get_missing(m->fs, &missing))
+		json_object_set_new(o, "missing",
+				    json_integer((json_int_t)missing));
 	json_object_set_new(o, "kept", json_integer((json_int_t)j->last.kept));
 	json_object_set_new(o, "error", json_string(j->error));
 	pthread_mutex_unlock(&j->lock);

@@ -164,6 +164,13 @@ int plain_renew(struct fs *fs);
  */
 int plain_get_bytes(struct fs *fs, uint64_t *bytes_out);
 bool plain_knows_bytes(const struct fs *fs);
+/* How much of the state shown DIR does not have, since neither the host nor the
+ * caller could have it there: objects, or names of them. The same cost. */
+int plain_get_missing(struct fs *fs, uint64_t *n_out);
+/* Each of these with a path; 0, fn's result (below 0), -errno. Cost: the
+ * table. */
+int plain_each_missing(struct fs *fs, int (*fn)(void *arg, const char *path),
+		       void *arg);
 /* Bytes that the store takes of its host: O(segments). */
 int plain_store_bytes(int storefd, uint64_t *bytes_out);
 /* Does the host share blocks between DIR's files and the store? */

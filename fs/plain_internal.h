@@ -47,7 +47,8 @@ struct plain_stat plain_of_stat(const struct stat *st);
 
 /* 1: there is none. Durable with the next record, like all changes here. */
 int plain_get(struct fs *fs, uint64_t ino, struct plain_stat *out);
-/* A file's bytes count among those that are held twice, or not any more. */
+/* What is noted of an object counts, or not any more: a file's bytes among
+ * those that are held twice, what is not there as missing. */
 void plain_count(struct fs *fs, const struct plain_stat *p, int sign);
 /* Of the first inode at or after *ino, which becomes its number. 1: none. */
 int plain_next_stat(struct fs *fs, uint64_t *ino, struct plain_stat *out);

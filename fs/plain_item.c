@@ -154,7 +154,7 @@ int plain_next_stat(struct fs *fs, uint64_t *ino, struct plain_stat *out)
 	return err;
 }
 
-/* --- how much is held twice --- */
+/* --- how much is held twice, how much is missing --- */
 
 static uint64_t bytes_of(const struct plain_stat *p)
 {
@@ -165,37 +165,86 @@ static uint64_t bytes_of(const struct plain_stat *p)
 
 bool plain_knows_bytes(const struct fs *fs)
 {
-	return __atomic_load_n(&fs->plain_bytes, __ATOMIC_RELAXED) >= 0;
+	return __atomic_load_n(&fs->plain_bytes, __ATOMIC_ACQUIRE) >= 0;
 }
 
 void plain_count(struct fs *fs, const struct plain_stat *p, int sign)
 {
-	if (plain_knows_bytes(fs))
-		__atomic_add_fetch(&fs->plain_bytes,
-				   sign * (int64_t)bytes_of(p),
-				   __ATOMIC_RELAXED);
+	if (!plain_knows_bytes(fs))
+		return;
+	__atomic_add_fetch(&fs->plain_bytes, sign * (int64_t)bytes_of(p),
+			   __ATOMIC_RELAXED);
+	if (p->flags & PLAIN_ABSENT)
+		__atomic_add_fetch(&fs->plain_missing, sign, __ATOMIC_RELAXED);
 }
 
-int plain_get_bytes(struct fs *fs, uint64_t *bytes_out)
+/* Read it all, unless it is known. */
+static int count_all(struct fs *fs)
 {
-	int64_t known = __atomic_load_n(&fs->plain_bytes, __ATOMIC_RELAXED);
 	struct plain_stat p = { 0 };
-	uint64_t ino = 0, sum = 0;
+	int64_t sum = 0, missing = 0;
+	uint64_t ino = 0;
 	int err = 0;
 
-	while (known < 0 && !err) {
+	if (plain_knows_bytes(fs))
+		return 0;
+	while (!err) {
 		err = plain_next_stat(fs, &ino, &p);
-		if (!err)
-			sum += bytes_of(&p);
+		if (!err) {
+			sum += (int64_t)bytes_of(&p);
+			missing += p.flags & PLAIN_ABSENT ? 1 : 0;
+		}
 		ino++;
 	}
 	if (err < 0)
 		return err;
-	if (known < 0)
-		__atomic_store_n(&fs->plain_bytes, (int64_t)sum,
-				 __ATOMIC_RELAXED);
-	*bytes_out = known < 0 ? sum : (uint64_t)known;
+	__atomic_store_n(&fs->plain_missing, missing, __ATOMIC_RELAXED);
+	__atomic_store_n(&fs->plain_bytes, sum, __ATOMIC_RELEASE);
 	return 0;
+}
+
+int plain_get_bytes(struct fs *fs, uint64_t *bytes_out)
+{
+	int err = count_all(fs);
+
+	if (!err)
+		*bytes_out = (uint64_t)__atomic_load_n(&fs->plain_bytes,
+						       __ATOMIC_RELAXED);
+	return err;
+}
+
+int plain_get_missing(struct fs *fs, uint64_t *n_out)
+{
+	int err = count_all(fs);
+
+	if (!err)
+		*n_out = (uint64_t)__atomic_load_n(&fs->plain_missing,
+						   __ATOMIC_RELAXED);
+	return err;
+}
+
+int plain_each_missing(struct fs *fs, int (*fn)(void *arg, const char *path),
+		       void *arg)
+{
+	struct fs_view *shown;
+	uint64_t ino = 0;
+	int err = plain_view(fs, PLAIN_STATE_SHOWN, &shown, NULL);
+
+	if (err)
+		return err == 1 ? 0 : err;
+	for (; !err; ino++) {
+		struct plain_stat p = { 0 };
+		char *path = NULL;
+
+		err = plain_next_stat(fs, &ino, &p);
+		if (err || !(p.flags & PLAIN_ABSENT))
+			continue;
+		err = fs_path(shown, ino, &path);
+		err = err == -ENOENT ? 0 : err ? err : fn(arg, path);
+		free(path);
+	}
+	fs_view_put(shown);
+	return err == 1 ? 0 : err;
 }
 
 int plain_del(struct fs *fs, uint64_t ino)

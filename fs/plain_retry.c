@@ -98,15 +98,20 @@ static int show_unlike(struct retry *r, const struct refused *x)
 	return err == -ENOENT ? 0 : err;
 }
 
+/* No name of it is there, so the table has no place for it either. */
+static bool goes(const struct refused *x)
+{
+	return x->p.flags & PLAIN_ABSENT && !x->p.mode;
+}
+
 static int make_shown(struct retry *r, struct plain_state *shown)
 {
 	struct root root = ROOT_EMPTY;
 	int err = 0;
 
 	for (size_t i = 0; i < r->n && !err; i++)
-		err = r->v[i].p.flags & PLAIN_ABSENT && !r->v[i].p.mode
-			      ? drop_absent(r, r->v[i].ino)
-			      : show_unlike(r, &r->v[i]);
+		err = goes(&r->v[i]) ? drop_absent(r, r->v[i].ino)
+				     : show_unlike(r, &r->v[i]);
 	if (err)
 		return err;
 	view_freeze(r->fv->view, &root);
@@ -152,6 +157,9 @@ int plain_retry(struct fs *fs, bool *any_out)
 		}
 		root_put(store_tree(fs->store), &before);
 	}
+	for (size_t i = 0; i < r.n && !err; i++)
+		if (goes(&r.v[i]))
+			plain_count(fs, &r.v[i].p, -1);
 	*any_out = !err && r.n;
 	if (r.fv && err)
 		fv_drop_all(r.fv);

@@ -79,7 +79,7 @@ _txn() {
 		words='keep.last keep.discarded push-maps plain'
 		[ $nth = 0 ] || case $state in keep.*) words='' ;; *) words='on off' ;; esac
 		;;
-	eject) dirs=y words='--yes --help' ;;
+	eject) dirs=y words='--yes --force --help' ;;
 	rescue) dirs=y words='--staged --help' ;;
 	snapshot) words='-m --help' ;;
 	commit) words='-m --help' ;;

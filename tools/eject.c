@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { NAMED_MAX = 10 };
+
 static int count_name(void *arg, const struct name_info *info)
 {
 	++*(uint64_t *)arg;
@@ -111,6 +113,40 @@ static int look(const struct place *p, bool yes, bool off)
 	return getchar() == 'y' ? 0 : EXIT_REFUSED;
 }
 
+static int name_missing(void *arg, const char *path)
+{
+	unsigned int *n = arg;
+	char shown[512];
+
+	(void)fs_quote_path(path, shown, sizeof(shown));
+	if ((*n)++ < NAMED_MAX)
+		tool_fail(0, "%s cannot be made among the plain files", shown);
+	return 0;
+}
+
+/* What only the store has must not go with it by the way. */
+static int look_for_missing(const struct place *p, bool force)
+{
+	unsigned int n = 0;
+	struct reader r;
+	int status = reader_open(p, &r), err;
+
+	if (status)
+		return status;
+	err = plain_each_missing(r.fs, name_missing, &n);
+	reader_close(&r);
+	if (err)
+		return tool_fail(tool_status(err), "%s: %s", p->dir,
+				 strerror(-err));
+	return n && !force
+		       ? tool_fail(EXIT_REFUSED,
+				   "%u file(s) and directories of the last "
+				   "commit are in the store alone: copy them "
+				   "with txn cat first; --force gives them up",
+				   n)
+		       : 0;
+}
+
 /* Where a link .txn leads to goes too. */
 static int remove_store(const char *dir)
 {
@@ -181,7 +217,7 @@ static int bring_out(const struct place *p)
 		   : 0;
 }
 
-static int eject(const struct place *p, bool yes)
+static int eject(const struct place *p, bool yes, bool force)
 {
 	struct need need;
 	bool resumed;
@@ -193,6 +229,8 @@ static int eject(const struct place *p, bool yes)
 	status = find_need(p, &need);
 	if (!status && need.sync)
 		status = tool_sync(p);
+	if (!status && !need.off)
+		status = look_for_missing(p, force);
 	/* What it was asked the first time need not be asked again. */
 	if (!status && !need.move_in && !need.going)
 		status = look(p, yes, need.off);
@@ -200,23 +238,28 @@ static int eject(const struct place *p, bool yes)
 		status = tool_move_in(p->dir, true, &resumed);
 	if (!status && need.off)
 		status = bring_out(p);
+	if (!status && need.off)
+		status = look_for_missing(p, force);
 	return status ? status : remove_store(p->dir);
 }
 
 int cmd_eject(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "yes", no_argument, NULL, 'y' }, { 0 }
+		{ "yes", no_argument, NULL, 'y' },
+		{ "force", no_argument, NULL, 'f' },
+		{ 0 }
 	};
-	bool yes = false;
+	bool yes = false, force = false;
 	struct place p;
 	char *dir;
 	int opt, status;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt != 'y')
+		if (opt == '?')
 			return tool_usage(argv[0]);
-		yes = true;
+		yes |= opt == 'y';
+		force |= opt == 'f';
 	}
 	if (argc - optind > 1)
 		return tool_usage(argv[0]);
@@ -228,7 +271,7 @@ int cmd_eject(int argc, char **argv)
 	} else {
 		status = place_find(dir, &p);
 		if (!status)
-			status = eject(&p, yes);
+			status = eject(&p, yes, force);
 		place_release(&p);
 	}
 	free(dir);

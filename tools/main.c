@@ -64,7 +64,9 @@ const struct tool_command tool_commands[] = {
 	{ "sync", "[DIR]", "let DIR's own files show the last commit now", "",
 	  cmd_sync },
 	{ "eject", "[DIR]", "DIR is a plain directory again; the store goes",
-	  "  --yes       do not ask\n", cmd_eject },
+	  "  --yes       do not ask\n"
+	  "  --force     give up what cannot be a plain file here\n",
+	  cmd_eject },
 	{ "rescue", "[DIR] DEST",
 	  "what the mount shows, elsewhere, when the store has stopped",
 	  "  --staged    only what is staged: DEST/files, and DEST/deleted, a "

@@ -30,10 +30,22 @@ static int sync_mounted(const struct place *p)
 	return status;
 }
 
+/* Unmounted: they follow, but for what cannot be made. */
+static bool is_in_step(const struct place *p)
+{
+	json_t *j = plain_json(p);
+	const char *state = json_string_value(json_object_get(j, "state"));
+	bool yes = state && !strcmp(state, "in step");
+
+	json_decref(j);
+	return yes;
+}
+
 int tool_sync(const struct place *p)
 {
 	static char txn[] = "/proc/self/exe", mnt[] = "mount", um[] = "umount";
 	char dir[] = "/tmp/txn-sync.XXXXXX", *store;
+	bool mounted = true;
 	int status;
 
 	if (p->mount)
@@ -49,6 +61,11 @@ int tool_sync(const struct place *p)
 		tool_run((char *[]){ txn, mnt, store, dir, NULL }, NULL, false);
 	if (!status)
 		status = tool_run((char *[]){ txn, um, dir, NULL }, NULL, true);
+	else
+		mounted = false;
+	/* That is told. */
+	if (mounted && status == EXIT_FAILURE && is_in_step(p))
+		status = 0;
 	(void)rmdir(dir);
 	free(store);
 	return status;
@@ -57,16 +74,18 @@ int tool_sync(const struct place *p)
 json_t *plain_json_of(struct reader *r)
 {
 	bool on = store_get_setting(r->store, STORE_PLAIN), behind, half;
-	uint64_t number;
+	uint64_t number, missing;
 
-	if (plain_is_behind(r->fs, &behind, &number, &half))
+	if (plain_is_behind(r->fs, &behind, &number, &half) ||
+	    plain_get_missing(r->fs, &missing))
 		return NULL;
-	return json_pack("{s:s s:I}", "state",
+	return json_pack("{s:s s:I s:I}", "state",
 			 !on	  ? (behind || half ? "going away" : "off")
 			 : half	  ? "between two commits"
 			 : behind ? "behind"
 				  : "in step",
-			 "commit", (json_int_t)number);
+			 "commit", (json_int_t)number, "missing",
+			 (json_int_t)missing);
 }
 
 json_t *plain_json(const struct place *p)
@@ -97,6 +116,7 @@ void plain_words(const json_t *j, char *buf, size_t size)
 	const char *state = json_string_value(json_object_get(j, "state"));
 	json_int_t n = json_integer_value(json_object_get(j, "commit"));
 	json_int_t unlike = json_integer_value(json_object_get(j, "unlike"));
+	json_int_t missing = json_integer_value(json_object_get(j, "missing"));
 	json_int_t kept = json_integer_value(json_object_get(j, "kept"));
 	const char *error = json_string_value(json_object_get(j, "error"));
 	const json_t *compared = json_object_get(j, "compared");
@@ -119,12 +139,25 @@ void plain_words(const json_t *j, char *buf, size_t size)
 		len += (size_t)snprintf(buf + len, size - len,
 					"; %" PRId64 " not as committed",
 					(int64_t)unlike);
+	if (missing && len < size)
+		len += (size_t)snprintf(buf + len, size - len,
+					"; %" PRId64 " missing",
+					(int64_t)missing);
 	if (kept && len < size)
 		len += (size_t)snprintf(buf + len, size - len,
 					"; %" PRId64 " edit(s) kept beside",
 					(int64_t)kept);
 	if (error && *error && len < size)
 		snprintf(buf + len, size - len, "; %s", error);
+}
+
+int plain_missing(const json_t *j)
+{
+	return json_integer_value(json_object_get(j, "missing"))
+		       ? tool_fail(EXIT_FAILURE,
+				   "what is missing cannot be made there; it "
+				   "is in the store (txn ls, txn cat)")
+		       : 0;
 }
 
 int cmd_sync(int argc, char **argv)
@@ -145,6 +178,11 @@ int cmd_sync(int argc, char **argv)
 		plain_words(j, words, sizeof(words));
 		printf("plain files %s\n", words);
 	}
+	/* Unmounted: told. */
+	if (!status && p.mount)
+		status = plain_missing(j);
+	else if (!status && json_integer_value(json_object_get(j, "missing")))
+		status = EXIT_FAILURE;
 	json_decref(j);
 	place_release(&p);
 	return status;

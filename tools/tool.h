@@ -119,11 +119,14 @@ int tool_move_in(const char *dir, bool quiet, bool *resumed_out);
 
 /* --- DIR's own files (sync.c) --- */
 
-/* Let them follow the last commit. 0, or a status (told). */
+/* Let them follow the last commit. 0, or a status (told); what cannot be made
+ * there is told, and no failure. */
 int tool_sync(const struct place *p);
 /* What they show: the object of .txn/status; NULL: told. */
 json_t *plain_json(const struct place *p);
 json_t *plain_json_of(struct reader *r);
+/* Told, and a failure, when DIR does not have all of the last commit. */
+int plain_missing(const json_t *j);
 /* The same as words, in one line. */
 void plain_words(const json_t *j, char *buf, size_t size);
 

@@ -247,13 +247,16 @@ static int tell_plain(const char *dir)
 	bool done =
 		state && (!strcmp(state, "in step") || !strcmp(state, "off"));
 
+	int status;
+
 	plain_words(j, words, sizeof(words));
+	printf("%s is unmounted; its plain files %s\n", dir, words);
+	status = done ? plain_missing(j)
+		      : tool_fail(EXIT_FAILURE, "the system log tells why; txn "
+						"sync tries again");
 	json_decref(j);
 	place_release(&p);
-	printf("%s is unmounted; its plain files %s\n", dir, words);
-	return done ? 0
-		    : tool_fail(EXIT_FAILURE, "the system log tells why; txn "
-					      "sync tries again");
+	return status;
 }
 
 /* The mounts at a path whose daemons are gone. What was staged and durable is

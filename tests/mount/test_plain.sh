@@ -345,16 +345,16 @@ if chattr +i "$D/kept" "$D/moving" "$D/removed" "$D/emptied/in" 2>/dev/null; the
 	commit
 	ctl sync || fail "sync"
 	same "not as committed" "$(plain unlike)" 4
-	umount_it
+	must_fail txn umount "$D" # moved-file is missing
 	mount_it 2>/dev/null
 	same "the file that lives on" "$(cat "$D/.txn/changes")" "A moving"
 	abort
-	umount_it
+	must_fail txn umount "$D"
 	echo more >>"$D/moved-file"
 	mount_it 2>/dev/null
 	same "an edit under its new name" "$(cat "$D/.txn/changes")" "M moved-file"
 	abort
-	umount_it
+	must_fail txn umount "$D"
 	chattr -i "$D/kept" "$D/moving" "$D/removed" "$D/emptied/in"
 	mount_it 2>/dev/null
 	same "no edit" "$(cat "$D/.txn/changes")" ""
@@ -371,6 +371,33 @@ if chattr +i "$D/kept" "$D/moving" "$D/removed" "$D/emptied/in" 2>/dev/null; the
 	leave "edits of what was left"
 	mount_it
 fi
+
+# --- what cannot be made is told until it is there or gone, and no eject loses it ---
+mkdir "$D/shut"
+commit
+umount_it
+if chattr +i "$D/shut" 2>/dev/null; then
+	mount_it
+	echo alone >"$D/shut/alone"
+	commit
+	ctl sync || fail "sync"
+	same "missing" "$(plain missing)" 1
+	date +%N >"$D/other"
+	commit
+	must_fail txn sync "$D"
+	same "missing after another run" "$(plain missing)" 1
+	must_fail txn umount "$D"
+	grep -q "1 missing" <(txn -C "$D" status) || fail "unmounted status"
+	txn eject "$D" --yes >"$work/told" 2>&1
+	same "status of eject" $? 3
+	grep -q "shut/alone cannot be made" "$work/told" || fail "$(cat "$work/told")"
+	same "in the store" "$(txn -C "$D" cat head:shut/alone)" alone
+	chattr -i "$D/shut"
+	mount_it
+	umount_it
+	same "made now" "$(cat "$D/shut/alone")" alone
+fi
+mount_it
 
 # --- eject ---
 must_fail txn eject "$D" --yes
