@@ -759,6 +759,12 @@ static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name,
 
 /* --- extended attributes --- */
 
+static bool xattr_is_acl(const char *name)
+{
+	return !strcmp(name, "system.posix_acl_access") ||
+	       !strcmp(name, "system.posix_acl_default");
+}
+
 /* The kernel hands over names of any kind; other filesystems know these. */
 static bool xattr_is_known(const char *name)
 {
@@ -770,8 +776,7 @@ static bool xattr_is_known(const char *name)
 		if (!strncmp(name, kinds[i], len))
 			return name[len];
 	}
-	return !strcmp(name, "system.posix_acl_access") ||
-	       !strcmp(name, "system.posix_acl_default");
+	return xattr_is_acl(name);
 }
 
 /* Errors and sizes the way fuse_reply_ wants them. */
@@ -819,19 +824,48 @@ static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		free(buf);
 }
 
+static size_t drop_trusted(char *list, size_t len)
+{
+	static const char trusted[] = "trusted.";
+	size_t kept = 0, n;
+
+	for (size_t at = 0; at < len; at += n) {
+		n = strlen(list + at) + 1;
+		if (!strncmp(list + at, trusted, strlen(trusted)))
+			continue;
+		memmove(list + kept, list + at, n);
+		kept += n;
+	}
+	return kept;
+}
+
+/* Names of root's are for root: others could not ask for what they say. The
+ * kernel leaves that to us. buf: for FS_XATTR_LIST_MAX, unless all is shown. */
+static int list_xattrs(const struct knode *n, bool all, char *buf, size_t size,
+		       size_t *len)
+{
+	int err = fs_listxattr(knode_view(n), n->ino, buf,
+			       all ? size : FS_XATTR_LIST_MAX, len);
+
+	if (err == -ENOENT && had_no_xattrs(n))
+		return 0;
+	if (err || all)
+		return err;
+	*len = drop_trusted(buf, *len);
+	return size && *len > size ? -ERANGE : 0;
+}
+
 static void op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	const struct knode *n = knode_of(req, ino);
+	bool all = !fuse_req_ctx(req)->uid;
 	char *buf = NULL;
 	size_t len = 0;
 	int err = 0;
 
 	if (n->kind == NODE_OBJECT) {
-		buf = malloc(size + 1);
-		err = buf ? fs_listxattr(knode_view(n), n->ino, buf, size, &len)
-			  : -ENOMEM;
-		if (err == -ENOENT && had_no_xattrs(n))
-			err = 0;
+		buf = malloc(all ? size + 1 : FS_XATTR_LIST_MAX);
+		err = buf ? list_xattrs(n, all, buf, size, &len) : -ENOMEM;
 	}
 	err = object_error(req_mount(req), n, err);
 	reply_bytes(req, err, size, buf ? buf : "", len);
@@ -889,6 +923,10 @@ static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 
 	if (n->kind == NODE_OBJECT) {
 		err = fs_removexattr(knode_view(n), n->ino, name);
+		if (err == -ENODATA && !xattr_is_known(name))
+			err = -EOPNOTSUPP;
+		if (err == -ENODATA && xattr_is_acl(name))
+			err = 0; /* as it is wanted */
 		err = object_error(req_mount(req), n, err);
 	}
 	reply_err(req, err);

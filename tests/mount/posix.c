@@ -704,6 +704,20 @@ static int see_trusted(void)
 	return setxattr("f", "trusted.u", "v", 1, 0) != -1;
 }
 
+/* Nor are they listed, and no room is asked for them. */
+static int list_trusted(void)
+{
+	char buf[512];
+	ssize_t n = listxattr("f", NULL, 0);
+
+	if (n < 0 || n > (ssize_t)sizeof(buf) ||
+	    listxattr("f", buf, (size_t)n) != n)
+		return 1;
+	return memmem(buf, (size_t)n, "trusted.", 8) ||
+	       !memmem(buf, (size_t)n, "security.s", 11) ||
+	       !memmem(buf, (size_t)n, "user.empty", 11);
+}
+
 static void check_xattrs(void)
 {
 	char buf[4096], *big = malloc(60000);
@@ -720,6 +734,7 @@ static void check_xattrs(void)
 	WANT(!setxattr("f", "security.s", "x", 1, 0));
 	WANT(!setxattr("f", "trusted.t", "x", 1, 0));
 	WANT(!fchmod(fd, 0666) && !as_nobody(see_trusted));
+	WANT(!as_nobody(list_trusted));
 	n = listxattr("f", buf, sizeof(buf));
 	WANT(n > 0 && memmem(buf, (size_t)n, "trusted.t", 10) &&
 	     memmem(buf, (size_t)n, "security.s", 11) &&
@@ -727,6 +742,8 @@ static void check_xattrs(void)
 	WANT(!removexattr("f", "user.a"));
 	WANT_ERRNO(removexattr("f", "user.a"), ENODATA);
 	WANT_ERRNO(setxattr("f", "bogus.a", "v", 1, 0), EOPNOTSUPP);
+	WANT_ERRNO(removexattr("f", "bogus.a"), EOPNOTSUPP);
+	WANT(!removexattr("f", "system.posix_acl_access")); /* none */
 	WANT(!symlink("f", "l"));
 	WANT_ERRNO(lsetxattr("l", "user.a", "v", 1, 0), EPERM);
 	WANT(!lsetxattr("l", "trusted.a", "v", 1, 0));
