@@ -392,6 +392,33 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 	reply_err(req, knode_error(n, err));
 }
 
+/* May somebody have stored through a mapping what we were not told yet? Who
+ * asks by a handle that may be mapped itself knows of that. */
+static bool others_may_store(struct mount *m, const struct knode *n,
+			     const struct handle *h)
+{
+	unsigned int writers;
+
+	pthread_mutex_lock(&m->nodes_lock);
+	writers = n->use ? n->use->nwriters : 0;
+	pthread_mutex_unlock(&m->nodes_lock);
+	return writers > (h && h->counted ? 1 : 0);
+}
+
+/* The kernel asks without writing dirty pages before: a copy of the file would
+ * lack what it skips. */
+static int seek_all(struct fs_file *f, uint64_t off, int whence, uint64_t *out)
+{
+	struct fs_attr attr;
+	int err = fs_file_getattr(f, &attr);
+
+	if (!err && off >= attr.size)
+		err = -ENXIO;
+	if (!err)
+		*out = whence == SEEK_DATA ? off : attr.size;
+	return err;
+}
+
 static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		     struct fuse_file_info *fi)
 {
@@ -408,7 +435,9 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		err = -ENXIO;
 	else
 		err = get_file(m, n, h, &f);
-	if (!err)
+	if (!err && others_may_store(m, n, h))
+		err = seek_all(f, (uint64_t)off, whence, &found);
+	else if (!err)
 		err = fs_seek(f, (uint64_t)off, whence, &found);
 	put_file(h, f);
 	if (err)

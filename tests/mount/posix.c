@@ -5,7 +5,7 @@
  * posix DIR [FEATURE...]: each check works in a directory of its own below DIR
  * and prints a line when it is not content; the exit status tells whether any
  * was. It is run on the host's filesystem first, so that no check asks for more
- * than that gives. Features: tmpfile, birth, shift, killpriv.
+ * than that gives. Features: tmpfile, birth, shift, killpriv, mapped.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -34,7 +34,7 @@ enum { EUID_ROOT = 10, EUID_OTHER = 11 };
 
 static const char *check_name;
 static int failures;
-static bool has_tmpfile, has_birth, has_shift, has_killpriv;
+static bool has_tmpfile, has_birth, has_shift, has_killpriv, has_mapped;
 
 #define WANT(cond) want((cond), #cond, __LINE__)
 #define WANT_ERRNO(call, no) want_errno((call), (no), #call, __LINE__)
@@ -156,6 +156,32 @@ static void check_seek(void)
 	WANT_ERRNO(lseek(fd, -1, SEEK_DATA), ENXIO);
 	WANT(blocks_of(fd) > 0 && blocks_of(fd) <= 64);
 	close(fd);
+}
+
+/* Who copies a file must not take for a hole what another stored through a
+ * mapping and did not sync. */
+static void check_mapped_hole(void)
+{
+	int fd = make_file("f", 0), by;
+	char *p;
+
+	WANT(!ftruncate(fd, MIB));
+	p = mmap(NULL, MIB, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	WANT(p != MAP_FAILED);
+	p[MIB / 2] = 'M';
+	by = open("f", O_RDONLY);
+	if (has_mapped) {
+		off_t at = lseek(by, 0, SEEK_DATA);
+
+		WANT(at >= 0 && at <= MIB / 2);
+		WANT(lseek(by, MIB / 2, SEEK_DATA) == MIB / 2);
+		WANT(lseek(by, MIB / 2, SEEK_HOLE) > MIB / 2);
+	}
+	WANT_ERRNO(lseek(by, MIB, SEEK_DATA), ENXIO);
+	WANT_ERRNO(lseek(by, MIB, SEEK_HOLE), ENXIO);
+	munmap(p, MIB);
+	close(fd);
+	close(by);
 }
 
 static void check_blocks(void)
@@ -1015,13 +1041,14 @@ static const struct {
 	{ "unlinked", check_unlinked },	  { "special", check_special },
 	{ "mmap", check_mmap },		  { "made-again", check_made_again },
 	{ "punch-cut", check_punch_cut }, { "listings", check_listings },
+	{ "mapped-hole", check_mapped_hole },
 };
 
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
 		fprintf(stderr, "usage: posix DIR [tmpfile] [birth] [shift] "
-				"[killpriv]\n");
+				"[killpriv] [mapped]\n");
 		return 2;
 	}
 	if (!strcmp(argv[1], "--euid"))
@@ -1031,6 +1058,7 @@ int main(int argc, char **argv)
 		has_birth |= !strcmp(argv[i], "birth");
 		has_shift |= !strcmp(argv[i], "shift");
 		has_killpriv |= !strcmp(argv[i], "killpriv");
+		has_mapped |= !strcmp(argv[i], "mapped");
 	}
 	umask(022);
 	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks); i++) {
