@@ -97,32 +97,69 @@ static int unmount(const char *path, long daemon)
 
 /* --- copies of the mount, at other places and in other namespaces --- */
 
-/* The third word of a line of mountinfo is the device, the fifth the place.
- * Each that has the device is counted; fn, unless NULL, is told the place. */
-static unsigned int find_mounts(const char *pid, const char *dev,
+/* The number of a device is another mount's as soon as nobody has it any more:
+ * what is mounted belongs to it. */
+struct filesystem {
+	char dev[32], type[64], source[4096]; /* as in mountinfo */
+};
+
+/* *place_out is allocated. */
+static bool next_mount(FILE *f, struct filesystem *out, char **place_out)
+{
+	char *line = NULL;
+	const char *tail;
+	size_t cap = 0;
+	bool found = false;
+
+	while (!found && getline(&line, &cap, f) > 0) {
+		tail = strstr(line, " - ");
+		if (!tail ||
+		    sscanf(tail, " - %63s %4095s", out->type, out->source) != 2)
+			continue;
+		*place_out = NULL;
+		found = sscanf(line, "%*s %*s %31s %*s %ms", out->dev,
+			       place_out) == 2;
+		if (!found)
+			free(*place_out);
+	}
+	free(line);
+	return found;
+}
+
+/* Each place of it is counted; fn, unless NULL, is told. What `is` does not say
+ * is filled in. */
+static unsigned int find_mounts(const char *pid, struct filesystem *is,
 				void (*fn)(const char *place))
 {
-	char path[300], *line = NULL, found[32], *place;
+	struct filesystem at;
+	char path[300], *place;
 	unsigned int n = 0;
-	size_t cap = 0;
 	FILE *f;
 
 	snprintf(path, sizeof(path), "/proc/%s/mountinfo", pid);
 	f = fopen(path, "re");
-	while (f && getline(&line, &cap, f) > 0) {
-		place = NULL;
-		if (sscanf(line, "%*s %*s %31s %*s %ms", found, &place) == 2 &&
-		    !strcmp(found, dev)) {
+	while (f && next_mount(f, &at, &place)) {
+		if (!strcmp(at.dev, is->dev) &&
+		    (!*is->type || (!strcmp(at.type, is->type) &&
+				    !strcmp(at.source, is->source)))) {
+			*is = at;
 			n++;
 			if (fn)
 				fn(place);
 		}
 		free(place);
 	}
-	free(line);
 	if (f)
 		fclose(f);
 	return n;
+}
+
+/* What is mounted with that device, before it is unmounted. */
+static void find_filesystem(dev_t dev, struct filesystem *out)
+{
+	*out = (struct filesystem){ 0 };
+	snprintf(out->dev, sizeof(out->dev), "%u:%u", major(dev), minor(dev));
+	(void)find_mounts("self", out, NULL);
 }
 
 static void name_place(const char *place)
@@ -141,7 +178,7 @@ static bool is_our_namespace(const char *pid)
 }
 
 /* Name processes that still have the mount: the daemon goes on for them. */
-static unsigned int name_processes(const char *dev)
+static unsigned int name_processes(struct filesystem *is)
 {
 	DIR *proc = opendir("/proc");
 	unsigned int n = 0;
@@ -150,7 +187,7 @@ static unsigned int name_processes(const char *dev)
 	while (proc && (e = readdir(proc))) {
 		if (e->d_name[0] < '1' || e->d_name[0] > '9' ||
 		    is_our_namespace(e->d_name) ||
-		    !find_mounts(e->d_name, dev, NULL))
+		    !find_mounts(e->d_name, is, NULL))
 			continue;
 		if (n++ < NAMED_MAX)
 			tool_fail(0,
@@ -168,14 +205,13 @@ static unsigned int name_processes(const char *dev)
  * before it lets go. When nobody has the mount any more it is waited for
  * however long that takes.
  */
-static int wait_for_daemon(const char *dir, dev_t dev)
+static int wait_for_daemon(const char *dir, struct filesystem *is)
 {
 	const struct timespec tick = { .tv_nsec = TICK_MS * 1000000 };
 	struct holder_info info = { 0 };
 	char *txn = NULL;
 	size_t size = strlen(dir) + 6;
 	bool copies = true;
-	char number[32];
 	int fd, err = 0;
 
 	txn = malloc(size);
@@ -187,15 +223,14 @@ static int wait_for_daemon(const char *dir, dev_t dev)
 	if (fd < 0)
 		return tool_fail(EXIT_FAILURE, "%s/.txn: %s", dir,
 				 strerror(errno));
-	snprintf(number, sizeof(number), "%u:%u", major(dev), minor(dev));
-	(void)find_mounts("self", number, name_place);
+	(void)find_mounts("self", is, name_place);
 	for (unsigned int ms = 0; ms < WAIT_MS || !copies; ms += TICK_MS) {
 		err = holder_probe(fd, &info);
 		if (err)
 			break;
 		if (ms == COPIES_MS) {
-			copies = find_mounts("self", number, NULL) != 0;
-			copies |= name_processes(number) != 0;
+			copies = find_mounts("self", is, NULL) != 0;
+			copies |= name_processes(is) != 0;
 			if (!copies)
 				tool_fail(0,
 					  "process %ld is finishing; the plain "
@@ -291,7 +326,8 @@ int cmd_umount(int argc, char **argv)
 {
 	const char *path;
 	struct place p;
-	struct stat st = { 0 };
+	struct filesystem is;
+	struct stat st;
 	char *dir = NULL;
 	long daemon = 0;
 	bool follows = false;
@@ -313,13 +349,15 @@ int cmd_umount(int argc, char **argv)
 	/* A working directory of ours inside would keep it busy. */
 	if (!status && chdir("/"))
 		status = EXIT_FAILURE;
+	if (!status && stat(p.mount, &st))
+		status = tool_fail(EXIT_FAILURE, "%s: %s", p.mount,
+				   strerror(errno));
+	if (!status) {
+		find_filesystem(st.st_dev, &is);
+		status = unmount(p.mount, daemon);
+	}
 	if (!status)
-		status = stat(p.mount, &st)
-				 ? tool_fail(EXIT_FAILURE, "%s: %s", p.mount,
-					     strerror(errno))
-				 : unmount(p.mount, daemon);
-	if (!status)
-		status = wait_for_daemon(dir, st.st_dev);
+		status = wait_for_daemon(dir, &is);
 	if (!status && follows)
 		status = tell_plain(dir);
 	else if (!status)

@@ -132,6 +132,28 @@ else
 	wait %+ || fail "umount in the namespace"
 fi
 
+# --- another mount that got the number of its device is no copy of it ---
+if [ "$(id -u)" = 0 ]; then
+	export SLOWDEV=$work/slowdev
+	mkdir -p "$SLOWDEV" "$work/other"
+	make_store "$work/other"
+	LD_PRELOAD=$build/tests/mount/slowdev mount_it
+	echo staged >"$D/staged"
+	touch "$SLOWDEV/sync"
+	txn umount "$D" >/dev/null 2>"$work/said" &
+	wait_for eval '! mountpoint -q "$D"' || fail "not unmounted"
+	mounts+=("$work/other")
+	txn mount "$work/other" || fail "mount of another directory"
+	wait_for grep -q "is finishing" "$work/said" ||
+		fail "another mount goes for a copy: $(cat "$work/said")"
+	rm "$SLOWDEV/sync"
+	wait %+ || fail "umount beside another mount"
+	txn umount "$work/other" >/dev/null || fail "umount of another directory"
+	mount_it
+	abort
+	umount_it
+fi
+
 # --- asked while the daemon closes what was unmounted ---
 mkdir -p "$work/side"
 mounts+=("$work/side")
