@@ -377,7 +377,8 @@ int fv_make_root(struct fs_view *fv)
 {
 	struct fs_op op = { .fn = make_root, .ino = FS_ROOT_INO };
 
-	return fv_update(fv, 0, &op);
+	/* Also for a mount on a full host, where it is compared with. */
+	return fv_update(fv, VIEW_FINISHES, &op);
 }
 
 static bool working_is_head(struct fs *fs)

@@ -208,7 +208,7 @@ on() {
 		echo "skipped: no $3"
 		return
 	}
-	mkdir "$at"
+	mkdir -p "$at"
 	truncate -s "$2M" "$img"
 	"${@:3}" "$img" >/dev/null 2>&1 || fail "mkfs"
 	mount -o loop "$img" "$at" 2>/dev/null || {

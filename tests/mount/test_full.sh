@@ -29,7 +29,7 @@ overwrite() { # WHERE
 	ok
 }
 
-try() { # WHERE
+data() { # WHERE
 	local where=$1 n
 	D=$where/data
 	mkdir "$D"
@@ -100,5 +100,39 @@ try() { # WHERE
 	umount_it
 }
 
+# Nothing but names. Deleting some, all over the tree, and settings took more than
+# half of the reserve: what that leaves on the host is enough for a mount.
+names() { # WHERE
+	D=$1/data
+	mkdir "$D"
+	make_store
+	mount_it
+	ctl set plain off
+	ctl set keep.last 1
+	ctl tag empty @1
+	perl -e 'my $n = 0;
+		1 while symlink "x" x 900, "$ARGV[0]/n" . $n++;
+		$!{ENOSPC} or die "symlink: $!";
+		my $i = 0;
+		1 while $i < $n && unlink "$ARGV[0]/n" . $i++ * 7919 % ($n - 1);
+		$!{ENOSPC} or die "unlink: $!"' "$D" >"$work/out" 2>&1 ||
+		fail "$(cat "$work/out")"
+	commit
+	for i in $(seq 40); do ctl set keep.last $((i % 2 + 1)); done
+	umount_it
+	mount_it
+	full mkdir "$D/dir"
+	ctl rollback empty
+	ctl delete @discarded-1
+	ctl gc
+	mkdir "$D/dir" || fail "the names are gone, but not their space"
+	ok
+	umount_it
+}
+
+try() { "$of" "$1"; }
+of=names
+on ext4 20 mkfs.ext4 -q -F
+of=data
 on ext4 120 mkfs.ext4 -q -F
 on xfs 320 mkfs.xfs -q -f
