@@ -280,14 +280,19 @@ static int renew_name(void *arg, uint64_t dir, const char *name_, size_t len)
 	return install_name(r->o, &e, name);
 }
 
-/* It was edited: the edit keeps the file, the names get another. */
+/* It was edited: the edit keeps the file, the names get another, which is made:
+ * a link that was taken is that file, and not what the target says. */
 static int renew(struct plain_out *o, uint64_t ino)
 {
 	struct renewed r = { o, ino };
 	struct out_inode *x;
+	char tmp[32];
 
 	(void)out_find(o, ino, &x);
 	x->how = OUT_BUILD;
+	out_tmp_name(tmp, ino, false);
+	if (unlinkat(o->tmpfd, tmp, 0) && errno != ENOENT)
+		return -errno;
 	return fv_each_name(o->hv, ino, renew_name, &r);
 }
 

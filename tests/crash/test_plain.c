@@ -1059,6 +1059,42 @@ static void test_moved_before_it_is_given_attributes(void **state)
 	no_edits(f);
 }
 
+/* When the other name of it is about to be given. */
+static void move_large(void)
+{
+	if (faccessat(tags.f->storefd, "sync/x0-16", F_OK, 0))
+		return;
+	others_turn = NULL;
+	assert_int_equal(__real_renameat(tags.f->dirfd, "large", tags.f->dirfd,
+					 "away"),
+			 0);
+}
+
+/* What a run made a link to, and could not write over then, is not what the
+ * names get. */
+static void test_moved_before_it_is_written_over(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino = make(f, FS_ROOT_INO, "large", S_IFREG | 0644);
+	struct fs_attr a;
+
+	assert_int_equal(ino, 16);
+	for (uint64_t i = 0; i < BIG_BLOCKS; i++)
+		put_block(f, ino, i, 'a');
+	sync_all(f);
+	put_block(f, ino, 7, 'b');
+	assert_int_equal(fs_link(fs_working(f->s.fs), ino, FS_ROOT_INO, "more",
+				 4, &a),
+			 0);
+	tags.f = f;
+	f->edited = true;
+	others_turn = move_large;
+	sync_all(f);
+	assert_null(others_turn);
+	assert_int_equal(unlinkat(f->dirfd, "away", 0), 0);
+	is_head(f);
+}
+
 static uint64_t disk_bytes(struct fixture *f)
 {
 	uint64_t bytes = 0;
@@ -1132,6 +1168,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_moved_before_it_is_given_attributes, setup,
 			teardown),
+		cmocka_unit_test_setup_teardown(
+			test_moved_before_it_is_written_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
 						teardown),
 	};
