@@ -115,7 +115,7 @@ static int install_dir(struct plain_out *o, const struct fs_delta_name *e,
 }
 
 /* It comes in place of what is ours there, which is looked at again when nobody
- * finds it by that name any more. 1: it was not what it had been. */
+ * finds it by that name any more. 1: nothing is there by now. */
 static int exchange(struct plain_out *o, const struct fs_delta_name *e,
 		    int dirfd, const char *name, const char *incoming)
 {
@@ -128,11 +128,9 @@ static int exchange(struct plain_out *o, const struct fs_delta_name *e,
 		return renameat(o->tmpfd, incoming, dirfd, name) ? -errno : 0;
 	}
 	err = out_drop_taken(o, incoming, e->a_ino);
-	if (err &&
-	    renameat2(o->tmpfd, incoming, dirfd, name, RENAME_EXCHANGE) &&
-	    err == 1)
-		err = -errno;
-	return err;
+	return err == 1 ? out_keep_from(o, o->tmpfd, incoming, e->dir, dirfd,
+					name)
+			: err;
 }
 
 /* 1: something is there by now. */
