@@ -263,6 +263,7 @@ static int install_entry(struct plain_out *o, const struct fs_delta_name *e)
 struct renewed {
 	struct plain_out *o;
 	uint64_t ino;
+	uint64_t host_ino; /* by the names so far; 0: none yet */
 };
 
 static int renew_name(void *arg, uint64_t dir, const char *name_, size_t len)
@@ -282,7 +283,7 @@ static int renew_name(void *arg, uint64_t dir, const char *name_, size_t len)
  * a link that was taken is that file, and not what the target says. */
 static int renew(struct plain_out *o, uint64_t ino)
 {
-	struct renewed r = { o, ino };
+	struct renewed r = { .o = o, .ino = ino };
 	struct out_inode *x;
 	char tmp[32];
 
@@ -294,10 +295,11 @@ static int renew(struct plain_out *o, uint64_t ino)
 	return fv_each_name(o->hv, ino, renew_name, &r);
 }
 
-/* 1: something else is at the name, or nothing. */
+/* 1: something else is at the name, or nothing; or another file than at those
+ * before, which an interruption leaves. */
 static int look_at_name(void *arg, uint64_t dir, const char *name_, size_t len)
 {
-	const struct renewed *r = arg;
+	struct renewed *r = arg;
 	char name[FS_NAME_MAX + 1];
 	bool ours = false;
 	struct stat st;
@@ -313,6 +315,9 @@ static int look_at_name(void *arg, uint64_t dir, const char *name_, size_t len)
 		err = out_is_ours(r->o, r->ino, dirfd, name, &st, &ours);
 	if (err < 0)
 		return out_failed(r->o, dir, name, err, "cannot read");
+	if (ours && r->host_ino && r->host_ino != st.st_ino)
+		ours = false;
+	r->host_ino = st.st_ino;
 	return !ours;
 }
 
@@ -336,7 +341,7 @@ static int renew_edited(struct plain_out *o)
 
 	for (size_t i = 0; i < o->d->ninodes && !err; i++) {
 		const struct fs_delta_inode *d = &o->d->inodes[i];
-		struct renewed r = { o, d->ino };
+		struct renewed r = { .o = o, .ino = d->ino };
 
 		pace();
 		if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN) ||
