@@ -328,6 +328,8 @@ static int apply_mode(struct attr_job *j, const struct fs_attr *a)
 		return 0;
 	if (stat(j->proc, &st))
 		return -errno;
+	if (st.st_uid != a->uid || st.st_gid != a->gid)
+		j->flags |= PLAIN_UNLIKE; /* the host only said that it did */
 	mode = mode_for(a, &st);
 	if ((st.st_mode & 07777) == mode)
 		return 0;

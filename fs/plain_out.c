@@ -274,19 +274,27 @@ static int note_stat(struct plain_out *o, uint64_t ino,
 	return plain_put(o->fs, ino, p);
 }
 
-/* Was it edited since it was looked at or made? Then, or when the host does not
- * keep such times, the next comparison reads it. */
+/* Was it edited since it was looked at, made or given attributes? Then, or when
+ * the host does not keep such times, the next comparison reads it, or finds
+ * other attributes. */
 static int doubt(struct plain_out *o, uint64_t ino, struct plain_stat *p)
 {
 	struct fs_attr a;
 	int err;
 
-	if (S_ISDIR(p->mode) || p->flags & (PLAIN_UNLIKE | PLAIN_ABSENT))
+	if (p->flags & (PLAIN_UNLIKE | PLAIN_ABSENT))
 		return 0;
 	err = fs_getattr(o->hv, ino, &a);
-	if (!err && (p->mtime_ns != a.mtime_ns || p->size != a.size))
+	if (err)
+		return err;
+	if (!S_ISDIR(p->mode) &&
+	    (p->mtime_ns != a.mtime_ns || p->size != a.size))
 		p->ctime_ns = 0;
-	return err;
+	if (!S_ISLNK(a.mode))
+		p->mode = a.mode;
+	p->uid = a.uid;
+	p->gid = a.gid;
+	return 0;
 }
 
 static int record_inode(struct plain_out *o, size_t i)

@@ -1013,6 +1013,7 @@ static void move_from(void)
 	others_turn = NULL;
 	assert_int_equal(
 		__real_renameat(tags.f->dirfd, "from", tags.f->dirfd, "to"), 0);
+	assert_int_equal(fchmodat(tags.f->dirfd, "first", 0640, 0), 0);
 }
 
 static void set_mode(struct fixture *f, uint64_t ino, uint32_t mode)
@@ -1024,7 +1025,7 @@ static void set_mode(struct fixture *f, uint64_t ino, uint32_t mode)
 }
 
 /* A run does not find what somebody moves, and cannot give it what changed: it
- * has that in the end all the same. */
+ * has that in the end all the same. What somebody changes after it stays. */
 static void test_moved_before_it_is_given_attributes(void **state)
 {
 	struct fixture *f = *state;
@@ -1052,6 +1053,8 @@ static void test_moved_before_it_is_given_attributes(void **state)
 	assert_int_equal(fs_walk(fs_working(f->s.fs), "to/sub", &a), 0);
 	assert_int_equal(a.ino, sub);
 	assert_int_equal(a.mode, S_IFDIR | 0700);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "first", &a), 0);
+	assert_int_equal(a.mode, S_IFREG | 0640);
 	assert_int_equal(fs_walk(fs_working(f->s.fs), "to/file", &a), 0);
 	assert_int_equal(a.ino, file);
 	assert_int_equal(a.mode, S_IFREG | 0600);
