@@ -5,6 +5,7 @@
  */
 #include "fs/mount_internal.h"
 
+#include "fs/busy.h"
 #include "fs/home.h"
 
 #include <fcntl.h>
@@ -140,6 +141,37 @@ static bool is_mounted_at(const char *mountpoint)
 	return find_mount(mountpoint, number);
 }
 
+static int name_process(void *arg, long pid, const char *comm, const char *how,
+			const char *path)
+{
+	unsigned int *n = arg;
+
+	if ((*n)++ < NAMED_MAX)
+		complain(0, "process %ld (%s): %s %s", pid, comm, how, path);
+	return 0;
+}
+
+/* Who reads it left no number. */
+static int complain_of_readers(const struct mount *m)
+{
+	size_t size = strlen(m->dir) + sizeof("/.txn/lock");
+	char *path = malloc(size), *lock = NULL;
+	unsigned int n = 0;
+
+	if (path) {
+		snprintf(path, size, "%s/.txn/lock", m->dir);
+		lock = realpath(path, NULL);
+	}
+	if (lock)
+		(void)busy_find(lock, false, name_process, &n);
+	free(lock);
+	free(path);
+	return complain(EXIT_REFUSED,
+			"the store of %s is being read: mounted read-only, or "
+			"verified",
+			m->dir);
+}
+
 int place_take(struct mount *m, int storefd)
 {
 	struct holder_info info = { 0 };
@@ -155,6 +187,8 @@ int place_take(struct mount *m, int storefd)
 			  &m->holder, &info);
 	if (err == -ENOENT && m->opt.read_only)
 		return 0; /* never mounted, and we may not write */
+	if (err == -EBUSY && !info.pid)
+		return complain_of_readers(m);
 	if (err == -EBUSY)
 		return complain(EXIT_REFUSED, "%s is in use by process %ld%s%s",
 				m->dir, info.pid,

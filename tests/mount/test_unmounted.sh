@@ -91,3 +91,30 @@ commit
 umount_it
 good "rolled back, unmounted" 46 4
 txn -C "$D" verify >"$work/out" || fail "verify: $(cat "$work/out")"
+
+# --- an export that is killed leaves no mount behind ---
+mkdir "$work/fake"
+cat >"$work/fake/cp" <<EOS
+#!/bin/sh
+echo \$\$ >'$work/copying'
+exec sleep 60
+EOS
+chmod 755 "$work/fake/cp"
+PATH=$work/fake:$PATH txn -C "$D" export head "$work/exported" &
+wait_for [ -s "$work/copying" ] || fail "it does not copy"
+grep -q txn-export /proc/self/mounts && fail "the mount is to be seen"
+txn mount "$D" >"$work/out" 2>&1 && fail "mounted beside a reader"
+grep -q "process .*/lock" "$work/out" && grep -q "is being read" "$work/out" ||
+	fail "beside a reader: $(cat "$work/out")"
+kill -9 $! "$(cat "$work/copying")"
+wait $! 2>/dev/null
+mount_it
+umount_it
+
+# --- a read-only mount is gone when that says so ---
+mkdir "$work/ro"
+mounts+=("$work/ro")
+txn mount -o ro "$D" "$work/ro" || fail "mount -o ro"
+pid=$(jq -r .pid "$work/ro/.txn/status")
+txn umount "$work/ro" >/dev/null || fail "umount"
+is_gone "$pid" || fail "the daemon is still there"
