@@ -220,18 +220,18 @@ static int drop_xattrs(struct plain_reader *r, int fd, uint64_t ino)
 
 /* --- contents --- */
 
-/* What differs of a window's blocks, which are in r->buf. */
+/* What differs of blocks of a window, which are in r->buf. */
 static int write_changed(struct plain_reader *r, struct fs_file *f,
 			 uint64_t off, size_t len)
 {
 	uint64_t ino = fs_file_ino(f);
 	struct item_window w;
-	size_t at = 0;
+	size_t at = 0, first = off % WINDOW_BYTES / FS_BLOCK_BYTES;
 	int err;
 
 	err = look_window(r->to, ino, off / WINDOW_BYTES, &w);
 	while (at < len && !err) {
-		size_t i = at / FS_BLOCK_BYTES, end = at;
+		size_t i = first + at / FS_BLOCK_BYTES, end = at;
 
 		/* the run of blocks that differ */
 		while (end < len) {
@@ -334,8 +334,7 @@ static int copy_hole(struct fs_file *f, off_t from, off_t to)
 static int copy_contents(struct plain_reader *r, int fd, struct fs_file *f,
 			 off_t size, bool update)
 {
-	/* Windows begin where the update compares from. */
-	off_t unit = update ? WINDOW_BYTES : FS_BLOCK_BYTES, off = 0;
+	off_t off = 0;
 	int err = 0;
 
 	while (!err && off < size) {
@@ -347,10 +346,10 @@ static int copy_contents(struct plain_reader *r, int fd, struct fs_file *f,
 			data = off; /* it cannot tell */
 		hole = lseek(fd, data, SEEK_HOLE);
 		/* Whole blocks, whatever the host's are. */
-		data -= data % unit;
+		data -= data % FS_BLOCK_BYTES;
 		if (hole >= 0)
 			hole = (off_t)round_up_u64((uint64_t)hole,
-						   (uint64_t)unit);
+						   FS_BLOCK_BYTES);
 		if (hole < 0 || hole > size)
 			hole = size;
 		if (update)
@@ -359,8 +358,11 @@ static int copy_contents(struct plain_reader *r, int fd, struct fs_file *f,
 			err = copy_range(r, fd, f, data, hole, update);
 		off = hole;
 	}
+	/* Of its last block nothing stays, not even zeros. */
 	if (!err && update)
-		err = copy_hole(f, off, size);
+		err = copy_hole(f, off,
+				(off_t)round_up_u64((uint64_t)size,
+						    FS_BLOCK_BYTES));
 	return err ? err : fs_truncate(f, (uint64_t)size);
 }
 

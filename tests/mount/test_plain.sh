@@ -201,6 +201,18 @@ mount_it 2>/dev/null
 same "renamed" "$(sort "$D/.txn/changes" | tr '\t\n' ' ;')" "R tight/inline \
 inline-renamed;R tight/large large-renamed;R tight/packed packed-renamed;"
 
+# holes beside what is edited stay holes
+at() { dd of="$D/holey" bs=4096 seek="$1" conv=notrunc 2>/dev/null; }
+truncate -s 1000000 "$D/holey"
+echo one | at 3
+echo two | at 100
+commit
+umount_it
+echo three | at 102
+truncate -s 1100000 "$D/holey"
+mount_it 2>/dev/null
+same "holey" "$(du -k "$D/holey" | cut -f1)" 12
+
 # staged changes win; the edit is kept beside
 echo first >"$D/both"
 echo first >"$D/gone"
