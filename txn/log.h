@@ -46,8 +46,8 @@ enum log_head { LOG_SMALL, LOG_BULK, LOG_HEADS };
 
 /* What space is taken for. How much of the reserve has to stay goes down to
  * nothing, so that however much is deleted on a full host, that can be made
- * durable. */
-enum log_use { LOG_USE, LOG_USE_TO_FREE, LOG_USE_TO_FINISH };
+ * durable: all of it, half, a quarter when a state is kept by a name. */
+enum log_use { LOG_USE, LOG_USE_TO_FREE, LOG_USE_TO_KEEP, LOG_USE_TO_FINISH };
 
 enum {
 	LOG_SEG_SHIFT = 26, /* 64 MiB of positions for each segment */

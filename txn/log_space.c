@@ -67,10 +67,18 @@ void log_note_free(struct head *h)
 static uint64_t reserve_of(const struct log *log, const struct head *h,
 			   enum log_use use)
 {
-	if (h->id == LOG_BULK || use == LOG_USE_TO_FINISH)
+	if (h->id == LOG_BULK)
 		return 0;
-	return use == LOG_USE_TO_FREE ? log->p.reserve_bytes / 2
-				      : log->p.reserve_bytes;
+	switch (use) {
+	case LOG_USE_TO_FREE:
+		return log->p.reserve_bytes / 2;
+	case LOG_USE_TO_KEEP:
+		return log->p.reserve_bytes / 4;
+	case LOG_USE_TO_FINISH:
+		return 0;
+	default:
+		return log->p.reserve_bytes;
+	}
 }
 
 /* What must be prepared for the head besides `need`. */

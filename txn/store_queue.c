@@ -103,6 +103,14 @@ static int turn_freeze(struct turn *t, struct view *v,
 	return err;
 }
 
+/* A name keeps what would be freed: it leaves something to what ends, commits
+ * or deletes. */
+static bool adds_name(const struct queue_req *r)
+{
+	return r->change && (r->change->op == CATALOG_SNAPSHOT ||
+			     r->change->op == CATALOG_TAG);
+}
+
 /* Freeze the commit's view first, with what it enters; then the others. */
 static int turn_freeze_all(struct store *store, struct turn *t)
 {
@@ -114,6 +122,9 @@ static int turn_freeze_all(struct store *store, struct turn *t)
 	t->frozen = calloc(n, sizeof(*t->frozen));
 	if (!t->frozen)
 		return -ENOMEM;
+	if (t->commit && adds_name(t->commit))
+		t->commit_err = log_room(store->log, QUEUE_ROOM_BYTES, 0,
+					 LOG_USE_TO_KEEP);
 	if (t->commit && t->commit->sw) {
 		/* Before the flip, which cannot be taken back. */
 		t->commit_err = log_room(store->log, QUEUE_ROOM_BYTES, 0,

@@ -679,6 +679,39 @@ static void test_a_full_store_opens_after_a_kill(void **state)
 	full_store_opens(*state, true);
 }
 
+/* As many names as there is room for, of what is deleted bit by bit. What they
+ * leave is enough for what ends that. */
+static void test_names_leave_room(void **state)
+{
+	struct fixture *f = *state;
+	struct catalog_change c = { .op = CATALOG_DELETE, .name = "s0" };
+	struct fs_view *w = fs_working(f->s.fs);
+	unsigned int n = 0;
+	uint64_t number;
+	char name[24];
+	int err;
+
+	simdev_set_capacity(f->s.sim, 12 << 20);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	fill_with_links(f);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	simdev_fill(f->s.sim);
+	do {
+		snprintf(name, sizeof(name), "n%u", 1 + n * 97);
+		(void)fs_unlink(w, FS_ROOT_INO, name, strlen(name), NULL);
+		snprintf(name, sizeof(name), "s%u", n);
+		err = fs_snapshot(f->s.fs, name, 0, NULL, 0);
+	} while (!err && ++n);
+	assert_int_equal(err, -ENOSPC);
+	assert_true(n > 5);
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 0);
+	(void)fs_unlink(w, FS_ROOT_INO, "n0", 2, NULL);
+	assert_int_equal(fs_abort(f->s.fs), 0);
+	assert_int_equal(store_change_catalog(f->s.store,
+					      store_working(f->s.store), &c),
+			 0);
+}
+
 /* Changes of the catalog took all of the reserve. Nothing of that lives, and gc
  * finds it though it has no room for what is staged. */
 static void test_gc_finds_what_the_reserve_became(void **state)
@@ -818,6 +851,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(
 			test_a_full_store_opens_after_a_kill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names_leave_room, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(
 			test_gc_finds_what_the_reserve_became, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full_of_live_data, setup,
