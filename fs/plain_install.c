@@ -286,13 +286,16 @@ static int renew(struct plain_out *o, uint64_t ino)
 	struct renewed r = { .o = o, .ino = ino };
 	struct out_inode *x;
 	char tmp[32];
+	int err;
 
 	(void)out_find(o, ino, &x);
 	x->how = OUT_BUILD;
 	out_tmp_name(tmp, ino, false);
 	if (unlinkat(o->tmpfd, tmp, 0) && errno != ENOENT)
 		return -errno;
-	return fv_each_name(o->hv, ino, renew_name, &r);
+	/* First: without it a name with the same bytes is taken for done. */
+	err = have_object(o, ino, tmp);
+	return err < 0 ? err : fv_each_name(o->hv, ino, renew_name, &r);
 }
 
 /* 1: something else is at the name, or nothing; or another file than at those
