@@ -237,6 +237,13 @@ said 0 "open for writing $D/sub/g" t restore head ./sub//
 exec 7>&-
 same "changes after ./sub//" "$(t diff | grep -c '^M')" 3
 abort
+# holes are not read
+truncate -s 4T "$D/holes"
+t commit >/dev/null || fail "commit"
+rm "$D/holes"
+timeout 30 "$build/txn" -C "$D" restore head holes || fail "restore of 4 TiB of nothing"
+rm "$D/holes"
+t commit >/dev/null || fail "commit"
 umount_it
 
 # --- messages: quoted for people, as they are in JSON ---
