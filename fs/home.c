@@ -170,6 +170,12 @@ static int check_note(int fd, const struct stat *dir, const char *dirpath,
 			      "the store %s does not say which directory it "
 			      "belongs to; if that is %s: txn init --relink %s",
 			      path, dirpath, dirpath);
+	if (err == -EFSCORRUPTED)
+		return failed(e, err,
+			      "damage: %s/%s does not say which directory the "
+			      "store belongs to; if that is %s: txn init "
+			      "--relink %s",
+			      path, note_name, dirpath, dirpath);
 	return failed(e, err, "%s/%s: %s", path, note_name, strerror(-err));
 }
 

@@ -138,6 +138,9 @@ mv "$D/.txn" "$work/stores/inside"
 ln -s "$work/stores/inside" "$D/.txn"
 refused "by hand" "does not say" txn mount "$D"
 txn init --relink "$D" >/dev/null || fail "relink of one that moved out"
+printf x | dd of="$work/stores/inside/home" conv=notrunc 2>/dev/null # damaged
+refused "damaged" "txn init --relink $D" txn mount "$D"
+txn init --relink "$D" >/dev/null || fail "relink of one whose home is damaged"
 mount_it
 echo y >"$D/x"
 mv "$D/x" "$D/y"
