@@ -187,3 +187,25 @@ int busy_find_wanted(const char *dir, bool (*wanted)(void *arg, const char *),
 {
 	return find(dir, false, wanted, fn, arg);
 }
+
+bool busy_has_open(long pid, const char *path)
+{
+	char name[32], at[PATH_MAX];
+	const char *fd;
+	bool found = false;
+	DIR *d;
+
+	(void)snprintf(name, sizeof(name), "/proc/%ld/fd", pid);
+	d = opendir(name);
+	while (d && !found && !hostdir_next(d, &fd) && fd) {
+		ssize_t n = readlinkat(dirfd(d), fd, at, sizeof(at) - 1);
+
+		if (n < 0)
+			continue;
+		at[n] = '\0';
+		found = !strcmp(at, path);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}

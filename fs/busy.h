@@ -20,5 +20,7 @@ int busy_find(const char *dir, bool writers_only, busy_fn fn, void *arg);
 /* The same of uses that wanted(arg, path) says yes to. */
 int busy_find_wanted(const char *dir, bool (*wanted)(void *arg, const char *),
 		     busy_fn fn, void *arg);
+/* Has that process the file of this path open? */
+bool busy_has_open(long pid, const char *path);
 
 #endif

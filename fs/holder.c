@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { PROBE_MS = 60 };
+
 struct holder {
 	int fd;
 	bool shared;
@@ -69,7 +71,8 @@ int holder_take(int storefd, bool shared, const char *mountpoint,
 		unsigned int wait_ms, struct holder **out,
 		struct holder_info *info)
 {
-	uint64_t until = now_ms() + wait_ms;
+	/* Who only asks has it for a moment, too. */
+	uint64_t until = now_ms() + max_u64(wait_ms, PROBE_MS);
 	struct holder *h = malloc(sizeof(*h));
 	int err = 0;
 

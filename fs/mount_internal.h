@@ -354,6 +354,8 @@ int place_check_mountpoint(const char *path);
 int place_open(struct mount *m, int *storefd);
 /* The lock of the store; a daemon that is just going is waited for. */
 int place_take(struct mount *m, int storefd);
+/* Where that lock is. */
+int place_lock_path(int storefd, char *path, size_t size);
 /* Is a mount of ours at m->mountpoint? */
 bool place_is_mounted(const struct mount *m);
 /* Read ahead as far as the filesystem does that the store lies on, where we may

@@ -15,6 +15,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -320,14 +321,25 @@ static int check_options(const struct fuse_args *given)
 
 /* --- is it fit to be mounted? --- */
 
+enum { BUSY_LOOKS = 4, BUSY_WAIT_US = 50000 };
+
+struct busy_check {
+	const char *lock; /* of the store */
+	unsigned int n;
+	bool tell;
+};
+
 static int name_process(void *arg, long pid, const char *comm, const char *how,
 			const char *path)
 {
-	unsigned int *n = arg;
+	struct busy_check *c = arg;
 	char shown[512];
 
+	/* One of ours: it asks who has the store, or waits for it. */
+	if (busy_has_open(pid, c->lock))
+		return 0;
 	(void)fs_quote_path(path, shown, sizeof(shown));
-	if ((*n)++ < NAMED_MAX)
+	if (c->n++ < NAMED_MAX && c->tell)
 		complain(0, "process %ld (%s): %s %s", pid, comm, how, shown);
 	return 0;
 }
@@ -339,24 +351,35 @@ static bool is_only_looked_at(const struct mount *m)
 }
 
 /* Processes that have DIR's own files in use would go on with those. */
-static int check_busy(struct mount *m)
+static int check_busy(struct mount *m, int storefd)
 {
 	bool over = !strcmp(m->dir, m->mountpoint);
-	unsigned int n = 0;
+	char lock[PATH_MAX] = "";
+	struct busy_check c = { .lock = lock };
 	int err;
 
 	/* Beneath a dead mount nobody came to them. */
 	if (m->opt.force || is_only_looked_at(m) || m->beneath_fd >= 0)
 		return 0;
-	err = busy_find(m->dir, !over, name_process, &n);
+	err = place_lock_path(storefd, lock, sizeof(lock));
+	/* Who only looks, as txn status, is gone in a moment. */
+	for (int i = 1; i <= BUSY_LOOKS && !err; i++) {
+		c.n = 0;
+		c.tell = i == BUSY_LOOKS;
+		err = busy_find(m->dir, !over, name_process, &c);
+		if (!c.n)
+			break;
+		if (!c.tell)
+			(void)usleep(BUSY_WAIT_US);
+	}
 	if (err)
 		return complain(EXIT_FAILURE, "/proc: %s", strerror(-err));
-	if (n)
+	if (c.n)
 		return complain(EXIT_REFUSED,
 				"%u process(es) use files below %s and would "
 				"go on with the plain ones; end them, or mount "
 				"with -o force",
-				n, m->dir);
+				c.n, m->dir);
 	return 0;
 }
 
@@ -553,7 +576,7 @@ static int mount_open(struct mount *m, struct arguments *a)
 	if (!status)
 		status = place_take(m, storefd);
 	if (!status)
-		status = check_busy(m);
+		status = check_busy(m, storefd);
 	if (!status)
 		status = open_store(m, storefd);
 	if (!status)
@@ -615,6 +638,11 @@ static int mount_close(struct mount *m)
 			 m->dir, strerror(-err));
 	if (m->dev)
 		m->dev->ops->release(m->dev);
+	/* Before the store is free: the next mount looks who uses DIR. */
+	if (m->dirfd >= 0)
+		close(m->dirfd);
+	if (m->beneath_fd >= 0)
+		close(m->beneath_fd);
 	holder_release(m->holder);
 	if (m->work.se)
 		fuse_session_destroy(m->work.se);
@@ -624,10 +652,6 @@ static int mount_close(struct mount *m)
 #if HAVE_RING
 	ring_free(m->ring);
 #endif
-	if (m->dirfd >= 0)
-		close(m->dirfd);
-	if (m->beneath_fd >= 0)
-		close(m->beneath_fd);
 	return err;
 }
 

@@ -9,12 +9,15 @@
 #include "fs/home.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 enum {
 	OLD_DAEMON_WAIT_MS = 10000,
+	OLD_DAEMON_LOOK_MS = 200,
+	ENDING_LOOKS = 3,
 	FUSE_MAGIC = 0x65735546,
 	DEVICE_MAX = 32 /* as in the scanf() */
 };
@@ -68,19 +71,35 @@ static int open_dir(struct mount *m)
 	return 0;
 }
 
-int place_open(struct mount *m, int *storefd)
+static int open_home(struct mount *m, int *storefd, struct store_error *text,
+		     int *err)
 {
-	struct store_error text;
 	struct statfs sf;
 	struct stat st;
-	int err;
 
 	if (open_dir(m))
 		return EXIT_FAILURE;
 	if (!fstatfs(m->dirfd, &sf) && sf.f_type == FUSE_MAGIC &&
 	    !fstatat(m->dirfd, ".txn/ctl", &st, 0) && S_ISREG(st.st_mode))
 		return complain(EXIT_REFUSED, "%s is mounted already", m->dir);
-	err = home_open(m->dirfd, m->dir, storefd, &text);
+	*err = home_open(m->dirfd, m->dir, storefd, text);
+	return 0;
+}
+
+int place_open(struct mount *m, int *storefd)
+{
+	struct store_error text;
+	int err = -ENOTCONN, status = 0;
+
+	/* A mount that ends just as we come: then it is out of the way. */
+	for (int i = 0; i < ENDING_LOOKS && !status && err == -ENOTCONN; i++) {
+		if (m->dirfd >= 0)
+			close(m->dirfd);
+		m->dirfd = -1;
+		status = open_home(m, storefd, &text, &err);
+	}
+	if (status)
+		return status;
 	if (err == -ENOENT && !text.text[0])
 		return complain(EXIT_FAILURE,
 				"%s has no store; make one with: txn init %s",
@@ -141,6 +160,21 @@ static bool is_mounted_at(const char *mountpoint)
 	return find_mount(mountpoint, number);
 }
 
+int place_lock_path(int storefd, char *path, size_t size)
+{
+	char link[32];
+	ssize_t n;
+
+	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", storefd);
+	n = readlink(link, path, size);
+	if (n < 0)
+		return -errno;
+	if ((size_t)n + sizeof("/lock") > size)
+		return -ENAMETOOLONG;
+	memcpy(path + n, "/lock", sizeof("/lock"));
+	return 0;
+}
+
 static int name_process(void *arg, long pid, const char *comm, const char *how,
 			const char *path)
 {
@@ -152,43 +186,50 @@ static int name_process(void *arg, long pid, const char *comm, const char *how,
 }
 
 /* Who reads it left no number. */
-static int complain_of_readers(const struct mount *m)
+static int complain_of_readers(const struct mount *m, int storefd)
 {
-	size_t size = strlen(m->dir) + sizeof("/.txn/lock");
-	char *path = malloc(size), *lock = NULL;
+	char lock[PATH_MAX];
 	unsigned int n = 0;
 
-	if (path) {
-		snprintf(path, size, "%s/.txn/lock", m->dir);
-		lock = realpath(path, NULL);
-	}
-	if (lock)
+	if (!place_lock_path(storefd, lock, sizeof(lock)))
 		(void)busy_find(lock, false, name_process, &n);
-	free(lock);
-	free(path);
 	return complain(EXIT_REFUSED,
 			"the store of %s is being read: mounted read-only, or "
 			"verified",
 			m->dir);
 }
 
+/* umount(8) returns before the daemon is gone: wait for one that is not mounted
+ * any more, or whose mount is lost, but not when it is mounted meanwhile. */
+static int wait_for_holder(struct mount *m, int storefd,
+			   struct holder_info *info)
+{
+	int err = -EBUSY;
+
+	for (unsigned int ms = 0; err == -EBUSY && ms < OLD_DAEMON_WAIT_MS;
+	     ms += OLD_DAEMON_LOOK_MS) {
+		bool up = !holder_probe(storefd, info) &&
+			  is_mounted_at(info->mountpoint) &&
+			  !dead_is_at(info->mountpoint);
+
+		err = holder_take(storefd, m->opt.read_only, m->mountpoint,
+				  up ? 0 : OLD_DAEMON_LOOK_MS, &m->holder,
+				  info);
+		if (up)
+			break;
+	}
+	return err;
+}
+
 int place_take(struct mount *m, int storefd)
 {
 	struct holder_info info = { 0 };
-	unsigned int wait = OLD_DAEMON_WAIT_MS;
-	int err;
+	int err = wait_for_holder(m, storefd, &info);
 
-	/* umount(8) returns before the daemon is gone: wait for one that is
-	 * not mounted any more, or whose mount is lost. */
-	if (!holder_probe(storefd, &info) && is_mounted_at(info.mountpoint) &&
-	    !dead_is_at(info.mountpoint))
-		wait = 0;
-	err = holder_take(storefd, m->opt.read_only, m->mountpoint, wait,
-			  &m->holder, &info);
 	if (err == -ENOENT && m->opt.read_only)
 		return 0; /* never mounted, and we may not write */
 	if (err == -EBUSY && !info.pid)
-		return complain_of_readers(m);
+		return complain_of_readers(m, storefd);
 	if (err == -EBUSY)
 		return complain(EXIT_REFUSED, "%s is in use by process %ld%s%s",
 				m->dir, info.pid,

@@ -295,6 +295,29 @@ else
 	echo "skipped: writers beside a death: not root, or no mount namespaces"
 fi
 
+# --- four mounts at once, just after umount(8) ---
+# One of them is made. Those that wait for it, the daemon that is just going, and
+# who asks for the state meanwhile, are not taken for users of the plain files.
+at_once() {
+	local i up=0 pids=()
+	for i in 1 2 3 4; do
+		txn mount "$D" 2>"$work/at-once.$i" &
+		pids+=($!)
+	done
+	txn status "$D" >/dev/null 2>&1
+	for i in "${pids[@]}"; do
+		wait "$i" && up=$((up + 1))
+	done
+	if grep -q "use files" "$work"/at-once.*; then
+		fail "$(cat "$work"/at-once.*)"
+	fi
+	same "mounts made" "$up" 1
+}
+for _ in 1 2 3; do
+	at_once
+	umount "$D" 2>/dev/null || fusermount3 -u "$D"
+done
+
 # --- it cannot start ---
 serve
 txnfs "$D" -f >"$work/out" 2>&1
