@@ -88,7 +88,7 @@ static int open_home(struct mount *m, int *storefd, struct store_error *text,
 
 int place_open(struct mount *m, int *storefd)
 {
-	struct store_error text;
+	struct store_error text = { "" };
 	int err = -ENOTCONN, status = 0;
 
 	/* A mount that ends just as we come: then it is out of the way. */
