@@ -10,6 +10,21 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* Still the object that goes from the name, whatever its bytes are? */
+static int is_old(struct plain_out *o, const struct fs_delta_name *e,
+		  const struct stat *st, bool *old)
+{
+	struct plain_stat was = { 0 };
+	int err = 0;
+
+	*old = false;
+	if (e->a_ino && e->a_ino != e->b_ino) {
+		err = plain_get(o->fs, e->a_ino, &was);
+		*old = !err && was.host_ino == st->st_ino;
+	}
+	return err < 0 ? err : 0;
+}
+
 /* What is at the name where e->b_ino's object belongs? *done: that object;
  * *ours: one that it may take the place of. Else nothing is there any more. */
 static int make_way(struct plain_out *o, const struct fs_delta_name *e,
@@ -18,6 +33,7 @@ static int make_way(struct plain_out *o, const struct fs_delta_name *e,
 {
 	struct out_inode *x;
 	struct stat st, own;
+	bool old;
 	int err;
 
 	*done = *ours = false;
@@ -35,9 +51,10 @@ static int make_way(struct plain_out *o, const struct fs_delta_name *e,
 		/* It was put there before the interruption, and perhaps is half
 		 * written over. */
 		(void)out_find(o, e->b_ino, &x);
-		if (x && x->how == OUT_PATCH)
+		err = is_old(o, e, &st, &old);
+		if (!err && x && x->how == OUT_PATCH)
 			err = out_is_ours(o, e->b_ino, dirfd, name, &st, done);
-		else
+		else if (!err && !old)
 			err = look_contents(&o->look, dirfd, name, &st, o->hv,
 					    NULL, e->b_ino, done);
 		if (err || *done)

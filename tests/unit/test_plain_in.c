@@ -14,6 +14,7 @@ struct fixture {
 	struct simfs s;
 	char dir[64];
 	int dirfd, storefd;
+	bool edited;
 };
 
 static int setup(void **state)
@@ -175,6 +176,42 @@ static void test_many_names(void **state)
 	assert_int_equal(stage(f), 2 * 8 + 2);
 }
 
+/* Somebody edits while edits are staged, and is found by the second comparison.
+ */
+static int edit_once(void *arg)
+{
+	struct fixture *f = arg;
+
+	if (f->edited)
+		return 0;
+	f->edited = true;
+	assert_int_equal(fchmodat(f->dirfd, "b", 0600, 0), 0);
+	return mkdirat(f->dirfd, "new", 0700);
+}
+
+static void test_edit_while_staging(void **state)
+{
+	struct fixture *f = *state;
+	struct plain_in_params p = { .staging = edit_once, .arg = f };
+	struct plain_in_result r;
+	struct store_error text;
+	struct fs_attr a;
+
+	(void)simfs_make(&f->s, "b", S_IFREG | 0644, NULL);
+	(void)simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
+	follow(f);
+	(void)simfs_make(&f->s, "staged", S_IFREG | 0644, NULL);
+	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "renamed"), 0);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), 0);
+	assert_true(f->edited);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "b", &a), 0);
+	assert_int_equal(a.mode, S_IFREG | 0600);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "new", &a), 0);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "staged", &a), 0);
+	follow(f);
+	is_working(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,6 +220,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_edit_while_staging, setup,
 						teardown),
 	};
 
