@@ -32,9 +32,9 @@ static int hold_stdio(void)
  * call, EFBIG. */
 static void lift_file_size(void)
 {
-	struct rlimit rl = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit rl;
 
-	if (setrlimit(RLIMIT_FSIZE, &rl) && !getrlimit(RLIMIT_FSIZE, &rl)) {
+	if (!getrlimit(RLIMIT_FSIZE, &rl)) {
 		rl.rlim_cur = rl.rlim_max;
 		(void)setrlimit(RLIMIT_FSIZE, &rl);
 	}
