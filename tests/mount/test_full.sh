@@ -109,6 +109,7 @@ names() { # WHERE
 	make_store
 	mount_it
 	ctl set plain off
+	ctl sync # or they have no room to go
 	ctl set keep.last 1
 	ctl tag empty @1
 	perl -e 'my $n = 0;
