@@ -36,8 +36,8 @@ echo "figure: 1 byte of 1 GiB staged and committed: $written bytes written"
 same "X" "$(dd if="$D/huge" bs=1 skip=500000001 count=1 2>/dev/null)" X
 printf Y | dd of="$D/huge" bs=1 seek=5 conv=notrunc 2>/dev/null
 abort
-printf '%s' "$(dd if="$D/.txn/snapshots/@1/huge" bs=1 skip=500000001 count=1 \
-	2>/dev/null)" | dd of="$D/huge" bs=1 seek=500000001 conv=notrunc 2>/dev/null
+dd if="$D/.txn/snapshots/@1/huge" bs=1 skip=500000001 count=1 2>/dev/null |
+	dd of="$D/huge" bs=1 seek=500000001 conv=notrunc 2>/dev/null
 same "put back" "$($digest <"$D/huge")" "$sum"
 umount_it
 rm -rf "$D"
