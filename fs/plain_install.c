@@ -10,6 +10,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+/* What somebody moves away each time is an error. */
+enum { MOVED_TRIES = 8 };
+
 /* Still the object that goes from the name, whatever its bytes are? */
 static int is_old(struct plain_out *o, const struct fs_delta_name *e,
 		  const struct stat *st, bool *old)
@@ -234,6 +237,7 @@ static int install_name(struct plain_out *o, const struct fs_delta_name *e,
 	char tmp[32];
 	struct out_inode *x;
 	struct fs_attr b;
+	unsigned int tries = MOVED_TRIES;
 	bool moved;
 	int dirfd, err;
 
@@ -248,11 +252,18 @@ static int install_name(struct plain_out *o, const struct fs_delta_name *e,
 		return err;
 	moved = S_ISDIR(b.mode) && !(d->flags & FS_DELTA_NEW);
 	out_tmp_name(tmp, e->b_ino, S_ISDIR(b.mode));
-	err = open_or_make_dir(o, e->dir, &dirfd);
-	if (!err && S_ISDIR(b.mode))
-		err = install_dir(o, e, name, tmp);
-	else if (!err)
-		err = install_file(o, e, dirfd, name, tmp, b.nlink);
+	for (;;) {
+		err = open_or_make_dir(o, e->dir, &dirfd);
+		if (!err && S_ISDIR(b.mode))
+			err = install_dir(o, e, name, tmp);
+		else if (!err)
+			err = install_file(o, e, dirfd, name, tmp, b.nlink);
+		if (!out_is_gone(err) || !--tries)
+			break;
+		/* Somebody moved the directory meanwhile, or what is on the
+		 * way to it. */
+		out_forget_dir(o);
+	}
 	/* A directory that moves has all below it with it. */
 	if (!moved && (err == 1 || out_is_refused(err))) {
 		x->flags |= PLAIN_ABSENT;

@@ -1089,6 +1089,47 @@ static void test_moved_before_it_is_written_over(void **state)
 	is_head(f);
 }
 
+static unsigned int turns_left;
+
+static void move_parent(void)
+{
+	if (--turns_left)
+		return;
+	others_turn = NULL;
+	assert_int_equal(__real_renameat(tags.f->dirfd, "in", tags.f->dirfd,
+					 "moved"),
+			 0);
+}
+
+/* A directory is to be made where something is in the way, and somebody moves
+ * the one that it is made in, at any call: the run goes on. */
+static void test_moved_while_something_is_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct plain_out_result r;
+	unsigned int turns = 0;
+	bool moved;
+
+	f->edited = true;
+	tags.f = f;
+	do {
+		uint64_t in = make(f, FS_ROOT_INO, "in", S_IFDIR | 0755);
+
+		sync_all(f);
+		(void)make(f, in, "sub", S_IFDIR | 0755);
+		commit(f);
+		close(openat(f->dirfd, "in/sub", O_CREAT | O_WRONLY, 0644));
+		turns_left = ++turns;
+		others_turn = move_parent;
+		assert_true(sync_files(f, 0, &r) >= 0);
+		moved = !others_turn;
+		others_turn = NULL;
+		assert_int_equal(stage_edits(f), 0);
+		remove_all(f);
+	} while (moved);
+	assert_true(turns > 3);
+}
+
 static uint64_t disk_bytes(struct fixture *f)
 {
 	uint64_t bytes = 0;
@@ -1164,6 +1205,8 @@ int main(void)
 			teardown),
 		cmocka_unit_test_setup_teardown(
 			test_moved_before_it_is_written_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_moved_while_something_is_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
 						teardown),
 	};
