@@ -1130,53 +1130,6 @@ static void test_moved_while_something_is_kept(void **state)
 	assert_true(turns > 3);
 }
 
-static uint64_t disk_bytes(struct fixture *f)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < simdev_file_count(f->s.sim); i++)
-		bytes += simdev_file_bytes(f->s.sim, i);
-	return bytes;
-}
-
-/* What edits brought into the store is not given back to make room for more of
- * them, and no record says that they are there before they are. */
-static void test_in_on_a_full_disk(void **state)
-{
-	enum { FILES = 120, BYTES = 200 << 10, SEGMENT = 8 << 20 };
-	static uint8_t data[BYTES];
-	struct fixture *f = *state;
-	struct plain_in_params p = { 0 };
-	struct plain_in_result r;
-	struct store_error text;
-	uint64_t before;
-	char name[16];
-	int fd;
-
-	sync_all(f);
-	f->s.params.no_thread = true;
-	lose_power(f);
-	before = disk_bytes(f);
-	for (int i = 0; i < FILES; i++) {
-		snprintf(name, sizeof(name), "new%d", i);
-		memset(data, i + 1, BYTES);
-		fd = openat(f->dirfd, name, O_WRONLY | O_CREAT, 0644);
-		assert_int_equal(write(fd, data, BYTES), BYTES);
-		close(fd);
-	}
-	f->s.fs->buffer_bytes = 1 << 20; /* the rest is flushed */
-	simdev_set_capacity(f->s.sim, before + 3 * SEGMENT);
-	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), -ENOSPC);
-	/* The one that is appended to stays. */
-	assert_true(disk_bytes(f) < before + 2 * SEGMENT);
-	lose_power(f);
-	simdev_set_capacity(f->s.sim, 0);
-	assert_int_equal(stage_edits(f), 0);
-	is_shown(f, fs_working(f->s.fs), false);
-	assert_int_equal(fs_checkpoint(f->s.fs), 0);
-	no_edits(f);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1207,8 +1160,6 @@ int main(void)
 			test_moved_before_it_is_written_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_moved_while_something_is_kept, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
-						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

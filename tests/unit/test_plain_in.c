@@ -32,6 +32,8 @@ static int setup(void **state)
 	assert_int_equal(mkdirat(f->dirfd, ".txn", 0700), 0);
 	f->storefd = openat(f->dirfd, ".txn", O_RDONLY | O_DIRECTORY);
 	simfs_init(&f->s, 1 << 20);
+	f->s.params.bulk_segment_bytes = 8 << 20;
+	f->s.params.no_thread = true;
 	simfs_create(&f->s);
 	assert_int_equal(plain_put_state(f->s.fs, PLAIN_STATE_SHOWN, &none), 0);
 	return 0;
@@ -212,6 +214,56 @@ static void test_edit_while_staging(void **state)
 	is_working(f);
 }
 
+static void reopen(struct fixture *f)
+{
+	simfs_lose_power(&f->s, SIM_DROP, 1);
+	simfs_open(&f->s);
+}
+
+static uint64_t disk_bytes(struct fixture *f)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < simdev_file_count(f->s.sim); i++)
+		bytes += simdev_file_bytes(f->s.sim, i);
+	return bytes;
+}
+
+/* What edits brought into the store is not given back to make room for more of
+ * them, and no record says that they are there before they are. */
+static void test_in_on_a_full_disk(void **state)
+{
+	enum { FILES = 120, BYTES = 200 << 10, SEGMENT = 8 << 20 };
+	static uint8_t data[BYTES];
+	struct fixture *f = *state;
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r;
+	struct store_error text;
+	uint64_t before;
+	char name[16];
+	int fd;
+
+	follow(f);
+	reopen(f);
+	before = disk_bytes(f);
+	for (int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "new%d", i);
+		memset(data, i + 1, BYTES);
+		fd = openat(f->dirfd, name, O_WRONLY | O_CREAT, 0644);
+		assert_int_equal(write(fd, data, BYTES), BYTES);
+		close(fd);
+	}
+	f->s.fs->buffer_bytes = 1 << 20; /* the rest is flushed */
+	simdev_set_capacity(f->s.sim, before + 3 * SEGMENT);
+	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), -ENOSPC);
+	/* The one that is appended to stays. */
+	assert_true(disk_bytes(f) < before + 2 * SEGMENT);
+	reopen(f);
+	simdev_set_capacity(f->s.sim, 0);
+	(void)stage(f);
+	is_working(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -222,6 +274,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_edit_while_staging, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
 						teardown),
 	};
 
