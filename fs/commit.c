@@ -101,7 +101,23 @@ int fs_fsync(struct fs_view *fv, uint64_t ino)
 	return durable_error(fv->fs, err);
 }
 
-/* For the history: what the commit changes. */
+/* 1: what differs has no name in either state. A file that was removed while
+ * somebody had it open, and is not open any more, is no change to commit. */
+static int is_nothing(struct fs *fs, const struct root *head,
+		      const struct root *candidate)
+{
+	struct fs_delta *d = NULL;
+	int err = fs_delta_new(fs, head, candidate, &d);
+	bool nothing = !err && !d->nentries;
+
+	for (size_t i = 0; nothing && i < d->ninodes; i++)
+		nothing = d->inodes[i].flags &
+			  (FS_DELTA_GONE | FS_DELTA_ORPHAN);
+	fs_delta_free(d);
+	return err ? err : nothing;
+}
+
+/* For the history: what the commit changes. 1: nothing. */
 static int commit_inspect(void *arg, const struct root *head,
 			  const struct root *candidate,
 			  struct commit_info *info)
@@ -115,7 +131,9 @@ static int commit_inspect(void *arg, const struct root *head,
 	info->changes =
 		t.added + t.modified + t.deleted + t.renamed + t.retyped;
 	info->bytes = t.bytes;
-	return 0;
+	return info->number > 1 && !info->changes
+		       ? is_nothing(arg, head, candidate)
+		       : 0;
 }
 
 struct commit_arg {

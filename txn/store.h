@@ -148,8 +148,8 @@ struct commit_req {
 	view_fn enter;
 	view_done_fn entered;
 	void *arg;
-	/* Look at the frozen candidate before anything is appended; other than
-	 * 0 cancels the commit with that errno. May be NULL; fills
+	/* Look at the frozen candidate before anything is appended; -errno
+	 * cancels the commit, 1 says that nothing is staged. May be NULL; fills
 	 * changes/bytes of *info. */
 	int (*inspect)(void *arg, const struct root *head,
 		       const struct root *candidate, struct commit_info *info);

@@ -219,9 +219,7 @@ static int turn_inspect(struct store *store, struct turn *t)
 	if (!err && c->inspect)
 		err = c->inspect(c->arg, &head, &t->frozen[0].root, info);
 	root_put(&store->tree, &head);
-	if (err < 0 || err == 1)
-		return err;
-	return err ? -ECANCELED : 0;
+	return err;
 }
 
 /* The state that a switch replaced. Without memory or space for it the switch

@@ -298,6 +298,35 @@ static void test_names_that_may_be_shown(void **state)
 	assert_string_equal(buf, "lo");
 }
 
+static void commits_nothing(struct fixture *f, uint64_t head)
+{
+	uint64_t number;
+
+	assert_int_equal(fs_commit(f->s.fs, 0, NULL, 0, &number), 1);
+	assert_int_equal(number, head);
+}
+
+/* A file that was removed while it was open is no change any more, when it is
+ * written or goes in the end. */
+static void test_without_a_name(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_file *file;
+	uint64_t head;
+
+	make(f, "file", S_IFREG | 0644, "data");
+	(void)simfs_commit(&f->s);
+	file = simfs_open_file(&f->s, "file");
+	drop(f, "file");
+	head = simfs_commit(&f->s);
+	simfs_write(file, 0, "more", 4);
+	commits_nothing(f, head);
+	fs_file_put(file);
+	commits_nothing(f, head);
+	make(f, "other", S_IFREG | 0644, NULL);
+	assert_int_equal(simfs_commit(&f->s), head + 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +340,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_changed_under_several_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_totals, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_without_a_name, setup,
+						teardown),
 		cmocka_unit_test(test_names_that_may_be_shown)
 	};
 
