@@ -183,18 +183,23 @@ static void test_a_frozen_state_stays(void **state)
 	root_put(store_tree(f->s.store), &frozen);
 }
 
-/* What is looked at while a flush is under way; sync has no argument. */
+/* What is looked at while a flush is under way; sync has no argument. Only
+ * by who commits: segments are flushed beside that at any time. */
 static struct fixture *syncing;
+static pthread_t committing;
 static const struct dev_ops *sim_ops;
-static unsigned int looks; /* atomic */
+static unsigned int looks;
 
 static int sync_looking(struct dev_file *file)
 {
 	struct fixture *f = syncing;
-	struct commit_info *head = malloc(2 * sizeof(*head));
+	struct commit_info *head;
 	struct root root;
 	char why[256];
 
+	if (!pthread_equal(pthread_self(), committing))
+		return sim_ops->sync(file);
+	head = malloc(2 * sizeof(*head));
 	assert_non_null(head);
 	store_head(f->s.store, &root, head);
 	root_put(store_tree(f->s.store), &root);
@@ -207,7 +212,7 @@ static int sync_looking(struct dev_file *file)
 	if (store_check(f->s.store, why, sizeof(why)))
 		fail_msg("%s", why);
 	free(head);
-	__atomic_add_fetch(&looks, 1, __ATOMIC_SEQ_CST);
+	looks++;
 	return sim_ops->sync(file);
 }
 
@@ -222,8 +227,9 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 
 	ops = *dev->ops;
 	syncing = f;
+	committing = pthread_self();
 	sim_ops = dev->ops;
-	__atomic_store_n(&looks, 0, __ATOMIC_SEQ_CST);
+	looks = 0;
 	ops.sync = sync_looking;
 	dev->ops = &ops;
 	for (unsigned int i = 0; i < 5; i++) {
@@ -237,7 +243,7 @@ static void test_a_commit_is_listed_when_it_is_durable(void **state)
 		assert_int_equal(number, i + 1);
 	}
 	dev->ops = sim_ops;
-	assert_in_range(__atomic_load_n(&looks, __ATOMIC_SEQ_CST), 5, 1000);
+	assert_in_range(looks, 5, 1000);
 }
 
 /* --- who gets the lock next --- */
