@@ -364,8 +364,16 @@ int out_keep_from(struct plain_out *o, int fromfd, const char *from,
 			      ? -errno
 			      : 0;
 	}
-	if (err == -ENOENT)
+	if (err == -ENOENT && (fromfd == dirfd || dir == FS_ROOT_INO))
 		return 0;
+	/* It was taken from there already, and somebody removed the directory
+	 * that it left empty. */
+	if (err == -ENOENT) {
+		err = out_open_dir(o, FS_ROOT_INO, true, &dirfd);
+		return err ? err
+			   : out_keep_from(o, fromfd, from, FS_ROOT_INO, dirfd,
+					   name);
+	}
 	if (err)
 		return out_failed(o, dir, name, err, "cannot keep the edited");
 	snprintf(why, sizeof(why), "was edited outside the mount; kept as %s",

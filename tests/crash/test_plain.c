@@ -630,32 +630,6 @@ static void test_taken_is_gone_beside_same_bytes(void **state)
 	} while (died);
 }
 
-/* A file of which somebody has a copy by a link is made anew, not written over,
- * whatever has its new name now. */
-static void test_link_elsewhere(void **state)
-{
-	struct fixture *f = *state;
-	uint64_t ino = make(f, FS_ROOT_INO, "large", S_IFREG | 0644);
-	uint8_t buf[BLOCK];
-	int fd;
-
-	(void)make(f, FS_ROOT_INO, "other", S_IFREG | 0644);
-	for (uint64_t i = 0; i < BIG_BLOCKS; i++)
-		put_block(f, ino, i, 'a');
-	sync_all(f);
-	assert_int_equal(linkat(f->dirfd, "large", f->storefd, "copy", 0), 0);
-	put_block(f, ino, 7, 'b');
-	rename_in_root(f, "large", "other", FS_RENAME_EXCHANGE);
-	sync_all(f);
-	is_head(f);
-	fd = openat(f->storefd, "copy", O_RDONLY);
-	for (off_t i = 0; i < BIG_BLOCKS; i++) {
-		assert_int_equal(pread(fd, buf, BLOCK, i * BLOCK), BLOCK);
-		assert_int_equal(buf[0], 'a');
-	}
-	close(fd);
-}
-
 static void set_note(struct fixture *f, uint64_t ino, const char *value)
 {
 	assert_int_equal(fs_setxattr(fs_working(f->s.fs), ino, "user.large",
@@ -1130,6 +1104,58 @@ static void test_moved_while_something_is_kept(void **state)
 	assert_true(turns > 3);
 }
 
+static void edit_and_remove_dir(void)
+{
+	int fd;
+
+	if (turns_left && --turns_left)
+		return;
+	fd = openat(tags.f->dirfd, "in/file", O_WRONLY | O_APPEND);
+	if (fd < 0 && !unlinkat(tags.f->dirfd, "in", AT_REMOVEDIR))
+		others_turn = NULL;
+	if (fd >= 0 && !tags.n) {
+		assert_int_equal(write(fd, tags.v[0], TAG_BYTES), TAG_BYTES);
+		tags.found[tags.n++] = false;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+/* An edit that was met when the file had been taken away is kept, also when
+ * somebody removes the directory that is empty then. */
+static void test_kept_where_the_directory_went(void **state)
+{
+	struct fixture *f = *state;
+	struct plain_out_result r;
+	unsigned int turns = 0;
+	bool met;
+
+	f->edited = true;
+	tags.f = f;
+	put_le64(tags.v[0], rng_next(&f->rng));
+	put_le64(tags.v[0] + 8, rng_next(&f->rng));
+	do {
+		uint64_t in = make(f, FS_ROOT_INO, "in", S_IFDIR | 0755);
+
+		(void)make(f, in, "file", S_IFREG | 0644);
+		sync_all(f);
+		assert_int_equal(fs_unlink(fs_working(f->s.fs), in, "file", 4,
+					   NULL),
+				 0);
+		commit(f);
+		tags.n = 0;
+		turns_left = ++turns;
+		others_turn = edit_and_remove_dir;
+		assert_true(sync_files(f, 0, &r) >= 0);
+		others_turn = NULL;
+		met = tags.n;
+		find_tags(f);
+		assert_int_equal(stage_edits(f), 0);
+		remove_all(f);
+	} while (met);
+	assert_true(turns > 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1142,8 +1168,6 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(
 			test_taken_is_gone_beside_same_bytes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_link_elsewhere, setup,
-						teardown),
 		cmocka_unit_test_setup_teardown(test_out, setup_elsewhere,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_attributes_left_out, setup,
@@ -1160,6 +1184,8 @@ int main(void)
 			test_moved_before_it_is_written_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_moved_while_something_is_kept, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_kept_where_the_directory_went, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

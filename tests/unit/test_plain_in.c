@@ -214,6 +214,35 @@ static void test_edit_while_staging(void **state)
 	is_working(f);
 }
 
+/* A file of which somebody has a copy by a link is made anew, not written over,
+ * whatever has its new name now. */
+static void test_link_elsewhere(void **state)
+{
+	enum { BYTES = 600 * FS_BLOCK_BYTES, AT = 7 * FS_BLOCK_BYTES };
+	static uint8_t data[BYTES], got[BYTES];
+	struct fixture *f = *state;
+	struct fs_file *file = simfs_make_file(&f->s, "large");
+	int fd;
+
+	memset(data, 'a', BYTES);
+	simfs_write(file, 0, data, BYTES);
+	(void)simfs_make(&f->s, "other", S_IFREG | 0644, NULL);
+	follow(f);
+	assert_int_equal(linkat(f->dirfd, "large", f->storefd, "copy", 0), 0);
+	simfs_write(file, AT, "b", 1);
+	fs_file_put(file);
+	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO,
+				   "large", 5, FS_ROOT_INO, "other", 5,
+				   FS_RENAME_EXCHANGE, NULL),
+			 0);
+	follow(f);
+	is_working(f);
+	fd = openat(f->storefd, "copy", O_RDONLY);
+	assert_int_equal(read(fd, got, BYTES), BYTES);
+	close(fd);
+	assert_memory_equal(got, data, BYTES);
+}
+
 static void reopen(struct fixture *f)
 {
 	simfs_lose_power(&f->s, SIM_DROP, 1);
@@ -274,6 +303,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_edit_while_staging, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_link_elsewhere, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_in_on_a_full_disk, setup,
 						teardown),
