@@ -430,7 +430,8 @@ int cmd_rollback(int argc, char **argv)
 	bool force;
 
 	if (tool_parse_force(argc, argv, &force) || argc - optind != 1 ||
-	    strlen(argv[optind]) > STORE_NAME_MAX)
+	    strlen(argv[optind]) > STORE_NAME_MAX ||
+	    strpbrk(argv[optind], " \t\n"))
 		return tool_usage(argv[0]);
 	snprintf(line, sizeof(line), "rollback %s", argv[optind]);
 	return whole("rollback", line, argv[optind], force);

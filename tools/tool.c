@@ -467,6 +467,10 @@ int ctl_ask(const struct place *p, const char *line, char **answer_out)
 	ssize_t n;
 	char *answer;
 
+	/* What follows would be a command of its own. */
+	if (strchr(line, '\n'))
+		return tool_fail(EXIT_USAGE, "%.*s: not one line",
+				 (int)strcspn(line, " "), line);
 	status = open_ctl(p, &fd);
 	if (status)
 		return status;

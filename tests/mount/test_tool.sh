@@ -190,6 +190,13 @@ said 1 "keep.last: a number is wanted, not few" t set keep.last few
 said 1 "push-maps: on or off is wanted, not 1" t set push-maps 1
 said 1 "keep.lots cannot be set" t set keep.lots 1
 said 1 "staged is what is here now" t rollback staged
+# what follows a state is no command
+echo staged >"$D/staged"
+said 2 "diff: not one line" t diff head $'staged\nabort'
+said 2 "diff: not one line" t diff $'head\nabort'
+said 2 "usage: txn" t rollback $'head\nabort'
+same "staged" "$(cat "$D/staged")" staged
+rm "$D/staged"
 said 1 "not text" t commit -m $'\377'
 t snapshot taken || fail "snapshot"
 said 3 "the name taken is taken" t snapshot taken
