@@ -93,6 +93,12 @@ static bool may_keep_bits(const struct mount *m,
 #endif
 }
 
+/* Of requests that do not say: root stands for CAP_FSETID. */
+static bool is_root(fuse_req_t req)
+{
+	return !fuse_req_ctx(req)->uid;
+}
+
 static int change_contents(struct mount *m, struct knode *n, struct fs_file *f,
 			   bool keep)
 {
@@ -385,7 +391,7 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 
 	err = n->kind == NODE_OBJECT ? get_file(m, n, h, &f) : -EOPNOTSUPP;
 	if (!err)
-		err = change_contents(m, n, f, true);
+		err = change_contents(m, n, f, is_root(req));
 	if (!err)
 		err = fs_fallocate(f, mode, (uint64_t)off, (uint64_t)len);
 	put_file(h, f);
@@ -467,7 +473,7 @@ static void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	if (!err)
 		err = get_file(m, to, out, &b);
 	if (!err)
-		err = change_contents(m, to, b, true);
+		err = change_contents(m, to, b, is_root(req));
 	if (!err)
 		err = fs_copy_range(a, (uint64_t)off_in, b, (uint64_t)off_out,
 				    len, &done);

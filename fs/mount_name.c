@@ -411,18 +411,28 @@ static void op_statx(fuse_req_t req, fuse_ino_t ino, int flags, int mask,
 }
 #endif
 
+static bool is_owner(struct mount *m, struct knode *n, fuse_req_t req,
+		     struct fuse_file_info *fi)
+{
+	struct fs_attr a;
+
+	return !get_attr(m, n, fi, &a) && a.uid == fuse_req_ctx(req)->uid;
+}
+
 /*
  * Set-id bits, where they are ours: a new owner takes them away, and a new size
  * unless the caller may keep them. Nothing to set at all is what the kernel
  * asks before it changes the contents of a file that has such bits or
- * capabilities; it does not say which, and root keeps the bits.
+ * capabilities, and for chown(-1, -1), by whomever and without looking whose
+ * file it is: of others that alone takes nothing. Root keeps the bits.
  */
-static unsigned int kill_mask(const struct mount *m, fuse_req_t req, int to_set)
+static unsigned int kill_mask(struct mount *m, struct knode *n, fuse_req_t req,
+			      int to_set, struct fuse_file_info *fi)
 {
 	if (!m->has_killpriv)
 		return 0;
 	if (to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) ||
-	    (!to_set && fuse_req_ctx(req)->uid))
+	    (!to_set && fuse_req_ctx(req)->uid && is_owner(m, n, req, fi)))
 		return FS_SET_KILL_PRIV;
 #if HAVE_KILLPRIV
 	/* FATTR_KILL_SUIDGID of the protocol, which libfuse names so */
@@ -521,7 +531,8 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		fuse_reply_attr(req, st, 0);
 		return;
 	}
-	set = setattr_mask(m, to_set, st, &a) | kill_mask(m, req, to_set);
+	set = setattr_mask(m, to_set, st, &a) |
+	      kill_mask(m, n, req, to_set, fi);
 	tell_begin(m, n, &t);
 	f = peek_file(m, n, h);
 	/* Perhaps the O_TRUNC of an open that we are not told of: not the file
@@ -916,12 +927,25 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	reply_err(req, err);
 }
 
+/* The kernel's wish, before somebody else's file is written or for a chown that
+ * changes nothing (see kill_mask()): what is written takes them. */
+static bool is_wish_for_caps(struct mount *m, struct knode *n, fuse_req_t req,
+			     const char *name)
+{
+	return m->has_killpriv && fuse_req_ctx(req)->uid &&
+	       !strcmp(name, "security.capability") &&
+	       !is_owner(m, n, req, NULL);
+}
+
 static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
-	const struct knode *n = knode_of(req, ino);
+	struct knode *n = knode_of(req, ino);
 	int err = -ENODATA;
 
-	if (n->kind == NODE_OBJECT) {
+	if (n->kind == NODE_OBJECT &&
+	    is_wish_for_caps(req_mount(req), n, req, name)) {
+		err = 0;
+	} else if (n->kind == NODE_OBJECT) {
 		err = fs_removexattr(knode_view(n), n->ino, name);
 		if (err == -ENODATA && !xattr_is_known(name))
 			err = -EOPNOTSUPP;

@@ -596,6 +596,12 @@ static int chown_nobody_to_nobody(void)
 	return chown("mine", (uid_t)-1, (gid_t)-1) != 0;
 }
 
+static int chown_roots(void)
+{
+	(void)!chown("suid", (uid_t)-1, (gid_t)-1);
+	return 0;
+}
+
 static int write_prog(void)
 {
 	int fd = open("prog", O_WRONLY);
@@ -683,6 +689,11 @@ static void check_kill_priv(void)
 		WANT_ERRNO(getxattr("suid", "security.capability", buf, 32),
 			   ENODATA);
 	}
+	/* Who may not change it takes nothing from it. */
+	WANT(!chmod("suid", 06777) &&
+	     !setxattr("suid", "security.capability", cap, 20, 0));
+	WANT(!as_nobody(chown_roots) && mode_of("suid") == 06777);
+	WANT(getxattr("suid", "security.capability", buf, 32) == 20);
 	WANT(!chown("mine", 65534, 65534) && !chmod("mine", 06777));
 	WANT(!as_nobody(chown_nobody_to_nobody) && mode_of("mine") == 0777);
 	WANT(!chmod("mine", 06777) && !chown("mine", 1, (gid_t)-1));
