@@ -139,11 +139,27 @@ int tool_usage(const char *name)
 	return EXIT_USAGE;
 }
 
+/* What follows is its value, whatever that looks like. */
+static bool takes_value(const char *option)
+{
+	static const char *const all[] = { "-m",   "-n",      "-o",
+					   "--at", "--store", "-C" };
+
+	for (size_t i = 0; i < ARRAY_LEN(all); i++)
+		if (!strcmp(option, all[i]))
+			return true;
+	return false;
+}
+
 static bool wants_help(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--"))
 			return false;
+		if (takes_value(argv[i])) {
+			i++;
+			continue;
+		}
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
 			return true;
 	}

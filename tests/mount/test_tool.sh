@@ -198,6 +198,10 @@ said 2 "usage: txn" t rollback $'head\nabort'
 same "staged" "$(cat "$D/staged")" staged
 rm "$D/staged"
 said 1 "not text" t commit -m $'\377'
+# a message that looks like an option is one
+echo help >"$D/help"
+t commit -m --help >/dev/null || fail "commit -m --help"
+same "the message" "$(t log | grep -c -- --help)" 1
 t snapshot taken || fail "snapshot"
 said 3 "the name taken is taken" t snapshot taken
 said 3 "the name taken is taken" t tag taken @1
