@@ -42,7 +42,8 @@ static int open_file(struct dev *dev, const char *name, int flags,
 		return -ENOMEM;
 	do
 		f->fd = openat(host_of(dev)->dirfd, name,
-			       flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+			       flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+			       0600);
 	while (f->fd < 0 && errno == EINTR);
 	if (f->fd < 0) {
 		int err = -errno;

@@ -10,6 +10,7 @@
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -141,12 +142,34 @@ static void test_an_error_in_the_middle(void **state)
 		f->dev->ops->read(f->f, 0, f->got, sizeof(f->got), &got), -EIO);
 }
 
+/* What took a file's name meanwhile is not waited for. */
+static void test_a_fifo_is_not_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	char path[sizeof(f->path) + 8];
+	struct dev_file *file = NULL;
+	uint8_t b;
+	size_t got;
+
+	snprintf(path, sizeof(path), "%s/fifo", f->path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	alarm(10);
+	if (!f->dev->ops->open(f->dev, "fifo", false, &file))
+		assert_int_not_equal(f->dev->ops->read(file, 0, &b, 1, &got),
+				     0);
+	alarm(0);
+	f->dev->ops->close(file);
+	assert_int_equal(f->dev->ops->remove(f->dev, "fifo"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_the_rest_follows, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_an_error_in_the_middle,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_fifo_is_not_waited_for,
 						setup, teardown),
 	};
 
