@@ -790,7 +790,8 @@ static int merge_edit(struct importer *in, const struct edit *e)
 	}
 	if (fs_walk(in->ev, e->path, &a))
 		return 0; /* it was renamed after that */
-	if (staged && S_ISDIR(a.mode) && e->what == PLAIN_CHANGED)
+	if (staged && S_ISDIR(a.mode) && e->what == PLAIN_CHANGED &&
+	    !e->replaced)
 		return 0; /* only its attributes; the staged ones win */
 	if (staged)
 		return put_beside(in, e);

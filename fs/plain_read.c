@@ -516,9 +516,7 @@ int plain_reader_fill(struct plain_reader *r, int fd, uint64_t ino,
 	else if (S_ISDIR(st->st_mode))
 		err = read_dir(r, fd, ino);
 	if (!err)
-		err = copy_xattrs(r, fd, ino);
-	if (!err)
-		err = set_attr(r, ino, st, NULL);
+		err = plain_reader_attr(r, fd, ino, st);
 	if (!err)
 		err = note(r, ino, st, 0);
 	return err;

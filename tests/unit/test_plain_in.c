@@ -293,9 +293,72 @@ static void test_in_on_a_full_disk(void **state)
 	is_working(f);
 }
 
+/* What was moved into a directory has the access that it had, not that which
+ * the directory's default ACL gives to what is made there. */
+static void test_moved_below_a_default_acl(void **state)
+{
+	static const uint8_t acl[] = { 2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255,
+				       255, 2, 0, 5, 0, 232, 3, 0, 0, 4, 0,
+				       5, 0, 255, 255, 255, 255, 16, 0, 7, 0,
+				       255, 255, 255, 255, 32, 0, 0, 0, 255,
+				       255, 255, 255 };
+	struct fixture *f = *state;
+	uint8_t value[FS_XATTR_VALUE_MAX];
+	struct fs_view *fv = fs_working(f->s.fs);
+	uint64_t dir = simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
+	size_t len;
+	int fd;
+
+	assert_int_equal(fs_setxattr(fv, dir, "system.posix_acl_default", acl,
+				     sizeof(acl), 0),
+			 0);
+	follow(f);
+	assert_int_equal(mkdirat(f->dirfd, "new", 0700), 0);
+	fd = openat(f->dirfd, "new/file", O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(renameat(f->dirfd, "new", f->dirfd, "dir/new"), 0);
+	(void)stage(f);
+	fv = fs_working(f->s.fs);
+	assert_int_equal(fs_getxattr(fv, ino_of(f, "dir/new"),
+				     "system.posix_acl_default", value,
+				     sizeof(value), &len),
+			 -ENODATA);
+	assert_int_equal(fs_getxattr(fv, ino_of(f, "dir/new/file"),
+				     "system.posix_acl_access", value,
+				     sizeof(value), &len),
+			 -ENODATA);
+}
+
+/* A directory in the place of a file that has staged changes. */
+static void test_directory_for_a_staged_file(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_attr a = { .mode = 0600 };
+	uint64_t ino = simfs_make(&f->s, "file", S_IFREG | 0644, NULL);
+	int fd;
+
+	follow(f);
+	assert_int_equal(fs_setattr(fs_working(f->s.fs), ino, FS_SET_MODE, &a,
+				    NULL),
+			 0);
+	assert_int_equal(unlinkat(f->dirfd, "file", 0), 0);
+	assert_int_equal(mkdirat(f->dirfd, "file", 0755), 0);
+	fd = openat(f->dirfd, "file/in", O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	(void)stage(f);
+	assert_int_equal(ino_of(f, "file"), ino);
+	(void)ino_of(f, "file@offline-1/in");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_moved_below_a_default_acl,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_directory_for_a_staged_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
