@@ -521,10 +521,22 @@ bool out_was_checked(const struct out_inode *x, const struct stat *st)
 	       x->mtime_ns == plain_ns(&st->st_mtim);
 }
 
+static int is_directory(struct plain_out *o, uint64_t ino, bool *is)
+{
+	struct fs_attr a = { 0 };
+	int err = fs_getattr(o->sv, ino, &a);
+
+	if (err == -ENOENT)
+		err = fs_getattr(o->hv, ino, &a);
+	*is = !err && S_ISDIR(a.mode);
+	return err == -ENOENT ? 0 : err;
+}
+
 /*
- * An object is ours when it is as the table says, or its contents are those of
- * one of the two states; after an interruption also a mixture of them. What
- * was looked at once is not read again.
+ * A directory is ours when the object is one: what is in it is looked at by its
+ * names. Another object is ours when it is as the table says, or its contents
+ * are those of one of the two states; after an interruption also a mixture of
+ * them. What was looked at once is not read again.
  */
 int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 		const struct stat *st, bool *ours)
@@ -533,8 +545,10 @@ int out_is_ours(struct plain_out *o, uint64_t ino, int dirfd, const char *name,
 	struct out_inode *x;
 	int err;
 
+	if (S_ISDIR(st->st_mode))
+		return is_directory(o, ino, ours);
 	(void)out_find(o, ino, &x);
-	*ours = S_ISDIR(st->st_mode) || (x && out_was_checked(x, st));
+	*ours = x && out_was_checked(x, st);
 	if (*ours)
 		return 0;
 	err = plain_get(o->fs, ino, &was);

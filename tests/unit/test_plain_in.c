@@ -51,8 +51,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* The files show the last commit, with all that is staged in it. */
-static void follow(struct fixture *f)
+/* The files show the last commit, with all that is staged in it; how many edits
+ * were kept beside. */
+static uint64_t follow_beside_edits(struct fixture *f)
 {
 	struct plain_out_params p = { .dirfd = f->dirfd,
 				      .storefd = f->storefd };
@@ -61,7 +62,12 @@ static void follow(struct fixture *f)
 
 	(void)simfs_commit(&f->s);
 	assert_true(plain_sync(f->s.fs, &p, &r, &text) >= 0);
-	assert_int_equal(r.kept, 0);
+	return r.kept;
+}
+
+static void follow(struct fixture *f)
+{
+	assert_int_equal(follow_beside_edits(f), 0);
 }
 
 /* They are staged, whole, and found once; how many they are. */
@@ -352,6 +358,40 @@ static void test_directory_for_a_staged_file(void **state)
 	(void)ino_of(f, "file@offline-1/in");
 }
 
+static void rename_in_root(struct fixture *f, const char *from, const char *to)
+{
+	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO, from,
+				   strlen(from), FS_ROOT_INO, to, strlen(to), 0,
+				   NULL),
+			 0);
+}
+
+/* A directory in the place of a file that a commit moves: it is not that. */
+static void test_directory_for_a_file_that_moves(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st;
+	int fd;
+
+	(void)simfs_make(&f->s, "f", S_IFREG | 0644, NULL);
+	(void)simfs_make(&f->s, "A", S_IFREG | 0644, NULL);
+	(void)simfs_make(&f->s, "S", S_IFREG | 0644, NULL);
+	follow(f);
+	assert_int_equal(unlinkat(f->dirfd, "S", 0), 0);
+	assert_int_equal(mkdirat(f->dirfd, "S", 0755), 0);
+	fd = openat(f->dirfd, "S/in", O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	rename_in_root(f, "f", "t");
+	rename_in_root(f, "A", "f");
+	rename_in_root(f, "S", "A");
+	rename_in_root(f, "t", "S");
+	assert_int_equal(follow_beside_edits(f), 1);
+	assert_int_equal(fstatat(f->dirfd, "S@offline-1/in", &st, 0), 0);
+	assert_int_equal(fstatat(f->dirfd, "A", &st, 0), 0);
+	assert_true(S_ISREG(st.st_mode));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +399,8 @@ int main(void)
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_directory_for_a_staged_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_directory_for_a_file_that_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
