@@ -40,11 +40,15 @@ static int open_file(struct dev *dev, const char *name, int flags,
 	f = malloc(sizeof(*f));
 	if (!f)
 		return -ENOMEM;
-	do
-		f->fd = openat(host_of(dev)->dirfd, name,
-			       flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
-			       0600);
-	while (f->fd < 0 && errno == EINTR);
+	/* A fifo is not waited for; who has a lease of the file is. */
+	flags |= O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	do {
+		f->fd = openat(host_of(dev)->dirfd, name, flags, 0600);
+		if (f->fd < 0 && errno == EWOULDBLOCK && flags & O_NONBLOCK)
+			flags &= ~O_NONBLOCK;
+		else if (f->fd >= 0 || errno != EINTR)
+			break;
+	} while (true);
 	if (f->fd < 0) {
 		int err = -errno;
 

@@ -10,6 +10,7 @@
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -162,6 +163,34 @@ static void test_a_fifo_is_not_waited_for(void **state)
 	assert_int_equal(f->dev->ops->remove(f->dev, "fifo"), 0);
 }
 
+static int leased = -1;
+
+static void give_up_lease(int sig)
+{
+	(void)fcntl(leased, F_SETLEASE, F_UNLCK);
+}
+
+/* Who has a lease of a file is asked for it, and waited for. */
+static void test_a_lease_is_waited_for(void **state)
+{
+	struct fixture *f = *state;
+	char path[sizeof(f->path) + 8];
+	struct dev_file *file = NULL;
+
+	snprintf(path, sizeof(path), "%s/leased", f->path);
+	assert_int_equal(f->dev->ops->create(f->dev, "leased", &file), 0);
+	f->dev->ops->close(file);
+	leased = open(path, O_RDWR);
+	assert_true(leased >= 0);
+	assert_true(signal(SIGIO, give_up_lease) != SIG_ERR);
+	if (fcntl(leased, F_SETLEASE, F_WRLCK))
+		skip(); /* the host has none */
+	assert_int_equal(f->dev->ops->open(f->dev, "leased", false, &file), 0);
+	f->dev->ops->close(file);
+	close(leased);
+	assert_int_equal(f->dev->ops->remove(f->dev, "leased"), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -170,6 +199,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_an_error_in_the_middle,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_fifo_is_not_waited_for,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_a_lease_is_waited_for,
 						setup, teardown),
 	};
 
