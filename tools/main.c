@@ -139,11 +139,11 @@ int tool_usage(const char *name)
 	return EXIT_USAGE;
 }
 
-/* What follows is its value, whatever that looks like. */
+/* What follows is its value, whatever that looks like. Of all commands. */
 static bool takes_value(const char *option)
 {
-	static const char *const all[] = { "-m",   "-n",      "-o",
-					   "--at", "--store", "-C" };
+	static const char *const all[] = { "-m", "-n", "-o", "--at",
+					   "--store" };
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
 		if (!strcmp(option, all[i]))
