@@ -282,7 +282,7 @@ static int doubt(struct plain_out *o, uint64_t ino, struct plain_stat *p)
 	struct fs_attr a;
 	int err;
 
-	if (p->flags & (PLAIN_UNLIKE | PLAIN_ABSENT))
+	if (p->flags & PLAIN_ABSENT)
 		return 0;
 	err = fs_getattr(o->hv, ino, &a);
 	if (err)
@@ -290,6 +290,8 @@ static int doubt(struct plain_out *o, uint64_t ino, struct plain_stat *p)
 	if (!S_ISDIR(p->mode) &&
 	    (p->mtime_ns != a.mtime_ns || p->size != a.size))
 		p->ctime_ns = 0;
+	if (p->flags & PLAIN_UNLIKE)
+		return 0; /* it has others, and they are no edit */
 	if (!S_ISLNK(a.mode))
 		p->mode = a.mode;
 	p->uid = a.uid;

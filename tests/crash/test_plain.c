@@ -493,18 +493,6 @@ static void test_out_store_fails(void **state)
 
 /* --- what somebody else does beside --- */
 
-static uint64_t make(struct fixture *f, uint64_t dir, const char *name,
-		     uint32_t mode)
-{
-	struct fs_new new_ = { .mode = mode };
-	struct fs_attr a;
-
-	assert_int_equal(fs_make(fs_working(f->s.fs), &simfs_cred, dir, name,
-				 strlen(name), &new_, &a, NULL),
-			 0);
-	return a.ino;
-}
-
 static void put_block(struct fixture *f, uint64_t ino, uint64_t block, char c)
 {
 	uint8_t buf[BLOCK];
@@ -547,8 +535,8 @@ static void test_dir_made_anew(void **state)
 	uint64_t limit = 0, kept = 0;
 	bool died;
 
-	(void)make(f, make(f, FS_ROOT_INO, from, S_IFDIR | 0755), "f",
-		   S_IFREG | 0644);
+	(void)simfs_make(&f->s, from, S_IFDIR | 0755, NULL);
+	(void)simfs_make(&f->s, "a/f", S_IFREG | 0644, NULL);
 	sync_all(f);
 	do {
 		rename_in_root(f, from, to, 0);
@@ -578,7 +566,7 @@ static void test_dir_made_anew(void **state)
 static void test_taken_is_gone(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t ino = make(f, FS_ROOT_INO, "a", S_IFREG | 0640);
+	uint64_t ino = simfs_make(&f->s, "a", S_IFREG | 0640, NULL);
 	char from[8] = "a", to[8] = "b";
 	struct plain_out_result r;
 	uint64_t limit = 0;
@@ -611,8 +599,8 @@ static void test_taken_is_gone_beside_same_bytes(void **state)
 	uint64_t limit = 0;
 	bool died;
 
-	(void)make(f, FS_ROOT_INO, "a", S_IFREG | 0644);
-	(void)make(f, FS_ROOT_INO, "b", S_IFREG | 0600);
+	(void)simfs_make(&f->s, "a", S_IFREG | 0644, NULL);
+	(void)simfs_make(&f->s, "b", S_IFREG | 0600, NULL);
 	do {
 		sync_all(f);
 		rename_in_root(f, "a", "c", 0);
@@ -662,7 +650,7 @@ static void test_attributes_left_out(void **state)
 {
 	static const char more[] = "more than it can keep";
 	struct fixture *f = *state;
-	uint64_t ino = make(f, FS_ROOT_INO, "a", S_IFREG | 0644);
+	uint64_t ino = simfs_make(&f->s, "a", S_IFREG | 0644, NULL);
 	struct plain_in_params p = { 0 };
 	struct plain_in_result r;
 	struct store_error text;
@@ -887,7 +875,8 @@ static void remove_all(struct fixture *f)
 }
 
 /* Whatever a run was doing, an edit that it meets is in DIR when it is done,
- * and the next mount stages all that the files show else. */
+ * and the next mount stages all that the files show else; what is done next
+ * with what was staged has it, too. */
 static void test_edits_beside(void **state)
 {
 	struct fixture *f = *state;
@@ -924,6 +913,7 @@ static void test_edits_beside(void **state)
 		assert_true(sync_files(f, 0, &r) >= 0);
 		assert_int_equal(stage_edits(f), 0);
 		is_shown(f, fs_working(f->s.fs), false);
+		find_tags(f);
 		simdev_settle(f->s.sim);
 	}
 }
@@ -971,11 +961,15 @@ static void test_in_beside_staged(void **state)
 static void move_from(void)
 {
 	struct stat st;
+	int fd;
 
 	assert_int_equal(fstatat(tags.f->dirfd, "first", &st, 0), 0);
 	if (st.st_mode != (S_IFREG | 0600))
 		return;
 	others_turn = NULL;
+	fd = openat(tags.f->dirfd, "written", O_WRONLY);
+	assert_int_equal(write(fd, "b", 1), 1);
+	close(fd);
 	assert_int_equal(
 		__real_renameat(tags.f->dirfd, "from", tags.f->dirfd, "to"), 0);
 	assert_int_equal(fchmodat(tags.f->dirfd, "first", 0640, 0), 0);
@@ -989,29 +983,41 @@ static void set_mode(struct fixture *f, uint64_t ino, uint32_t mode)
 		fs_setattr(fs_working(f->s.fs), ino, FS_SET_MODE, &a, NULL), 0);
 }
 
-/* A run does not find what somebody moves, and cannot give it what changed: it
- * has that in the end all the same. What somebody changes after it stays. */
+/* A run does not find what somebody moves, and gives what somebody writes into
+ * nothing that changed: it has that in the end all the same, and what was
+ * written is staged. What somebody changes after it stays. */
 static void test_moved_before_it_is_given_attributes(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t dir = make(f, FS_ROOT_INO, "from", S_IFDIR | 0755), sub;
-	uint64_t first = make(f, FS_ROOT_INO, "first", S_IFREG | 0644), file;
+	uint64_t first, sub, file, written;
 	struct plain_out_result r;
+	struct fs_file *in;
 	struct fs_attr a;
+	size_t got = 0;
+	char c = 0;
 	bool any;
 
-	sub = make(f, dir, "sub", S_IFDIR | 0755);
-	file = make(f, dir, "file", S_IFREG | 0644);
+	(void)simfs_make(&f->s, "from", S_IFDIR | 0755, NULL);
+	first = simfs_make(&f->s, "first", S_IFREG | 0644, NULL);
+	written = simfs_make(&f->s, "written", S_IFREG | 0644, NULL);
+	put_block(f, written, 0, 'a');
+	sub = simfs_make(&f->s, "from/sub", S_IFDIR | 0755, NULL);
+	file = simfs_make(&f->s, "from/file", S_IFREG | 0644, NULL);
 	sync_all(f);
 	set_mode(f, first, 0600);
 	set_mode(f, sub, 0700);
 	set_mode(f, file, 0600);
+	set_mode(f, written, 0600);
 	commit(f);
 	tags.f = f;
 	others_turn = move_from;
 	assert_true(sync_files(f, 0, &r) >= 0);
 	assert_null(others_turn);
 	assert_int_equal(stage_edits(f), 0);
+	in = simfs_open_file(&f->s, "written");
+	assert_int_equal(fs_read(in, 0, &c, 1, &got), 0);
+	assert_int_equal(c, 'b');
+	fs_file_put(in);
 	commit(f);
 	assert_int_equal(plain_retry(f->s.fs, &any), 0);
 	assert_true(sync_files(f, 0, &r) >= 0);
@@ -1043,7 +1049,7 @@ static void move_large(void)
 static void test_moved_before_it_is_written_over(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t ino = make(f, FS_ROOT_INO, "large", S_IFREG | 0644);
+	uint64_t ino = simfs_make(&f->s, "large", S_IFREG | 0644, NULL);
 	struct fs_attr a;
 
 	assert_int_equal(ino, 16);
@@ -1087,10 +1093,9 @@ static void test_moved_while_something_is_kept(void **state)
 	f->edited = true;
 	tags.f = f;
 	do {
-		uint64_t in = make(f, FS_ROOT_INO, "in", S_IFDIR | 0755);
-
+		(void)simfs_make(&f->s, "in", S_IFDIR | 0755, NULL);
 		sync_all(f);
-		(void)make(f, in, "sub", S_IFDIR | 0755);
+		(void)simfs_make(&f->s, "in/sub", S_IFDIR | 0755, NULL);
 		commit(f);
 		close(openat(f->dirfd, "in/sub", O_CREAT | O_WRONLY, 0644));
 		turns_left = ++turns;
@@ -1135,9 +1140,9 @@ static void test_kept_where_the_directory_went(void **state)
 	put_le64(tags.v[0], rng_next(&f->rng));
 	put_le64(tags.v[0] + 8, rng_next(&f->rng));
 	do {
-		uint64_t in = make(f, FS_ROOT_INO, "in", S_IFDIR | 0755);
+		uint64_t in = simfs_make(&f->s, "in", S_IFDIR | 0755, NULL);
 
-		(void)make(f, in, "file", S_IFREG | 0644);
+		(void)simfs_make(&f->s, "in/file", S_IFREG | 0644, NULL);
 		sync_all(f);
 		assert_int_equal(fs_unlink(fs_working(f->s.fs), in, "file", 4,
 					   NULL),
