@@ -45,7 +45,7 @@ LDFLAGS_ALL = -pthread $(SANFLAGS) $(LDFLAGS)
 
 LIBS_TXN = $(call pkg,--libs,libxxhash)
 LIBS_JSON = $(call pkg,--libs,jansson)
-LIBS_FUSE = $(call pkg,--libs,fuse3)
+LIBS_FUSE = $(call pkg,--libs,fuse3 liburing)
 LIBS_TEST = $(call pkg,--libs,cmocka)
 
 # The daemon's files are fs/mount_*.c; the rest of fs/ knows no libfuse.
@@ -89,7 +89,7 @@ $(B)/chk/%.o: %.c Makefile
 
 CFLAGS_txn = -Wconversion -Wno-sign-conversion
 $(call rel,$(MOUNT_SRC)) $(call chk,$(MOUNT_SRC)): \
-	CFLAGS_FILE = $(call pkg,--cflags,fuse3)
+	CFLAGS_FILE = $(call pkg,--cflags,fuse3 liburing)
 
 # Two rules: a pattern with two targets makes both at once.
 $(B)/rel/lib%.a:
@@ -192,7 +192,9 @@ demo: deps ## the main job on real input, told while it runs
 	$(Q)BUILD=$(B) tools/demo.sh
 
 # The programs that measure; nullfs alone needs libfuse.
-$(B)/bench/nullfs: BENCH_LIBS = $(call pkg,--cflags,fuse3) $(LIBS_FUSE)
+$(B)/bench/nullfs: BENCH_LIBS = fs/mount_ring.c $(LIBS_FUSE) \
+	$(call pkg,--cflags,fuse3 liburing)
+$(B)/bench/nullfs: fs/mount_ring.c fs/mount_ring.h
 $(B)/bench/work: $(B)/rel/tests/bench/work.o $(B)/rel/libfs.a $(B)/rel/libtxn.a
 	@mkdir -p $(@D)
 	$(if $(V),,@echo "  LD      $@")

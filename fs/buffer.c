@@ -433,13 +433,6 @@ void fs_file_put(struct fs_file *f)
 	}
 }
 
-bool fs_file_try_put(struct fs_file *f)
-{
-	enum put_result r = f ? put(f, false) : PUT_KEPT;
-
-	return r == PUT_KEPT || r == PUT_FREE;
-}
-
 uint64_t fs_file_ino(const struct fs_file *f)
 {
 	return f->ino;

@@ -387,6 +387,11 @@ void fs_write_behind(struct fs *fs)
 	pace_end();
 }
 
+bool fs_is_behind(struct fs *fs)
+{
+	return log_unwritten_bytes(fs->log, LOG_BULK) >= WRITE_BEHIND_BYTES;
+}
+
 /* What a change of so many bytes may take of each head. */
 static uint64_t small_room(uint64_t bytes)
 {

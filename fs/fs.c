@@ -112,8 +112,6 @@ int fv_update(struct fs_view *fv, unsigned int flags, struct fs_op *op)
 	op_start(fv, op);
 	err = view_update_beside(fv->view, flags, op->beside, op_run, op_finish,
 				 op);
-	if (err == -ENOSPC && view_never_waits())
-		err = VIEW_WOULD_WAIT;
 	if (err == -ENOSPC && fv->is_working && !flags && fs_find_space(fv->fs))
 		err = view_update_beside(fv->view, flags, op->beside, op_run,
 					 op_finish, op);

@@ -262,8 +262,6 @@ int fs_file_open(struct fs_view *fv, uint64_t ino, struct fs_file **out);
 struct fs_file *fs_file_get(struct fs_file *f);
 /* The last one removes an object without names; NULL is fine. */
 void fs_file_put(struct fs_file *f);
-/* The same, but for such an object: false, and nothing happened. */
-bool fs_file_try_put(struct fs_file *f);
 uint64_t fs_file_ino(const struct fs_file *f);
 bool fs_file_is_stale(const struct fs_file *f);
 /* As fs_getattr, of what the object reads (nlink 0 when stale). */
@@ -288,6 +286,8 @@ int fs_write(struct fs_file *f, const struct fs_cred *cred, uint64_t off,
  * be handed to the host, unless another thread is at it. A failure stops the
  * log, and is met by whoever makes this durable. */
 void fs_write_behind(struct fs *fs);
+/* Is there so much that this would do something? */
+bool fs_is_behind(struct fs *fs);
 int fs_truncate(struct fs_file *f, uint64_t size);
 /* mode as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE|KEEP_SIZE, ZERO_RANGE with or
  * without KEEP_SIZE, COLLAPSE_RANGE, INSERT_RANGE; else -EOPNOTSUPP. Space is

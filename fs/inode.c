@@ -63,7 +63,8 @@ static int tx_get_target(struct vtx *tx, uint64_t ino,
 	return 0;
 }
 
-/* What cannot be read is removed all the same. */
+/* What cannot be read is removed all the same. -EAGAIN: a node is to be loaded.
+ */
 static int note_gone(struct vtx *tx, uint64_t ino, const struct item_attr *a,
 		     struct fs_gone *g)
 {
@@ -74,10 +75,10 @@ static int note_gone(struct vtx *tx, uint64_t ino, const struct item_attr *a,
 
 	if (S_ISLNK(a->mode))
 		err = tx_get_target(tx, ino, a, &g->target);
-	if (err != VIEW_WOULD_WAIT)
+	if (err != -EAGAIN)
 		err = vtx_next(tx, &from, &to, &at, &val);
 	g->has_xattrs = err <= 0;
-	return err == VIEW_WOULD_WAIT ? err : 0;
+	return err == -EAGAIN ? err : 0;
 }
 
 int tx_del_object(struct vtx *tx, struct fs_op *op, uint64_t ino,

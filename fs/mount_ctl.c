@@ -8,6 +8,7 @@
  */
 #include "fs/mount_internal.h"
 
+#include "fs/mount_ring.h"
 #include "fs/slice.h"
 #include "fs/utf8.h"
 #include "txn/pace.h"
@@ -502,7 +503,7 @@ static int run_command(struct mount *m, struct ctl_job *job,
 
 	if (store_is_read_only(m->store) && c->verb < CTL_DIFF)
 		err = -EROFS;
-	else if ((job->rings || fuse_req_interrupted(job->req)) &&
+	else if (fuse_req_interrupted(job->req) &&
 		 ctl_wants_to_end(job->pid))
 		err = -EINTR;
 	else if (c->verb == CTL_GC)
@@ -560,16 +561,14 @@ static int run_lines(struct mount *m, struct ctl_job *job, FILE *reply)
 /*
  * A command that came through a ring has one of its places until it is done,
  * and may need others to go through meanwhile (pushing mappings): so they never
- * have all of them. False: too many. Under ctl_lock.
+ * have more than half of a core's. False: too many. Under ctl_lock.
  */
 static bool hold(struct mount *m, struct ctl_job *job)
 {
-#if HAVE_RING
-	job->rings = fuse_req_is_uring(job->req);
-#endif
+	job->rings = ring_is_here();
 	if (!job->rings)
 		return true;
-	if (m->nheld >= RING_COMMANDS_MAX)
+	if (m->nheld >= ring_depth(m->ring) / 2)
 		return false;
 	m->nheld++;
 	return true;
@@ -670,15 +669,14 @@ static void put_in_line(struct mount *m, struct ctl_job *job)
  * In the thread of its request, when nobody is before it: not what waits for
  * another request. A switch recalls names, which may wait for a lookup, and
  * mappings are pushed through the mount: when the daemon is asked to end it
- * reads no more requests, and waits for this thread. A ring's thread waits for
- * nothing at all.
+ * reads no more requests, and waits for this thread.
  */
 static bool may_run_here(struct mount *m, const struct ctl_job *job)
 {
 	struct ctl_command c;
 	size_t used;
 
-	if (m->jobs || m->ctl_runs || job->rings)
+	if (m->jobs || m->ctl_runs)
 		return false;
 	if (ctl_parse_line(job->text, job->len, &c, &used) || used != job->len)
 		return false;
@@ -724,7 +722,7 @@ void ctl_write(struct mount *m, fuse_req_t req, struct handle *h,
 	memcpy(job->text, buf, len);
 	pthread_mutex_lock(&m->ctl_lock);
 	if (m->ctl_stop) {
-		err = -ENOTCONN; /* the rings are served for a moment more */
+		err = -ENOTCONN; /* requests are served for a moment more */
 	} else if (!hold(m, job)) {
 		err = -EAGAIN;
 	} else if (!start_long(m, job)) {
@@ -813,8 +811,6 @@ int ctl_start(struct mount *m, int tell)
 	sigset_t all, old;
 	int err;
 
-	m->jobs_end = &m->jobs;
-	m->ctl_runs = true; /* not before the barrier is known */
 	m->tell_fd = tell;
 	/* Signals are for the main thread. */
 	sigfillset(&all);
@@ -832,7 +828,7 @@ void ctl_stop(struct mount *m)
 	pthread_mutex_lock(&m->ctl_lock);
 	__atomic_store_n(&m->ctl_stop, true, __ATOMIC_RELAXED);
 	pthread_cond_broadcast(&m->ctl_cond);
-	while (m->nlong)
+	while (m->nlong || m->ctl_here)
 		pthread_cond_wait(&m->ctl_cond, &m->ctl_lock);
 	pthread_mutex_unlock(&m->ctl_lock);
 	pthread_join(m->ctl_thread, NULL);

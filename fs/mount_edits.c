@@ -519,23 +519,19 @@ void edits_release(struct mount *m)
 
 /* --- requests beside it --- */
 
-/* Under the lock: until something happens. -EINTR: who asks is about to end,
- * VIEW_WOULD_WAIT: this thread waits for nothing. */
+/* Under the lock: until something happens. -EINTR: who asks is about to end. */
 static int wait_beside(struct edits *e, fuse_req_t req)
 {
 	struct timespec until;
 	int err = 0;
 
-	if (view_never_waits())
-		return VIEW_WOULD_WAIT;
 	if (is_to_end(e))
 		return -ENOTCONN;
 	in_ms(&until, LOOK_MS);
 	if (pthread_cond_timedwait(&e->cond, &e->lock, &until) != ETIMEDOUT)
 		return 0;
 	pthread_mutex_unlock(&e->lock);
-	/* Over io_uring nobody says that a request is interrupted. */
-	if ((e->m->ring || fuse_req_interrupted(req)) &&
+	if (fuse_req_interrupted(req) &&
 	    ctl_wants_to_end(fuse_req_ctx(req)->pid))
 		err = -EINTR;
 	pthread_mutex_lock(&e->lock);
@@ -613,7 +609,7 @@ int edits_wait_dir(struct mount *m, fuse_req_t req, uint64_t ino)
 		if (e->phase == FAILED) {
 			err = failed(e);
 		} else if (known == UNKNOWN && e->phase == COMPARING &&
-			   !view_never_waits() && !asked) {
+			   !asked) {
 			asked = true;
 			if (ask(e, ino))
 				break;

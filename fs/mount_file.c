@@ -2,6 +2,8 @@
 /* mount_file.c - requests about contents and about directories' listings. */
 #include "fs/mount_internal.h"
 
+#include "fs/mount_ring.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -292,16 +294,7 @@ static void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode,
 static void op_release(fuse_req_t req, fuse_ino_t ino,
 		       struct fuse_file_info *fi)
 {
-	struct handle *h = handle_of(fi);
-
-	if (view_never_waits()) {
-		if (!fs_file_try_put(h->f)) {
-			reply_err(req, VIEW_WOULD_WAIT);
-			return;
-		}
-		h->f = NULL;
-	}
-	handle_free(req_mount(req), h);
+	handle_free(req_mount(req), handle_of(fi));
 	fuse_reply_err(req, 0);
 }
 
@@ -320,7 +313,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct knode *n = knode_of(req, ino);
 	struct handle *h = handle_of(fi);
 	struct fs_file *f = NULL;
-	void *buf = NULL;
+	void *buf = NULL, *room = NULL;
 	size_t got = 0;
 	int err;
 
@@ -330,7 +323,9 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	}
 	err = get_file(m, n, h, &f);
 	if (!err)
-		buf = malloc(size);
+		room = ring_room(size);
+	if (!err)
+		buf = room ? room : malloc(size);
 	if (!err)
 		err = buf ? fs_read(f, (uint64_t)off, buf, size, &got)
 			  : -ENOMEM;
@@ -339,7 +334,8 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		reply_err(req, err);
 	else
 		fuse_reply_buf(req, buf, got);
-	free(buf);
+	if (!room)
+		free(buf);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
@@ -366,7 +362,8 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 	else
 		fuse_reply_write(req, size);
 	/* Beside the next request. */
-	fs_write_behind(m->fs);
+	if (fs_is_behind(m->fs) && !ring_after())
+		fs_write_behind(m->fs);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,

@@ -60,7 +60,7 @@ static int wait_named(struct mount *m, fuse_req_t req, const struct knode *dir,
 		return 0;
 	err = fs_lookup(knode_view(dir), dir->ino, name, strlen(name), &attr);
 	if (err)
-		return err == VIEW_WOULD_WAIT ? err : 0; /* it is told */
+		return 0; /* it is told */
 	return S_ISDIR(attr.mode) ? edits_wait_dir(m, req, attr.ino) : 0;
 }
 

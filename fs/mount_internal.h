@@ -14,11 +14,11 @@
  *	mount_ctl.c	commands, one after the other
  *	mount_ask.c	those that only ask
  *	mount_switch.c	giving the working view another state
- *	mount_ring.c	requests over io_uring; mount_ring_ops.c
+ *	mount_ring.c	requests over io_uring
  *	mount_push.c	what was stored through mappings comes in
  *	mount_watch.c	a killed daemon's connections end
  *	mount_fast.c	open=fast: no messages for opening, .txn on its own
- *	mount_killpriv.c	set-id bits are ours with an old libfuse too
+ *	mount_wire.c	messages where libfuse reads and writes them
  *	mount_plain.c	DIR's own files follow commits
  *	mount_edits.c	edits of theirs come in
  *	mount_gate.c	requests while those are looked for
@@ -42,22 +42,12 @@
 #define HAVE_FUSE_3_18 (FUSE_VERSION >= FUSE_MAKE_VERSION(3, 18))
 
 /* Set-id bits are ours to clear: a message less for a write. libfuse 3.18.3
- * tells who may keep them; before, mount_killpriv.c does. */
+ * tells who may keep them; before, mount_wire.c does. */
 #if FUSE_VERSION > FUSE_MAKE_VERSION(3, 18) ||                                 \
 	(FUSE_VERSION == FUSE_MAKE_VERSION(3, 18) && FUSE_HOTFIX_VERSION >= 3)
 #define HAVE_KILLPRIV 1
 #else
 #define HAVE_KILLPRIV 0
-#endif
-
-/* Up to 3.18.3 answers from other threads than that of a ring get lost; what
- * mended it brought this flag. Asked at run time, too. */
-enum { RING_LIBFUSE = FUSE_MAKE_VERSION(3, 19) };
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 19) &&                                \
-	defined(FUSE_CONN_FLAG_SINGLE_ISSUER)
-#define HAVE_RING 1
-#else
-#define HAVE_RING 0
 #endif
 
 /* Minor versions of the kernel's protocol that have them. */
@@ -70,11 +60,7 @@ enum {
 	KEEP_NS = 1000000000, /* see object_error() */
 	MOUNT_ERRORS_MAX = 16, /* last failures kept for .txn/error */
 	SNAP_ID_BITS = 22, /* of st_ino, above those of the inode number */
-	SNAP_ID_SHIFT = 40,
-	/* Requests of one core that are under way at once, with io_uring; and
-	 * how many of all may be commands. */
-	RING_DEPTH = 32,
-	RING_COMMANDS_MAX = 16
+	SNAP_ID_SHIFT = 40
 };
 
 /* Kinds of nodes; all but NODE_OBJECT are virtual. */
@@ -659,7 +645,7 @@ void edits_status(struct mount *m, json_t *plain);
  * For requests, before they begin to tell. 0: go on. Until all edits are
  * staged, and until what a directory of the working view shows is what stays.
  * -EINTR: the caller is about to end, -EIO: it failed, -ENOTCONN: the mount
- * ends, VIEW_WOULD_WAIT.
+ * ends.
  */
 int edits_wait(struct mount *m, fuse_req_t req);
 int edits_wait_dir(struct mount *m, fuse_req_t req, uint64_t ino);
@@ -732,60 +718,6 @@ void node_keep_named(struct mount *m, const struct knode *dir,
 /* With nodes_lock: what the caller has to put; NULL: nothing. */
 struct fs_file *node_take_file(struct mount *m, struct knode *n);
 
-/* --- mount_ring.c --- */
-
-/* Can transport=io_uring be had? Else why not, and what to do. */
-int ring_check(char *why, size_t size);
-#if HAVE_RING
-/* m->ring; *ops are given to workers from now on, args ask for it. */
-int ring_new(struct mount *m, struct fuse_args *args,
-	     struct fuse_lowlevel_ops *ops);
-/* What the first message is answered with. */
-void ring_init(struct mount *m, struct fuse_conn_info *conn);
-/* Before there are threads: all leave them to ring_serve(). */
-void ring_block_signals(void);
-/* After the session was mounted: 0, or an exit status (told). */
-int ring_begin(struct mount *m);
-/* Until the end; like fuse_session_loop_mt(). No thread is in a handler then,
- * and the one for commands has ended. */
-int ring_serve(struct mount *m);
-/* The rings go, if they are there; before the session does. */
-void ring_stop(struct mount *m);
-void ring_free(struct ring *r);
-/* Is this request only tried, without waiting, and err says that it would have
- * to? Then it is not answered. */
-bool ring_is_tried(fuse_req_t req, int err);
-/* What all handlers answer with: libfuse's, from the thread that may. */
-int ring_reply_err(fuse_req_t req, int err);
-int ring_reply_entry(fuse_req_t req, const struct fuse_entry_param *e);
-int ring_reply_attr(fuse_req_t req, const struct stat *st, double seconds);
-int ring_reply_open(fuse_req_t req, const struct fuse_file_info *fi);
-int ring_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
-		      const struct fuse_file_info *fi);
-int ring_reply_write(fuse_req_t req, size_t size);
-int ring_reply_xattr(fuse_req_t req, size_t size);
-int ring_reply_statfs(fuse_req_t req, const struct statvfs *sv);
-int ring_reply_lseek(fuse_req_t req, off_t off);
-int ring_reply_statx(fuse_req_t req, int flags, const struct statx *sx,
-		     double seconds);
-int ring_reply_buf(fuse_req_t req, const char *buf, size_t size);
-int ring_reply_readlink(fuse_req_t req, const char *target);
-#ifndef RING_REPLIES_THEMSELVES
-#define fuse_reply_err ring_reply_err
-#define fuse_reply_entry ring_reply_entry
-#define fuse_reply_attr ring_reply_attr
-#define fuse_reply_open ring_reply_open
-#define fuse_reply_create ring_reply_create
-#define fuse_reply_write ring_reply_write
-#define fuse_reply_xattr ring_reply_xattr
-#define fuse_reply_statfs ring_reply_statfs
-#define fuse_reply_lseek ring_reply_lseek
-#define fuse_reply_statx ring_reply_statx
-#define fuse_reply_buf ring_reply_buf
-#define fuse_reply_readlink ring_reply_readlink
-#endif
-#endif
-
 /* --- mount_push.c --- */
 
 /* The process that pushes; before there are threads, the store's lock and the
@@ -808,12 +740,17 @@ struct watch *watch_new(pid_t daemon);
 /* By the number of the mount's device; w may be NULL. */
 void watch_add(struct watch *w, uint64_t connection);
 
-/* --- mount_killpriv.c --- */
+/* --- mount_wire.c --- */
 
+/* Once it is mounted, before the first message is read. */
+int wire_start(struct mount *m);
+/* With transport=io_uring: requests are served from here on. An exit status,
+ * told. */
+int wire_start_ring(struct mount *m);
+/* No request of a ring is under way any more. */
+void wire_stop_ring(struct mount *m);
+void wire_free(struct mount *m); /* the session is gone */
 #if !HAVE_KILLPRIV
-/* Once it is mounted, before the first request is read. */
-int killpriv_start(struct mount *m);
-void killpriv_stop(struct mount *m);
 /* Does the request that this thread handles say that its caller may not keep
  * set-id bits? */
 bool killpriv_is_asked(const struct mount *m);

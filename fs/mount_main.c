@@ -9,6 +9,7 @@
 #include "fs/mount_internal.h"
 
 #include "fs/busy.h"
+#include "fs/mount_ring.h"
 #include "fs/plain.h"
 #include "fs/slice.h"
 #include "fs/version.h"
@@ -497,35 +498,6 @@ static int add_options(struct mount *m, struct fuse_args *args)
 	return err;
 }
 
-#if HAVE_RING
-static bool wants_ring(const struct mount *m)
-{
-	return m->opt.transport && !strcmp(m->opt.transport, "io_uring");
-}
-
-static int use_ring(struct mount *m, struct fuse_args *args,
-		    struct fuse_lowlevel_ops *ops)
-{
-	return wants_ring(m) ? ring_new(m, args, ops) : 0;
-}
-
-static int begin_ring(struct mount *m)
-{
-	return m->ring ? ring_begin(m) : 0;
-}
-#else
-static int use_ring(struct mount *m, struct fuse_args *args,
-		    struct fuse_lowlevel_ops *ops)
-{
-	return 0;
-}
-
-static int begin_ring(struct mount *m)
-{
-	return 0;
-}
-#endif
-
 static int make_session(struct mount *m, struct arguments *a)
 {
 	struct fuse_lowlevel_ops ops;
@@ -539,8 +511,6 @@ static int make_session(struct mount *m, struct arguments *a)
 	status = m->opt.fast ? side_mount(m, &a->fuse) : 0;
 	if (status)
 		return status;
-	if (use_ring(m, &a->fuse, &ops))
-		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
 	__atomic_store_n(&m->work.se,
 			 fuse_session_new(&a->fuse, &ops, sizeof(ops),
 					  &m->work),
@@ -555,11 +525,8 @@ static int make_session(struct mount *m, struct arguments *a)
 		     : fuse_session_mount(m->work.se, m->mountpoint))
 		return complain(EXIT_FAILURE, "cannot mount at %s",
 				m->mountpoint);
-#if !HAVE_KILLPRIV
-	if (killpriv_start(m))
-		return complain(EXIT_FAILURE, "%s", strerror(ENOMEM));
-#endif
-	return begin_ring(m);
+	return wire_start(m) ? complain(EXIT_FAILURE, "%s", strerror(ENOMEM))
+			     : 0;
 }
 
 /* --- start and end --- */
@@ -568,10 +535,6 @@ static int mount_open(struct mount *m, struct arguments *a)
 {
 	int storefd = -1, status;
 
-#if HAVE_RING
-	if (wants_ring(m))
-		ring_block_signals();
-#endif
 	status = place_open(m, &storefd);
 	if (!status)
 		status = place_take(m, storefd);
@@ -607,9 +570,7 @@ static int mount_close(struct mount *m)
 	int err = 0;
 
 	edits_stop(m); /* requests may wait for it */
-#if HAVE_RING
-	ring_stop(m);
-#endif
+	wire_stop_ring(m);
 	if (m->work.se)
 		dead_unmount(m);
 	conn_stop(&m->side);
@@ -646,12 +607,7 @@ static int mount_close(struct mount *m)
 	holder_release(m->holder);
 	if (m->work.se)
 		fuse_session_destroy(m->work.se);
-#if !HAVE_KILLPRIV
-	killpriv_stop(m);
-#endif
-#if HAVE_RING
-	ring_free(m->ring);
-#endif
+	wire_free(m);
 	return err;
 }
 
@@ -688,6 +644,8 @@ static void mount_init(struct mount *m, const struct arguments *a)
 	pthread_mutex_init(&m->probe_lock, NULL);
 	monotonic_cond_init(&m->probe_cond);
 	m->tell_fd = -1;
+	m->jobs_end = &m->jobs;
+	m->ctl_runs = true; /* not before the barrier is known */
 }
 
 static void detach_stdio(void)
@@ -719,8 +677,11 @@ static int run(struct arguments *a, int tell)
 		detach_stdio();
 	}
 	if (!status &&
-	    (side_start(m) || (!edits_are_beside(m) && plain_start(m)) ||
-	     ctl_start(m, tell)))
+	    (side_start(m) || (!edits_are_beside(m) && plain_start(m))))
+		status = EXIT_FAILURE;
+	if (!status)
+		status = (unsigned char)wire_start_ring(m);
+	if (!status && ctl_start(m, tell))
 		status = EXIT_FAILURE;
 	served = !status;
 	if (served) {

@@ -6,6 +6,7 @@
  */
 #include "fs/mount_internal.h"
 
+#include "fs/mount_ring.h"
 #include "fs/plain.h"
 
 #include <sys/statvfs.h>
@@ -41,6 +42,7 @@ void tell_begin(struct mount *m, const struct knode *n, struct telling *t)
 
 void tell_end(struct mount *m, const struct telling *t)
 {
+	ring_send();
 	if (__atomic_sub_fetch(&m->inflight[t->epoch & 1], 1,
 			       __ATOMIC_SEQ_CST) ||
 	    __atomic_load_n(&m->epoch, __ATOMIC_SEQ_CST) == t->epoch)
@@ -84,10 +86,6 @@ int errno_out(int err)
 
 void reply_err(fuse_req_t req, int err)
 {
-#if HAVE_RING
-	if (ring_is_tried(req, err))
-		return;
-#endif
 	fuse_reply_err(req, -errno_out(err));
 }
 
@@ -550,10 +548,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st,
 		if (n == &m->root && set & (FS_SET_UID | FS_SET_GID))
 			virtual_recall(m);
 		attr_to_stat(m, n, &out, st);
-		/* The kernel believes this answer whatever it was told since,
-		 * and a ring's may be delivered after tell_end(). */
-		fuse_reply_attr(req, st,
-				m->ring ? 0 : attr_seconds(m, n, out.mode, &t));
+		fuse_reply_attr(req, st, attr_seconds(m, n, out.mode, &t));
 	}
 	tell_end(m, &t);
 }
@@ -1023,12 +1018,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_background = 64;
 	conn->time_gran = 1;
 #ifdef FUSE_CAP_OVER_IO_URING
-	/* Not because the environment says so. */
-	want(conn, FUSE_CAP_OVER_IO_URING, m->ring && c == &m->work);
-#endif
-#if HAVE_RING
-	if (m->ring && c == &m->work)
-		ring_init(m, conn);
+	/* Not libfuse's, also when the environment says so. */
+	want(conn, FUSE_CAP_OVER_IO_URING, false);
 #endif
 }
 

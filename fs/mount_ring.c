@@ -1,444 +1,135 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mount_ring.c - requests over io_uring (transport=io_uring): who does them,
- * who answers, beginning and end.
+ * mount_ring.c - see mount_ring.h.
  *
- * libfuse has one thread for each core, which takes the requests that were made
- * there and answers them; while it is in a handler, none of the others of that
- * core goes on. So it never waits: it does a request itself if what is asked
- * for is in memory (view_never_wait()), and hands it to a worker else.
+ * The kernel has a queue for each core, with places for requests that were made
+ * there. A place is a command on an io_uring: it ends when there is a request
+ * in its memory, and is given again with the answer. The kernel hands a request
+ * over in the thread that gave the command, so each place has a thread and a
+ * ring of its own, which is bound to the core: caller and handler take turns
+ * there, and nobody wakes another core.
  *
- * The kernel hands a request over in the thread that gave the answer before it
- * in the same place of the ring: if that one has ended, the request fails
- * (ECANCELED), if it waits for a disk, so does the request. So a worker does
- * not send what it answers: one thread does it for all that are not a ring's,
- * it never waits for anything else, and ends after the rings.
+ * A request's header and the structure of its operation come apart from the
+ * rest; they are put in front of it, and libfuse gets it as if it had been
+ * read.
  */
-#define RING_REPLIES_THEMSELVES
-#include "fs/mount_internal.h"
+#define FUSE_USE_VERSION 312
 #include "fs/mount_ring.h"
 
-#if HAVE_RING
-
+#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
+#include <fuse_lowlevel.h>
+#include <liburing.h>
+#include <linux/fuse.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/eventfd.h>
-#include <sys/signalfd.h>
-#include <sys/statvfs.h>
-#include <sys/sysinfo.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
+/* include/uapi/linux/fuse.h of Linux 6.14: older headers lack it. */
+enum { CMD_REGISTER = 1, CMD_COMMIT_AND_FETCH = 2, OP_IN_BYTES = 128 };
+/* Of flags2 in INIT. */
+#define OVER_IO_URING (1U << 9)
+
+struct shared { /* struct fuse_uring_req_header */
+	char in_out[128]; /* the header of the request, or of the answer */
+	char op_in[OP_IN_BYTES];
+	uint64_t flags;
+	uint64_t commit_id;
+	uint32_t payload_bytes;
+	uint32_t padding;
+	uint64_t reserved;
+};
+_Static_assert(sizeof(struct shared) == 288, "as the kernel has it");
+
+struct command { /* struct fuse_uring_cmd_req */
+	uint64_t flags;
+	uint64_t commit_id;
+	uint16_t qid;
+	uint8_t padding[6];
+};
+_Static_assert(sizeof(struct command) == 24, "as the kernel has it");
+
 enum {
-	WORKERS_MAX = 256, /* a worker may wait for the device; others go on */
-	WORKERS_IDLE = 8,
-	/* Of all rings; each request has room for the largest. */
-	RING_MEMORY_MAX = 128 << 20,
-	MESSAGE_MAX = 256 << 10,
-	MESSAGE_MIN = 64 << 10,
-	CORES_MAX = RING_MEMORY_MAX / MESSAGE_MIN / RING_DEPTH
+	PAGE = 4096, /* before the payload: what is put in front of it */
+	PLACES = 256, /* of all cores, if each has at least the least */
+	DEPTH_MIN = 4,
+	DEPTH_MAX = 32,
+	PAYLOAD_MIN = 8192,
+	PAGES_DEFAULT = 32, /* of a request, if INIT does not say */
+	STOP_TICK_MS = 2
 };
 
-/* An answer on its way. */
-struct answer {
-	struct answer *next;
-	void (*send)(struct answer *a);
-	fuse_req_t req;
-	struct fuse_entry_param e;
-	struct fuse_file_info fi;
-	struct stat st;
-	struct statvfs sv;
-	struct statx sx;
-	double seconds;
-	size_t size;
-	off_t off;
-	int err, flags;
-	const void *bytes; /* in the ring */
-	bool waits; /* it lies on the stack of a thread that waits */
-	bool sent;
+enum state {
+	WAITS, /* for a request */
+	HANDLED, /* not answered yet */
+	ANSWERED, /* the answer lies here */
+	SENT
+};
+
+/* Its thread's, but for unique and state, which are atomic; who answers in
+ * another thread changes it under the lock, while it is HANDLED. */
+struct place {
+	struct ring *r;
+	unsigned int core;
+	struct io_uring uring;
+	bool opened;
+	struct iovec memory[2]; /* shared, payload */
+	struct shared *shared;
+	char *payload;
+	pthread_t thread;
+	bool has_thread; /* of who starts and stops */
+	uint64_t unique; /* of the request that is HANDLED; 0: none */
+	int state; /* enum state */
+	bool listens; /* atomic: a signal does not disturb a handler */
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
 };
 
 struct ring {
-	struct mount *m;
-	struct fuse_lowlevel_ops ops; /* those that do the work */
-	const struct fuse_conn_info *conn;
-	unsigned int message; /* bytes of the largest */
-	cpu_set_t cpus; /* for workers: their makers are bound to a core */
-	pthread_t reader; /* of /dev/fuse: what is forgotten comes there */
-	struct fuse_buf buf; /* the reader's */
-	int end_fd; /* an event: it has ended */
-	int err; /* why */
-	pthread_t sender;
-	pthread_mutex_t send_lock; /* guards the next six */
-	pthread_cond_t send_cond;
-	struct answer *answers, **answers_end;
-	bool has_sender, sending, sender_stop;
-	/* Only threads of libfuse's are left to answer. */
-	bool ends;
+	struct ring_params p;
+	struct fuse_session *se;
+	struct place *places;
+	unsigned int ncores, depth, nplaces;
+	size_t payload_bytes; /* from INIT on; 0: it was not agreed to */
+	bool stop; /* atomic */
+	pthread_t after_thread;
+	bool has_after_thread; /* set before there are others */
+	bool after; /* atomic: it is asked for */
 	pthread_mutex_t lock; /* guards the rest */
-	pthread_cond_t cond;
-	struct work *first, **last;
-	/* nidle: workers that wait for one, some of which were just told of
-	 * what is in line. */
-	unsigned int nwork, nworkers, nidle;
-	/* Requests come from the mount on; before the start they wait, after
-	 * the end nobody does them. */
-	bool started, stopped; /* atomic */
+	pthread_cond_t cond, after_cond;
+	bool after_stop;
+	unsigned int ready; /* threads that have given their first command */
+	int err; /* of the first that could not */
 };
 
-/* This is a thread of libfuse's. */
-static _Thread_local bool is_ring_thread;
-/* The request that this thread tries to do without waiting. */
-static _Thread_local struct work *tried;
+static _Thread_local struct place *here;
 
-bool ring_is_tried(fuse_req_t req, int err)
+/* --- may it be had? --- */
+
+/* As many as the kernel may ever have: each needs a place before any request
+ * goes through. 0: unknown. */
+static unsigned int count_cores(void)
 {
-	if (err != VIEW_WOULD_WAIT || !tried || tried->req != req)
-		return false;
-	tried = NULL;
-	return true;
-}
+	FILE *f = fopen("/sys/devices/system/cpu/possible", "re");
+	unsigned int last = 0, n;
+	int c = '-';
 
-/* --- answers from other threads --- */
-
-static void *sender_main(void *arg)
-{
-	struct ring *r = arg;
-	struct answer *a;
-	bool waits;
-
-	pthread_mutex_lock(&r->send_lock);
-	for (;;) {
-		while (!r->answers && !r->sender_stop)
-			pthread_cond_wait(&r->send_cond, &r->send_lock);
-		a = r->answers;
-		if (!a)
-			break;
-		r->answers = a->next;
-		if (!r->answers)
-			r->answers_end = &r->answers;
-		r->sending = true;
-		pthread_mutex_unlock(&r->send_lock);
-		a->send(a);
-		waits = a->waits;
-		if (!waits)
-			free(a);
-		pthread_mutex_lock(&r->send_lock);
-		r->sending = false;
-		if (waits)
-			a->sent = true;
-		if (waits || r->ends)
-			pthread_cond_broadcast(&r->send_cond);
+	/* 0-3, or 0-1,4-7 */
+	while (f && (c == '-' || c == ',') && fscanf(f, "%u", &n) == 1) {
+		last = n + 1;
+		c = fgetc(f);
 	}
-	pthread_mutex_unlock(&r->send_lock);
-	return NULL;
+	if (f)
+		fclose(f);
+	return last;
 }
-
-static bool is_for_sender(fuse_req_t req)
-{
-	return fuse_req_is_uring(req) && !is_ring_thread;
-}
-
-static int give(struct answer *a, fuse_req_t req, void (*send)(struct answer *))
-{
-	struct ring *r = req_mount(req)->ring;
-	struct answer *copy = malloc(sizeof(*copy));
-
-	a->req = req;
-	a->send = send;
-	a->waits = !copy;
-	if (copy) {
-		*copy = *a;
-		a = copy;
-	}
-	pthread_mutex_lock(&r->send_lock);
-	if (r->ends) {
-		pthread_mutex_unlock(&r->send_lock);
-		send(a);
-		free(copy);
-		return 0;
-	}
-	*r->answers_end = a;
-	r->answers_end = &a->next;
-	pthread_cond_broadcast(&r->send_cond);
-	while (!copy && !a->sent)
-		pthread_cond_wait(&r->send_cond, &r->send_lock);
-	pthread_mutex_unlock(&r->send_lock);
-	return 0;
-}
-
-static void send_err(struct answer *a)
-{
-	fuse_reply_err(a->req, a->err);
-}
-
-int ring_reply_err(fuse_req_t req, int err)
-{
-	struct answer a = { .err = err };
-
-	return is_for_sender(req) ? give(&a, req, send_err)
-				  : fuse_reply_err(req, err);
-}
-
-static void send_entry(struct answer *a)
-{
-	fuse_reply_entry(a->req, &a->e);
-}
-
-int ring_reply_entry(fuse_req_t req, const struct fuse_entry_param *e)
-{
-	struct answer a = { .e = *e };
-
-	return is_for_sender(req) ? give(&a, req, send_entry)
-				  : fuse_reply_entry(req, e);
-}
-
-static void send_attr(struct answer *a)
-{
-	fuse_reply_attr(a->req, &a->st, a->seconds);
-}
-
-int ring_reply_attr(fuse_req_t req, const struct stat *st, double seconds)
-{
-	struct answer a = { .st = *st, .seconds = seconds };
-
-	return is_for_sender(req) ? give(&a, req, send_attr)
-				  : fuse_reply_attr(req, st, seconds);
-}
-
-static void send_open(struct answer *a)
-{
-	fuse_reply_open(a->req, &a->fi);
-}
-
-int ring_reply_open(fuse_req_t req, const struct fuse_file_info *fi)
-{
-	struct answer a = { .fi = *fi };
-
-	return is_for_sender(req) ? give(&a, req, send_open)
-				  : fuse_reply_open(req, fi);
-}
-
-static void send_create(struct answer *a)
-{
-	fuse_reply_create(a->req, &a->e, &a->fi);
-}
-
-int ring_reply_create(fuse_req_t req, const struct fuse_entry_param *e,
-		      const struct fuse_file_info *fi)
-{
-	struct answer a = { .e = *e, .fi = *fi };
-
-	return is_for_sender(req) ? give(&a, req, send_create)
-				  : fuse_reply_create(req, e, fi);
-}
-
-static void send_write(struct answer *a)
-{
-	fuse_reply_write(a->req, a->size);
-}
-
-int ring_reply_write(fuse_req_t req, size_t size)
-{
-	struct answer a = { .size = size };
-
-	return is_for_sender(req) ? give(&a, req, send_write)
-				  : fuse_reply_write(req, size);
-}
-
-static void send_xattr(struct answer *a)
-{
-	fuse_reply_xattr(a->req, a->size);
-}
-
-int ring_reply_xattr(fuse_req_t req, size_t size)
-{
-	struct answer a = { .size = size };
-
-	return is_for_sender(req) ? give(&a, req, send_xattr)
-				  : fuse_reply_xattr(req, size);
-}
-
-static void send_statfs(struct answer *a)
-{
-	fuse_reply_statfs(a->req, &a->sv);
-}
-
-int ring_reply_statfs(fuse_req_t req, const struct statvfs *sv)
-{
-	struct answer a = { .sv = *sv };
-
-	return is_for_sender(req) ? give(&a, req, send_statfs)
-				  : fuse_reply_statfs(req, sv);
-}
-
-static void send_lseek(struct answer *a)
-{
-	fuse_reply_lseek(a->req, a->off);
-}
-
-int ring_reply_lseek(fuse_req_t req, off_t off)
-{
-	struct answer a = { .off = off };
-
-	return is_for_sender(req) ? give(&a, req, send_lseek)
-				  : fuse_reply_lseek(req, off);
-}
-
-static void send_statx(struct answer *a)
-{
-	fuse_reply_statx(a->req, a->flags, &a->sx, a->seconds);
-}
-
-int ring_reply_statx(fuse_req_t req, int flags, const struct statx *sx,
-		     double seconds)
-{
-	struct answer a = { .flags = flags, .sx = *sx, .seconds = seconds };
-
-	return is_for_sender(req) ? give(&a, req, send_statx)
-				  : fuse_reply_statx(req, flags, sx, seconds);
-}
-
-static void send_buf(struct answer *a)
-{
-	fuse_reply_buf(a->req, a->bytes, a->size);
-}
-
-int ring_reply_buf(fuse_req_t req, const char *buf, size_t size)
-{
-	struct answer a = { .size = size };
-	size_t most;
-	char *room;
-
-	if (!is_for_sender(req))
-		return fuse_reply_buf(req, buf, size);
-	if (fuse_req_get_payload(req, &room, &most, NULL) || size > most)
-		return ring_reply_err(req, EIO);
-	memcpy(room, buf, size);
-	a.bytes = room;
-	return give(&a, req, send_buf);
-}
-
-int ring_reply_readlink(fuse_req_t req, const char *target)
-{
-	return ring_reply_buf(req, target, strlen(target));
-}
-
-/* --- workers --- */
-
-static void *worker_main(void *arg)
-{
-	struct ring *r = arg;
-	struct work *w;
-
-	(void)pthread_setname_np(pthread_self(), "txnfs-worker");
-	pthread_mutex_lock(&r->lock);
-	for (;;) {
-		r->nidle++;
-		while (!r->first && !r->stopped && r->nidle <= WORKERS_IDLE)
-			pthread_cond_wait(&r->cond, &r->lock);
-		r->nidle--;
-		w = r->first;
-		if (!w)
-			break;
-		r->first = w->next;
-		if (!r->first)
-			r->last = &r->first;
-		r->nwork--;
-		pthread_mutex_unlock(&r->lock);
-		w->run(w);
-		free(w);
-		pthread_mutex_lock(&r->lock);
-	}
-	r->nworkers--;
-	pthread_cond_broadcast(&r->cond);
-	pthread_mutex_unlock(&r->lock);
-	return NULL;
-}
-
-/* Under r->lock. */
-static void start_worker(struct ring *r)
-{
-	pthread_attr_t attr;
-	pthread_t t;
-
-	if (pthread_attr_init(&attr))
-		return;
-	if (!pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED) &&
-	    !pthread_attr_setaffinity_np(&attr, sizeof(r->cpus), &r->cpus) &&
-	    !pthread_create(&t, &attr, worker_main, r))
-		r->nworkers++;
-	pthread_attr_destroy(&attr);
-}
-
-/* False: nobody can do it; no memory, no thread, the end. */
-static bool hand_over(struct ring *r, const struct work *w)
-{
-	struct work *copy = malloc(sizeof(*copy));
-	bool done;
-
-	if (!copy)
-		return false;
-	*copy = *w;
-	copy->next = NULL;
-	if (w->fip)
-		copy->fip = &copy->fi;
-	pthread_mutex_lock(&r->lock);
-	if (r->started && r->nidle <= r->nwork && r->nworkers < WORKERS_MAX)
-		start_worker(r);
-	done = !r->stopped && (r->nworkers || !r->started);
-	if (done) {
-		*r->last = copy;
-		r->last = &copy->next;
-		r->nwork++;
-		pthread_cond_signal(&r->cond);
-	}
-	pthread_mutex_unlock(&r->lock);
-	if (!done)
-		free(copy);
-	return done;
-}
-
-/* False: it has to wait. */
-static bool try_it(const struct work *w)
-{
-	struct work copy = *w; /* handlers write to what they are given */
-	bool done;
-
-	if (copy.fip)
-		copy.fip = &copy.fi;
-	tried = &copy;
-	view_never_wait(true);
-	copy.run(&copy);
-	view_never_wait(false);
-	done = tried;
-	tried = NULL;
-	return done;
-}
-
-void ring_take(struct work *w, void (*run)(struct work *w), fuse_req_t req,
-	       bool here)
-{
-	struct mount *m = req_mount(req);
-	struct ring *r = m->ring;
-
-	is_ring_thread = fuse_req_is_uring(req);
-	/* libfuse cancels its threads at the end: not in the middle of this. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	w->run = run;
-	w->req = req;
-	w->ops = &r->ops;
-	if (__atomic_load_n(&r->stopped, __ATOMIC_ACQUIRE))
-		fuse_reply_err(req, ENOTCONN);
-	else if (here && __atomic_load_n(&r->started, __ATOMIC_ACQUIRE) &&
-		 try_it(w))
-		return;
-	else if (!hand_over(r, w))
-		fuse_reply_err(req, ENOTCONN);
-}
-
-/* --- may we, and how --- */
 
 static bool kernel_offers(void)
 {
@@ -453,276 +144,499 @@ static bool kernel_offers(void)
 	return c == 'Y' || c == '1';
 }
 
+/* Not IORING_SETUP_DEFER_TASKRUN: Linux 6.18 keeps who waits for a request that
+ * was on its way to a thread that is killed waiting for ever, also when the
+ * connection is aborted. */
+static int open_uring(struct io_uring *u)
+{
+	return io_uring_queue_init(2, u,
+				   IORING_SETUP_SQE128 |
+					   IORING_SETUP_SINGLE_ISSUER |
+					   IORING_SETUP_COOP_TASKRUN);
+}
+
 int ring_check(char *why, size_t size)
 {
-	if (fuse_version() < RING_LIBFUSE)
-		snprintf(
-			why, size,
-			"transport=io_uring needs libfuse 3.19, this is %s, in "
-			"which answers from other threads get lost: update "
-			"libfuse, or leave the option out",
-			fuse_pkgversion());
-	else if (!kernel_offers())
+	struct io_uring u;
+	int err;
+
+	if (!kernel_offers()) {
 		snprintf(why, size,
 			 "the kernel does not offer transport=io_uring: as "
 			 "root, echo Y > "
 			 "/sys/module/fuse/parameters/enable_uring (Linux 6.14 "
 			 "or later), or leave the option out");
-	else if (get_nprocs_conf() > CORES_MAX)
-		snprintf(why, size,
-			 "transport=io_uring is for at most %d cores (each has "
-			 "memory of its own), here are %d: leave the option "
-			 "out",
-			 CORES_MAX, get_nprocs_conf());
-	else
-		return 0;
-	return -EOPNOTSUPP;
-}
-
-int ring_new(struct mount *m, struct fuse_args *args,
-	     struct fuse_lowlevel_ops *ops)
-{
-	struct ring *r = calloc(1, sizeof(*r));
-	char option[64];
-
-	if (!r)
-		return -ENOMEM;
-	m->ring = r;
-	r->m = m;
-	r->end_fd = -1;
-	r->last = &r->first;
-	r->answers_end = &r->answers;
-	pthread_mutex_init(&r->send_lock, NULL);
-	pthread_cond_init(&r->send_cond, NULL);
-	r->message =
-		RING_MEMORY_MAX / RING_DEPTH / (unsigned int)get_nprocs_conf();
-	r->message =
-		r->message > MESSAGE_MAX ? MESSAGE_MAX : r->message & ~4095U;
-	pthread_mutex_init(&r->lock, NULL);
-	pthread_cond_init(&r->cond, NULL);
-	r->ops = *ops;
-	ring_set_ops(ops);
-	if (sched_getaffinity(0, sizeof(r->cpus), &r->cpus))
-		return -errno;
-	snprintf(option, sizeof(option), "-oio_uring,io_uring_q_depth=%d",
-		 RING_DEPTH);
-	return fuse_opt_add_arg(args, option) ? -ENOMEM : 0;
-}
-
-void ring_init(struct mount *m, struct fuse_conn_info *conn)
-{
-	m->ring->conn = conn;
-	conn->max_write = m->ring->message;
-	/* libfuse does not say which request it was. */
-	fuse_set_conn_flag(conn, FUSE_CONN_FLAG_NO_INTERRUPT);
-}
-
-/* Those that end us. */
-static void block_signals(sigset_t *set)
-{
-	sigemptyset(set);
-	sigaddset(set, SIGHUP);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	pthread_sigmask(SIG_BLOCK, set, NULL);
-}
-
-void ring_block_signals(void)
-{
-	sigset_t set;
-
-	block_signals(&set);
-}
-
-int ring_begin(struct mount *m)
-{
-	struct ring *r = m->ring;
-	int res;
-
-	res = pthread_create(&r->sender, NULL, sender_main, r);
-	if (res)
-		return complain(EXIT_FAILURE, "cannot start a thread: %s",
-				strerror(res));
-	r->has_sender = true;
-	res = 1;
-	/* The first message is the one that starts the rings; the library may
-	 * have read it while it mounted. */
-	while (!r->conn && (res > 0 || res == -EINTR)) {
-		res = fuse_session_receive_buf(m->work.se, &r->buf);
-		if (res > 0)
-			fuse_session_process_buf(m->work.se, &r->buf);
+		return -EOPNOTSUPP;
 	}
-	if (!r->conn)
-		return complain(EXIT_FAILURE, "%s: no first message: %s",
-				m->mountpoint, strerror(res ? -res : ENOTCONN));
-	if (!fuse_get_feature_flag(r->conn, FUSE_CAP_OVER_IO_URING))
-		return complain(EXIT_REFUSED,
-				"transport=io_uring: libfuse could not start "
-				"it (built without liburing, or too little "
-				"memory); leave the option out");
+	err = open_uring(&u);
+	if (err) {
+		snprintf(why, size,
+			 "transport=io_uring: io_uring_setup: %s (see "
+			 "/proc/sys/kernel/io_uring_disabled, and what runs "
+			 "this in a container); leave the option out",
+			 strerror(-err));
+		return -EOPNOTSUPP;
+	}
+	io_uring_queue_exit(&u);
 	return 0;
 }
 
-/* --- the loop --- */
+/* --- INIT --- */
 
-static void *reader_main(void *arg)
+static void agree(struct ring *r, struct iovec *v)
 {
-	struct ring *r = arg;
-	struct fuse_session *se = r->m->work.se;
-	const uint64_t one = 1;
+	struct fuse_init_out *init = v->iov_base;
+	size_t pages = PAGES_DEFAULT;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-	while (!fuse_session_exited(se)) {
-		int res;
+	if (v->iov_len < sizeof(*init))
+		return;
+	init->flags |= FUSE_INIT_EXT;
+	init->flags2 |= OVER_IO_URING;
+	if (init->flags & FUSE_MAX_PAGES)
+		pages = init->max_pages;
+	r->payload_bytes = pages * PAGE;
+	if (r->payload_bytes < init->max_write)
+		r->payload_bytes = init->max_write;
+	if (r->payload_bytes < PAYLOAD_MIN)
+		r->payload_bytes = PAYLOAD_MIN;
+	r->payload_bytes = (r->payload_bytes + PAGE - 1) & ~(size_t)(PAGE - 1);
+}
 
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-		res = fuse_session_receive_buf(se, &r->buf);
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-		if (res > 0) {
-			fuse_session_process_buf(se, &r->buf);
-		} else if (res != -EINTR) {
-			r->err = res;
+/* --- answers --- */
+
+static ssize_t put_answer(struct place *p, const struct iovec *v, int count)
+{
+	size_t room = p->r->payload_bytes, at = 0;
+	struct fuse_out_header *out = (struct fuse_out_header *)(void *)
+					      p->shared->in_out;
+
+	memcpy(out, v[0].iov_base, sizeof(*out));
+	for (int i = 1; i < count; i++) {
+		if (v[i].iov_len > room - at) {
+			/* The kernel asks for no more than that. */
+			out->error = -EIO;
+			out->len = sizeof(*out);
+			at = 0;
 			break;
 		}
+		if (v[i].iov_base != p->payload + at)
+			memmove(p->payload + at, v[i].iov_base, v[i].iov_len);
+		at += v[i].iov_len;
 	}
-	if (write(r->end_fd, &one, sizeof(one)) < 0)
-		abort(); /* the first of 2^64 */
+	p->shared->payload_bytes = (uint32_t)at;
+	return (ssize_t)(sizeof(*out) + at);
+}
+
+static ssize_t answer_here(struct place *p, const struct iovec *v, int count)
+{
+	ssize_t n = put_answer(p, v, count);
+
+	__atomic_store_n(&p->unique, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&p->state, ANSWERED, __ATOMIC_RELAXED);
+	return n;
+}
+
+/* Its thread waits for that, or does when its handler returns. */
+static ssize_t answer_there(struct place *p, uint64_t unique,
+			    const struct iovec *v, int count)
+{
+	ssize_t n = 0;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->unique == unique) {
+		n = put_answer(p, v, count);
+		__atomic_store_n(&p->unique, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&p->state, ANSWERED, __ATOMIC_RELEASE);
+		pthread_cond_signal(&p->cond);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}
+
+ssize_t ring_answer(struct ring *r, struct iovec *v, int count)
+{
+	const struct fuse_out_header *out = v[0].iov_base;
+	ssize_t n = 0;
+
+	if (!r->se && !out->error && count == 2)
+		agree(r, &v[1]); /* no other request is before INIT */
+	if (!r->se || !out->unique)
+		return 0;
+	if (here && here->r == r && here->unique == out->unique)
+		return answer_here(here, v, count);
+	for (unsigned int i = 0; i < r->nplaces && !n; i++)
+		if (__atomic_load_n(&r->places[i].unique, __ATOMIC_ACQUIRE) ==
+		    out->unique)
+			n = answer_there(&r->places[i], out->unique, v, count);
+	return n;
+}
+
+/* --- commands --- */
+
+static struct io_uring_sqe *get_command(struct place *p, unsigned int what,
+					uint64_t commit_id)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&p->uring);
+	struct command *c;
+
+	if (!sqe)
+		return NULL; /* there is one command at a time */
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fuse_session_fd(p->r->se),
+			 p->memory, 2, 0);
+	sqe->cmd_op = what;
+	c = (struct command *)(void *)sqe->cmd;
+	memset(c, 0, sizeof(*c));
+	c->qid = (uint16_t)p->core;
+	c->commit_id = commit_id;
+	return sqe;
+}
+
+static void prepare_answer(struct place *p)
+{
+	(void)get_command(p, CMD_COMMIT_AND_FETCH, p->shared->commit_id);
+}
+
+void ring_send(void)
+{
+	struct place *p = here;
+
+	if (!p || __atomic_load_n(&p->state, __ATOMIC_RELAXED) != ANSWERED)
+		return;
+	p->state = SENT;
+	prepare_answer(p);
+	/* What it could not take is sent with the next wait. */
+	(void)io_uring_submit(&p->uring);
+}
+
+/* --- what comes after answers --- */
+
+bool ring_after(void)
+{
+	struct ring *r = here ? here->r : NULL;
+
+	if (!r || !r->has_after_thread)
+		return false;
+	if (__atomic_exchange_n(&r->after, true, __ATOMIC_ACQ_REL))
+		return true;
+	pthread_mutex_lock(&r->lock);
+	pthread_cond_signal(&r->after_cond);
+	pthread_mutex_unlock(&r->lock);
+	return true;
+}
+
+static void *after_main(void *arg)
+{
+	struct ring *r = arg;
+
+	(void)pthread_setname_np(pthread_self(), "txnfs-behind");
+	if (r->p.begin)
+		r->p.begin(r->p.arg);
+	for (;;) {
+		pthread_mutex_lock(&r->lock);
+		while (!__atomic_load_n(&r->after, __ATOMIC_RELAXED) &&
+		       !r->after_stop)
+			pthread_cond_wait(&r->after_cond, &r->lock);
+		pthread_mutex_unlock(&r->lock);
+		if (!__atomic_exchange_n(&r->after, false, __ATOMIC_ACQ_REL))
+			break;
+		r->p.after(r->p.arg);
+	}
 	return NULL;
 }
 
-static void start(struct ring *r)
+static void stop_after(struct ring *r)
 {
-	pthread_mutex_lock(&r->lock);
-	__atomic_store_n(&r->started, true, __ATOMIC_RELEASE);
-	for (const struct work *w = r->first; w && r->nworkers < WORKERS_MAX;
-	     w = w->next)
-		start_worker(r);
-	pthread_mutex_unlock(&r->lock);
-}
-
-/* A signal's number; 0: the reader has ended. */
-static int wait_for_end(const struct ring *r, int signals)
-{
-	struct pollfd fds[2] = { { .fd = signals, .events = POLLIN },
-				 { .fd = r->end_fd, .events = POLLIN } };
-	struct signalfd_siginfo info;
-
-	for (;;) {
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return -errno;
-		if (fds[1].revents)
-			return 0;
-		if (fds[0].revents &&
-		    read(signals, &info, sizeof(info)) == sizeof(info))
-			return (int)info.ssi_signo;
-	}
-}
-
-static void stop_workers(struct ring *r)
-{
-	pthread_mutex_lock(&r->lock);
-	__atomic_store_n(&r->stopped, true, __ATOMIC_RELEASE);
-	pthread_cond_broadcast(&r->cond);
-	while (r->nworkers)
-		pthread_cond_wait(&r->cond, &r->lock);
-	pthread_mutex_unlock(&r->lock);
-}
-
-/* What was answered is sent. */
-static void finish_sending(struct ring *r)
-{
-	pthread_mutex_lock(&r->send_lock);
-	r->ends = true;
-	while (r->answers || r->sending)
-		pthread_cond_wait(&r->send_cond, &r->send_lock);
-	pthread_mutex_unlock(&r->send_lock);
-}
-
-static void stop_sender(struct ring *r)
-{
-	pthread_mutex_lock(&r->send_lock);
-	r->sender_stop = true;
-	pthread_cond_broadcast(&r->send_cond);
-	pthread_mutex_unlock(&r->send_lock);
-	pthread_join(r->sender, NULL);
-	r->has_sender = false;
-}
-
-void ring_stop(struct mount *m)
-{
-	struct ring *r = m->ring;
-
-	if (!r || !r->has_sender)
+	if (!r->has_after_thread)
 		return;
-	fuse_session_exit(m->work.se);
-	stop_workers(r);
-	finish_sending(r);
-	/* Of a session that has ended this takes the rings down. */
-	(void)fuse_session_loop(m->work.se);
-	stop_sender(r);
+	pthread_mutex_lock(&r->lock);
+	r->after_stop = true;
+	pthread_cond_signal(&r->after_cond);
+	pthread_mutex_unlock(&r->lock);
+	pthread_join(r->after_thread, NULL);
+	r->has_after_thread = false;
 }
 
-int ring_serve(struct mount *m)
+bool ring_is_here(void)
 {
-	struct ring *r = m->ring;
-	int signals, err;
-	sigset_t set;
+	return here;
+}
 
-	block_signals(&set);
-	signals = signalfd(-1, &set, SFD_CLOEXEC);
-	r->end_fd = eventfd(0, EFD_CLOEXEC);
-	if (signals < 0 || r->end_fd < 0)
-		return -errno;
-	err = -pthread_create(&r->reader, NULL, reader_main, r);
+void *ring_room(size_t bytes)
+{
+	return here && bytes <= here->r->payload_bytes ? here->payload : NULL;
+}
+
+unsigned int ring_depth(const struct ring *r)
+{
+	return r->depth;
+}
+
+/* --- a place's thread --- */
+
+/* 0: there is a request. Else the place is not served any more. */
+static int wait_for_request(struct place *p)
+{
+	struct io_uring_cqe *cqe;
+	int err;
+
+	__atomic_store_n(&p->listens, true, __ATOMIC_SEQ_CST);
+	do {
+		err = io_uring_submit_and_wait(&p->uring, 1);
+		if (__atomic_load_n(&p->r->stop, __ATOMIC_SEQ_CST) &&
+		    io_uring_peek_cqe(&p->uring, &cqe))
+			err = -ECANCELED;
+	} while (err == -EINTR || err == -EAGAIN || err == -EBUSY);
+	__atomic_store_n(&p->listens, false, __ATOMIC_SEQ_CST);
+	if (err < 0)
+		return err;
+	err = io_uring_peek_cqe(&p->uring, &cqe);
+	if (err)
+		return err == -EAGAIN ? -EINTR : err;
+	err = cqe->res;
+	io_uring_cqe_seen(&p->uring, cqe);
+	return err < 0 ? err : 0;
+}
+
+static void handle(struct place *p)
+{
+	const struct fuse_in_header *in = (const struct fuse_in_header *)
+		(const void *)p->shared->in_out;
+	size_t payload = p->shared->payload_bytes;
+	size_t op = in->len - sizeof(*in) - payload;
+	struct fuse_buf buf = { .size = in->len };
+	char *message;
+
+	if (in->len < sizeof(*in) + payload || op > OP_IN_BYTES ||
+	    payload > p->r->payload_bytes)
+		abort(); /* the kernel says so */
+	message = p->payload - op - sizeof(*in);
+	memcpy(message, in, sizeof(*in));
+	memcpy(message + sizeof(*in), p->shared->op_in, op);
+	buf.mem = message;
+	p->state = HANDLED;
+	__atomic_store_n(&p->unique, in->unique, __ATOMIC_RELEASE);
+	if (p->r->p.message)
+		p->r->p.message(p->r->p.arg, message, in->len);
+	fuse_session_process_buf(p->r->se, &buf);
+	if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) != HANDLED)
+		return;
+	pthread_mutex_lock(&p->lock);
+	while (p->state == HANDLED &&
+	       !__atomic_load_n(&p->r->stop, __ATOMIC_ACQUIRE))
+		pthread_cond_wait(&p->cond, &p->lock);
+	pthread_mutex_unlock(&p->lock);
+}
+
+static int begin(struct place *p)
+{
+	struct ring *r = p->r;
+	cpu_set_t core;
+	int err;
+
+	CPU_ZERO(&core);
+	CPU_SET(p->core, &core);
+	/* It may be one that is not there. */
+	(void)pthread_setaffinity_np(pthread_self(), sizeof(core), &core);
+	(void)pthread_setname_np(pthread_self(), "txnfs-ring");
+	if (r->p.begin)
+		r->p.begin(r->p.arg);
+	err = open_uring(&p->uring);
+	p->opened = !err;
 	if (err)
 		return err;
-	start(r);
-	err = wait_for_end(r, signals);
-	edits_cancel(m);
-	/* A command may wait for requests: they are answered until it is done.
-	 */
-	ctl_stop(m);
-	snaps_stop(m);
-	fuse_session_exit(m->work.se);
-	pthread_cancel(r->reader);
-	pthread_join(r->reader, NULL);
-	ring_stop(m);
-	if (!err)
-		err = r->err;
-	close(signals);
+	(void)io_uring_register_ring_fd(&p->uring);
+	if (!get_command(p, CMD_REGISTER, 0))
+		return -EIO;
+	err = io_uring_submit(&p->uring);
+	return err < 0 ? err : 0;
+}
+
+/* What ring_start() waits for. */
+static void tell_ready(struct ring *r, int err)
+{
+	pthread_mutex_lock(&r->lock);
+	r->ready++;
+	if (err && !r->err)
+		r->err = err;
+	pthread_cond_signal(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void *place_main(void *arg)
+{
+	struct place *p = arg;
+	struct io_uring_cqe *cqe;
+	int err = begin(p);
+
+	/* It ends at once when it is refused. */
+	if (!err && !io_uring_peek_cqe(&p->uring, &cqe) && cqe->res < 0)
+		err = cqe->res;
+	tell_ready(p->r, err);
+	here = p;
+	while (!err) {
+		err = wait_for_request(p);
+		if (err == -EINTR) {
+			err = 0;
+			continue;
+		}
+		if (err)
+			break;
+		handle(p);
+		if (p->state == ANSWERED)
+			prepare_answer(p);
+		else if (p->state == HANDLED)
+			err = -ECANCELED; /* the end */
+		p->state = WAITS;
+	}
+	here = NULL;
+	if (p->opened)
+		io_uring_queue_exit(&p->uring);
+	return NULL;
+}
+
+/* --- beginning and end --- */
+
+struct ring *ring_new(const struct ring_params *params)
+{
+	struct ring *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	r->p = *params;
+	r->ncores = count_cores();
+	r->depth = r->ncores ? PLACES / r->ncores : 0;
+	if (r->depth > DEPTH_MAX)
+		r->depth = DEPTH_MAX;
+	if (r->depth < DEPTH_MIN)
+		r->depth = DEPTH_MIN;
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_cond_init(&r->cond, NULL);
+	pthread_cond_init(&r->after_cond, NULL);
+	return r;
+}
+
+/* Only what requests use of it takes memory. */
+static int make_place(struct ring *r, struct place *p, unsigned int core)
+{
+	size_t bytes = 2 * PAGE + r->payload_bytes;
+	char *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return -errno;
+	p->r = r;
+	p->core = core;
+	p->shared = (struct shared *)(void *)mem;
+	p->payload = mem + 2 * PAGE;
+	p->memory[0] = (struct iovec){ p->shared, sizeof(*p->shared) };
+	p->memory[1] = (struct iovec){ p->payload, r->payload_bytes };
+	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->cond, NULL);
+	return 0;
+}
+
+static int make_places(struct ring *r)
+{
+	unsigned int n = r->ncores * r->depth;
+	int err = 0;
+
+	r->places = calloc(n, sizeof(*r->places));
+	if (!r->places)
+		return -ENOMEM;
+	while (r->nplaces < n && !err) {
+		err = make_place(r, &r->places[r->nplaces],
+				 r->nplaces / r->depth);
+		r->nplaces += !err;
+	}
 	return err;
+}
+
+static int start_threads(struct ring *r)
+{
+	unsigned int n = 0;
+	sigset_t most, old;
+	int err = 0;
+
+	/* Other signals are for the main thread. */
+	sigfillset(&most);
+	sigdelset(&most, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &most, &old);
+	if (r->p.after) {
+		err = -pthread_create(&r->after_thread, NULL, after_main, r);
+		r->has_after_thread = !err;
+	}
+	while (n < r->nplaces && !err) {
+		struct place *p = &r->places[n];
+
+		err = -pthread_create(&p->thread, NULL, place_main, p);
+		p->has_thread = !err;
+		n += !err;
+	}
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_mutex_lock(&r->lock);
+	while (r->ready < n)
+		pthread_cond_wait(&r->cond, &r->lock);
+	err = err ? err : r->err;
+	pthread_mutex_unlock(&r->lock);
+	return err;
+}
+
+int ring_start(struct ring *r, struct fuse_session *se)
+{
+	int err = r->payload_bytes && r->ncores ? 0 : -ENOTCONN;
+
+	if (!err)
+		err = make_places(r);
+	if (err)
+		return err;
+	r->se = se;
+	return start_threads(r);
+}
+
+static void stop_place(struct place *p)
+{
+	const struct timespec tick = { .tv_nsec = STOP_TICK_MS * 1000000 };
+
+	pthread_mutex_lock(&p->lock);
+	pthread_cond_signal(&p->cond);
+	pthread_mutex_unlock(&p->lock);
+	while (pthread_tryjoin_np(p->thread, NULL) == EBUSY) {
+		if (__atomic_load_n(&p->listens, __ATOMIC_SEQ_CST))
+			(void)pthread_kill(p->thread, SIGUSR1);
+		nanosleep(&tick, NULL);
+	}
+	p->has_thread = false;
+}
+
+void ring_stop(struct ring *r)
+{
+	__atomic_store_n(&r->stop, true, __ATOMIC_SEQ_CST);
+	/* All at once; those that are not waiting yet get another. */
+	for (unsigned int i = 0; i < r->nplaces; i++)
+		if (r->places[i].has_thread &&
+		    __atomic_load_n(&r->places[i].listens, __ATOMIC_SEQ_CST))
+			(void)pthread_kill(r->places[i].thread, SIGUSR1);
+	for (unsigned int i = 0; i < r->nplaces; i++)
+		if (r->places[i].has_thread)
+			stop_place(&r->places[i]);
+	stop_after(r);
 }
 
 void ring_free(struct ring *r)
 {
-	struct work *next;
-
 	if (!r)
 		return;
-	for (struct work *w = r->first; w; w = next) {
-		next = w->next;
-		free(w);
+	ring_stop(r);
+	for (unsigned int i = 0; i < r->nplaces; i++) {
+		struct place *p = &r->places[i];
+
+		(void)munmap(p->shared, 2 * PAGE + r->payload_bytes);
+		pthread_cond_destroy(&p->cond);
+		pthread_mutex_destroy(&p->lock);
 	}
-	if (r->end_fd >= 0)
-		close(r->end_fd);
-	free(r->buf.mem);
-	pthread_cond_destroy(&r->send_cond);
-	pthread_mutex_destroy(&r->send_lock);
+	free(r->places);
+	pthread_cond_destroy(&r->after_cond);
 	pthread_cond_destroy(&r->cond);
 	pthread_mutex_destroy(&r->lock);
 	free(r);
 }
-
-#else
-
-int ring_check(char *why, size_t size)
-{
-	snprintf(why, size,
-		 "transport=io_uring needs a txnfs built with libfuse 3.19 or "
-		 "later, this one was with %d.%d: build it with that, or leave "
-		 "the option out",
-		 FUSE_MAJOR_VERSION, FUSE_MINOR_VERSION);
-	return -EOPNOTSUPP;
-}
-
-#endif

@@ -177,12 +177,6 @@ int serve(struct mount *m)
 {
 	int err, sig;
 
-#if HAVE_RING
-	if (m->ring) {
-		err = ring_serve(m);
-		return why_ended(m, err, err);
-	}
-#endif
 	err = conn_start(&m->work, on_lost);
 	if (err)
 		return why_ended(m, 0, err);
@@ -196,6 +190,7 @@ int serve(struct mount *m)
 		ctl_stop(m);
 		snaps_stop(m);
 	}
+	wire_stop_ring(m);
 	conn_stop(&m->work);
 	return why_ended(m, sig, m->work.err);
 }

@@ -9,7 +9,8 @@
 set -u
 packages=(
 	# building
-	gcc make pkg-config libfuse3-dev fuse3 libxxhash-dev libjansson-dev
+	gcc make pkg-config libfuse3-dev fuse3 liburing-dev libxxhash-dev
+	libjansson-dev
 	# tests
 	libcmocka-dev jq perl-base attr sqlite3 git e2fsprogs util-linux procps
 	openssl rsync acl tar inotify-tools xfsprogs btrfs-progs

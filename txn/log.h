@@ -197,9 +197,7 @@ void log_trim(struct log *log, bool all);
 void log_expect(struct log *log, uint64_t bytes);
 void log_claim(struct log *log, enum log_head head, uint64_t bytes);
 void log_unclaim(struct log *log, enum log_head head, uint64_t bytes);
-/* log_room() and log_take_room() for the small head, without waiting: false,
- * they have to. */
-bool log_has_room(struct log *log, uint64_t small_bytes);
+/* log_take_room() for the small head, without waiting: false, it has to. */
 bool log_try_room(struct log *log, uint64_t small_bytes, enum log_use use);
 
 /* 0, or the negative errno that stopped the log (with a text for people). */

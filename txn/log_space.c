@@ -336,11 +336,6 @@ static int room_in(struct log *log, enum log_head id, uint64_t need,
 		       : prepare_until(log, id, need, use, look);
 }
 
-bool log_has_room(struct log *log, uint64_t small_bytes)
-{
-	return look_now(log, LOG_SMALL, small_bytes, LOG_USE, has_room);
-}
-
 bool log_try_room(struct log *log, uint64_t small_bytes, enum log_use use)
 {
 	return look_now(log, LOG_SMALL, small_bytes, use, take_room);

@@ -13,7 +13,6 @@ enum {
 	LACKS_ROOM = -ENOBUFS /* from update_try() */
 };
 
-static _Thread_local bool never_wait;
 
 struct vtx {
 	struct cursor cursor;
@@ -181,25 +180,10 @@ int vtx_del_range(struct vtx *tx, const struct key *from, const struct key *to)
 	return batch_del_range(&tx->batch, from, to);
 }
 
-void view_never_wait(bool on)
-{
-	never_wait = on;
-}
-
-bool view_never_waits(void)
-{
-	return never_wait;
-}
-
 /* Was err the tree asking for a node? */
 static bool is_miss(const struct vtx *tx, int err)
 {
 	return err == -EAGAIN && tx->cursor.miss.pos;
-}
-
-static int load_missed(struct vtx *tx)
-{
-	return never_wait ? VIEW_WOULD_WAIT : tree_load(&tx->cursor);
 }
 
 int view_read(struct view *v, view_fn fn, void *arg)
@@ -217,7 +201,7 @@ int view_read(struct view *v, view_fn fn, void *arg)
 		rwlock_unlock_shared(&v->lock);
 		if (!is_miss(&tx, err))
 			break;
-		err = load_missed(&tx);
+		err = tree_load(&tx.cursor);
 		if (err)
 			break;
 	}
@@ -307,9 +291,7 @@ static int find_room(struct view *v, struct update *u)
 		u->takes_room = false;
 		return 0;
 	}
-	return never_wait ? VIEW_WOULD_WAIT
-			  : log_room(v->store->log, UPDATE_ROOM_BYTES, 0,
-				     use_of(u->flags));
+	return log_room(v->store->log, UPDATE_ROOM_BYTES, 0, use_of(u->flags));
 }
 
 static int update_run(struct view *v, struct update *u)
@@ -328,7 +310,7 @@ static int update_run(struct view *v, struct update *u)
 		if (err == LACKS_ROOM)
 			err = find_room(v, u);
 		else if (is_miss(&tx, err))
-			err = load_missed(&tx);
+			err = tree_load(&tx.cursor);
 		else
 			break;
 	} while (!err);
@@ -348,12 +330,6 @@ static int update_admit(struct view *v, unsigned int flags)
 	if (store_failed(v->store, NULL))
 		return flags & VIEW_WHEN_STOPPED ? 0 : -EROFS;
 	tree_get_stats(&v->store->tree, &stats);
-	if (never_wait)
-		return stats.dirty_bytes <= DIRTY_NODES_MAX_BYTES &&
-				       log_has_room(v->store->log,
-						    UPDATE_ROOM_BYTES)
-			       ? 0
-			       : VIEW_WOULD_WAIT;
 	/* Private views change also while the queue is led: they would wait
 	 * for themselves. */
 	if (stats.dirty_bytes > DIRTY_NODES_MAX_BYTES &&

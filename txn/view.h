@@ -67,16 +67,6 @@ int view_update_beside(struct view *v, unsigned int flags,
 		       void *arg);
 
 /*
- * For the calling thread, until it is switched off again: a view_read or
- * view_update that would have to wait for the device (a node is not in memory,
- * no segment is prepared, a checkpoint is due) does nothing and ends with
- * VIEW_WOULD_WAIT instead. For threads that others wait for.
- */
-enum { VIEW_WOULD_WAIT = -EINPROGRESS };
-void view_never_wait(bool on);
-bool view_never_waits(void);
-
-/*
  * view->data_lock shared, without tree access: for file buffers. A write that
  * holds it is on one side of every update that enters what others wrote too,
  * and of every flip.

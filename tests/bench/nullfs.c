@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nullfs.c MOUNTPOINT [-f] [-o OPTION...]: a filesystem that keeps everything
- * in memory and nothing at the end: what FUSE itself costs on this machine. It
- * answers as txnfs does: low-level API, a day of belief in names (also those
- * that are not there) and attributes, pages kept on open, no write-back cache,
- * 1 MiB requests, extended attributes (none is ever set), as many threads.
+ * nullfs.c MOUNTPOINT [-f] [-o transport=io_uring]: a filesystem that keeps
+ * everything in memory and nothing at the end: what FUSE itself costs on this
+ * machine. It answers as txnfs does: low-level API, a day of belief in names
+ * (also those that are not there) and attributes, pages kept on open, no
+ * write-back cache, 1 MiB requests, extended attributes (none is ever set), as
+ * many threads.
  *
  * One lock for all. An inode lives until the end or until it has neither names
  * nor lookups. Contents are chunks of 64 KiB, the first of which grows. Set-id
@@ -12,9 +13,12 @@
  */
 #define FUSE_USE_VERSION 312
 
+#include "fs/mount_ring.h"
+
 #include <errno.h>
 #include <fuse_lowlevel.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -735,18 +739,70 @@ static const struct fuse_lowlevel_ops ops = {
 	.getxattr = op_getxattr,
 };
 
+/* --- transport=io_uring --- */
+
+static struct ring *ring; /* NULL: /dev/fuse */
+
+static ssize_t write_answer(int fd, struct iovec *v, int count, void *userdata)
+{
+	ssize_t n = ring_answer(ring, v, count);
+
+	return n ? n : writev(fd, v, count);
+}
+
+static ssize_t read_request(int fd, void *buf, size_t len, void *userdata)
+{
+	return read(fd, buf, len);
+}
+
+static void on_stop(int sig)
+{
+}
+
+/* After it went to the background: threads would stay behind. */
+static int start_ring(struct fuse_session *se)
+{
+	const struct sigaction stop = { .sa_handler = on_stop };
+	const struct fuse_custom_io io = { .read = read_request,
+					   .writev = write_answer };
+	struct fuse_buf buf = { 0 };
+	int res;
+
+	if (sigaction(SIGUSR1, &stop, NULL) ||
+	    fuse_session_custom_io(se, &io, fuse_session_fd(se)))
+		return -1;
+	res = fuse_session_receive_buf(se, &buf); /* INIT */
+	if (res > 0)
+		fuse_session_process_buf(se, &buf);
+	free(buf.mem);
+	return res > 0 ? ring_start(ring, se) : -1;
+}
+
 static int serve(struct fuse_session *se)
 {
 	struct fuse_loop_config *cfg = fuse_loop_cfg_create();
 	int err;
 
-	if (!cfg)
+	if (!cfg || (ring && start_ring(se)))
 		return -ENOMEM;
 	fuse_loop_cfg_set_max_threads(cfg, MAX_THREADS);
 	fuse_loop_cfg_set_idle_threads(cfg, IDLE_THREADS);
 	err = fuse_session_loop_mt(se, cfg);
+	if (ring)
+		ring_stop(ring);
 	fuse_loop_cfg_destroy(cfg);
 	return err;
+}
+
+static int on_option(void *data, const char *arg, int key,
+		     struct fuse_args *outargs)
+{
+	static const struct ring_params none;
+
+	if (strcmp(arg, "transport=io_uring") != 0)
+		return 1;
+	ring = ring_new(&none);
+	return ring ? 0 : -1;
 }
 
 int main(int argc, char **argv)
@@ -756,7 +812,8 @@ int main(int argc, char **argv)
 	struct fuse_session *se = NULL;
 	int status = EXIT_FAILURE;
 
-	if (fuse_parse_cmdline(&args, &opts) || !opts.mountpoint) {
+	if (fuse_opt_parse(&args, NULL, NULL, on_option) ||
+	    fuse_parse_cmdline(&args, &opts) || !opts.mountpoint) {
 		fprintf(stderr, "usage: nullfs MOUNTPOINT [-f] [-o OPTION]\n");
 		goto out;
 	}
@@ -782,6 +839,7 @@ int main(int argc, char **argv)
 out:
 	if (se)
 		fuse_session_destroy(se);
+	ring_free(ring);
 	free(opts.mountpoint);
 	fuse_opt_free_args(&args);
 	return status;

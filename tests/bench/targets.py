@@ -246,7 +246,7 @@ def null_variants(program, label, bench, variants):
     out = [Null("null" + label, bench, program)]
     if any(t.options == "transport=io_uring" for t in variants):
         out.append(Null("null%s,transport=io_uring" % label, bench, program,
-                        "io_uring"))
+                        "transport=io_uring"))
     return out
 
 

@@ -133,35 +133,6 @@ static void test_merging_with_a_node_that_is_only_held(void **state)
 		assert_int_equal(is_there(f, i), there[i]);
 }
 
-/* A thread that must not wait is told so, and nothing has happened; what needs
- * no device goes on. */
-static void test_a_thread_that_never_waits(void **state)
-{
-	struct fixture *f = *state;
-	struct change look = { .look_at = 3 };
-	struct change c = { .to = 20, .del = true, .look_at = 3 };
-	uint64_t version = view_version(f->v);
-
-	assert_int_equal(store_checkpoint(f->s.store, f->v), 0);
-	cache_drop(f->s.store->cache);
-	view_never_wait(true);
-	assert_true(view_never_waits());
-	assert_int_equal(view_read(f->v, change_fn, &look), VIEW_WOULD_WAIT);
-	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c),
-			 VIEW_WOULD_WAIT);
-	view_never_wait(false);
-	assert_int_equal(view_version(f->v), version);
-	for (unsigned int i = 0; i < KEYS; i++)
-		assert_true(is_there(f, i));
-
-	view_never_wait(true);
-	assert_int_equal(view_read(f->v, change_fn, &look), 0);
-	assert_int_equal(view_update(f->v, 0, change_fn, NULL, &c), 0);
-	view_never_wait(false);
-	for (unsigned int i = 0; i < KEYS; i++)
-		assert_int_equal(is_there(f, i), i >= 20);
-}
-
 static void test_a_frozen_state_stays(void **state)
 {
 	struct fixture *f = *state;
@@ -432,8 +403,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_merging_with_a_node_that_is_only_held, setup,
 			teardown),
-		cmocka_unit_test_setup_teardown(test_a_thread_that_never_waits,
-						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_frozen_state_stays,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
