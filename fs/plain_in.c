@@ -515,6 +515,20 @@ static int find_edits(struct importer *in, bool first)
 	return err;
 }
 
+/* The empty state has no DIR: what it is like now is no edit. */
+static int take_root(struct importer *in)
+{
+	struct plain_stat p;
+	struct stat st;
+	int err;
+
+	if (fstat(in->dirfd, &st))
+		return -errno;
+	p = plain_of_stat(&st);
+	err = plain_reader_attr(&in->r, in->dirfd, FS_ROOT_INO, &st);
+	return err ? err : plain_put(in->fs, FS_ROOT_INO, &p);
+}
+
 /* Also into what was renamed, which was not looked into, and for what took the
  * place of what went. */
 static int collect(struct importer *in)
@@ -537,6 +551,8 @@ static int collect(struct importer *in)
 	} while (!err && in->again);
 	if (!err)
 		err = copy_all_dir_times(in);
+	if (!err && !in->shown.root.pos && in->nedits)
+		err = take_root(in);
 	if (!err)
 		err = fv_enter_all(in->ev, ENTER_WRITTEN);
 	if (!err)

@@ -392,6 +392,28 @@ static void test_directory_for_a_file_that_moves(void **state)
 	assert_true(S_ISREG(st.st_mode));
 }
 
+/* Where no plain files are kept, edits are staged one mount after the other. */
+static void test_edits_without_plain_files(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)simfs_make(&f->s, "file", S_IFREG | 0644, NULL);
+	follow(f);
+	simfs_set(&f->s, STORE_PLAIN, 0);
+	(void)simfs_make(&f->s, "other", S_IFREG | 0644, NULL);
+	follow(f);
+	assert_int_equal(mkdirat(f->dirfd, "one", 0755), 0);
+	assert_int_equal(stage(f), 1);
+	assert_int_equal(mkdirat(f->dirfd, "two", 0755), 0);
+	assert_int_equal(stage(f), 1);
+	simfs_set(&f->s, STORE_PLAIN, 1);
+	follow(f);
+	is_working(f);
+	(void)ino_of(f, "file");
+	(void)ino_of(f, "one");
+	(void)ino_of(f, "two");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -404,6 +426,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_edits_without_plain_files,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
 						teardown),
