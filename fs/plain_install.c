@@ -413,8 +413,10 @@ static int patch_open(struct plain_out *o, uint64_t ino, int fd, bool *ours)
 	if (!*ours)
 		return 0;
 	err = out_patch(o, ino, fd);
+	if (!err && fstat(fd, &st))
+		err = -errno;
 	if (!err)
-		err = out_apply_attr(o, ino, fd, &x->flags);
+		err = out_apply_attr(o, ino, fd, &st, &x->flags);
 	return err ? err : fsync(fd) ? -errno : 0;
 }
 
@@ -457,13 +459,17 @@ static int apply_open(struct plain_out *o, uint64_t ino, int fd,
 		      uint32_t *flags)
 {
 	struct out_inode *x;
+	struct fs_attr a;
 	struct stat st;
+	int err = fs_getattr(o->hv, ino, &a);
 
 	(void)out_find(o, ino, &x);
-	if (fstat(fd, &st))
-		return -errno;
+	if (!err && fstat(fd, &st))
+		err = -errno;
+	if (err || (st.st_mode & S_IFMT) != (a.mode & S_IFMT))
+		return err;
 	if (S_ISDIR(st.st_mode) || !x || !x->checked || out_was_checked(x, &st))
-		return out_apply_attr(o, ino, fd, flags);
+		return out_apply_attr(o, ino, fd, &st, flags);
 	if (st.st_ino == x->host_ino)
 		*flags = PLAIN_UNLIKE;
 	return 0;

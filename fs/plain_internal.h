@@ -351,7 +351,9 @@ int out_build(struct plain_out *o, uint64_t ino);
 /* Write what differs over a file that is open for writing. Not flushed. */
 int out_patch(struct plain_out *o, uint64_t ino, int fd);
 /* Owner, mode, extended attributes and times, as far as the caller may: *flags
- * says. fd may be O_PATH. */
-int out_apply_attr(struct plain_out *o, uint64_t ino, int fd, uint32_t *flags);
+ * says. fd may be O_PATH; st: as it was looked at. What was written into it
+ * since keeps its time. */
+int out_apply_attr(struct plain_out *o, uint64_t ino, int fd,
+		   const struct stat *st, uint32_t *flags);
 
 #endif

@@ -343,31 +343,44 @@ static int apply_mode(struct attr_job *j, const struct fs_attr *a)
 	return 0;
 }
 
-int out_apply_attr(struct plain_out *o, uint64_t ino, int fd, uint32_t *flags)
+/* Last: the time tells who wrote into it meanwhile, and is left alone then, or
+ * where it is right. */
+static int apply_times(struct attr_job *j, const struct fs_attr *a, int fd,
+		       const struct stat *was)
+{
+	struct timespec ts[2] = { plain_time(a->atime_ns),
+				  plain_time(a->mtime_ns) };
+	struct stat st;
+	int64_t now;
+
+	if (fstat(fd, &st))
+		return -errno;
+	now = plain_ns(&st.st_mtim);
+	if (now == a->mtime_ns ||
+	    (!S_ISDIR(st.st_mode) && now != plain_ns(&was->st_mtim)))
+		ts[1].tv_nsec = UTIME_OMIT;
+	return utimensat(AT_FDCWD, j->proc, ts, 0) ? refused(j, -errno) : 0;
+}
+
+int out_apply_attr(struct plain_out *o, uint64_t ino, int fd,
+		   const struct stat *st, uint32_t *flags)
 {
 	struct attr_job j = { .o = o, .ino = ino };
-	struct timespec ts[2];
 	struct fs_attr a;
-	struct stat st;
 	int err;
 
 	snprintf(j.proc, sizeof(j.proc), "/proc/self/fd/%d", fd);
 	err = fs_getattr(o->hv, ino, &a);
-	if (!err && fstat(fd, &st))
-		err = -errno;
 	if (!err)
-		err = apply_owner(&j, &a, &st);
+		err = apply_owner(&j, &a, st);
 	if (!err)
 		err = apply_xattrs(&j, fd);
 	if (!err)
 		err = apply_mode(&j, &a);
-	if (err)
-		return err;
-	ts[0] = plain_time(a.atime_ns);
-	ts[1] = plain_time(a.mtime_ns);
-	if (utimensat(AT_FDCWD, j.proc, ts, 0))
-		err = refused(&j, -errno);
-	*flags = j.flags;
+	if (!err)
+		err = apply_times(&j, &a, fd, st);
+	if (!err)
+		*flags = j.flags;
 	return err;
 }
 
@@ -432,6 +445,7 @@ int out_build(struct plain_out *o, uint64_t ino)
 {
 	struct out_inode *x;
 	struct fs_attr a;
+	struct stat st;
 	const char *as;
 	char tmp[32];
 	bool is_dir;
@@ -462,7 +476,9 @@ int out_build(struct plain_out *o, uint64_t ino)
 		return fd;
 	/* A directory's mode and times come when all is in it. */
 	if (!is_dir)
-		err = out_apply_attr(o, ino, fd, &x->flags);
+		err = fstat(fd, &st) ? -errno
+				     : out_apply_attr(o, ino, fd, &st,
+						      &x->flags);
 	if (!err && S_ISREG(a.mode) && o->flush_each && fsync(fd))
 		err = -errno;
 	close(fd);

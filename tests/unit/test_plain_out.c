@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The plain files follow a commit while somebody edits them at a certain call
+ * of the run: each edit is staged by the next mount. At any call, and
+ * interrupted: crash/test_plain.c. */
+/* LDFLAGS: -Wl,--wrap=utimensat */
+#include "fs/plain_internal.h"
+
+#include "tests/lib/same_dir.h"
+#include "tests/lib/simfs.h"
+#include "tests/lib/test.h"
+
+#include <fcntl.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+struct fixture {
+	struct simfs s;
+	char dir[64];
+	int dirfd, storefd;
+};
+
+/* Somebody else's turn, before a run sets times: what he does is done once. */
+static void (*others_turn)(struct fixture *f);
+static struct fixture *others;
+
+int __real_utimensat(int a, const char *b, const struct timespec *c, int d);
+int __wrap_utimensat(int a, const char *b, const struct timespec *c, int d);
+int __wrap_utimensat(int a, const char *b, const struct timespec *c, int d)
+{
+	void (*fn)(struct fixture *f) = others_turn;
+
+	others_turn = NULL;
+	if (fn)
+		fn(others);
+	return __real_utimensat(a, b, c, d);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	const char *tmp = getenv("TMPDIR");
+	struct plain_state none = { 0 };
+
+	assert_non_null(f);
+	*state = others = f;
+	snprintf(f->dir, sizeof(f->dir), "%s/test-plain-out.XXXXXX",
+		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
+	assert_non_null(mkdtemp(f->dir));
+	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY);
+	assert_int_equal(mkdirat(f->dirfd, ".txn", 0700), 0);
+	f->storefd = openat(f->dirfd, ".txn", O_RDONLY | O_DIRECTORY);
+	simfs_init(&f->s, 1 << 20);
+	f->s.params.no_thread = true;
+	simfs_create(&f->s);
+	assert_int_equal(plain_put_state(f->s.fs, PLAIN_STATE_SHOWN, &none), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	others_turn = NULL;
+	simfs_release(&f->s);
+	close(f->storefd);
+	close(f->dirfd);
+	assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
+	free(f);
+	return 0;
+}
+
+/* The files show the last commit, with all that is staged in it. */
+static void follow(struct fixture *f)
+{
+	struct plain_out_params p = { .dirfd = f->dirfd,
+				      .storefd = f->storefd };
+	struct plain_out_result r;
+	struct store_error text;
+
+	(void)simfs_commit(&f->s);
+	if (plain_sync(f->s.fs, &p, &r, &text) < 0)
+		fail_msg("%s", text.text);
+}
+
+/* And somebody has his turn beside. */
+static void follow_beside(struct fixture *f, void (*fn)(struct fixture *f))
+{
+	others_turn = fn;
+	follow(f);
+	assert_null(others_turn);
+}
+
+/* How many edits there were. */
+static uint64_t stage_all(struct fixture *f)
+{
+	struct plain_in_params p = { 0 };
+	struct plain_in_result r;
+	struct store_error text;
+
+	if (plain_in(f->s.fs, f->dirfd, &p, &r, &text))
+		fail_msg("%s", text.text);
+	return r.edits;
+}
+
+/* There are some, and the working view has all that the files show. */
+static void stage(struct fixture *f)
+{
+	assert_true(stage_all(f) > 0);
+	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
+}
+
+static void set_mode(struct fixture *f, uint64_t ino, uint32_t mode)
+{
+	struct fs_attr a = { .mode = mode };
+
+	assert_int_equal(fs_setattr(fs_working(f->s.fs), ino, FS_SET_MODE, &a,
+				    NULL),
+			 0);
+}
+
+static uint64_t make(struct fixture *f, const char *path, const char *text)
+{
+	struct fs_file *file = simfs_make_file(&f->s, path);
+	uint64_t ino = fs_file_ino(file);
+
+	simfs_write(file, 0, text, strlen(text));
+	fs_file_put(file);
+	return ino;
+}
+
+static void put(struct fixture *f, const char *path, const char *text)
+{
+	int fd = openat(f->dirfd, path, O_WRONLY | O_CREAT, 0644);
+
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static void has(struct fixture *f, const char *path, const char *text)
+{
+	struct fs_file *file = simfs_open_file(&f->s, path);
+	char buf[64];
+	size_t n = 0;
+
+	assert_int_equal(fs_read(file, 0, buf, sizeof(buf), &n), 0);
+	assert_int_equal(n, strlen(text));
+	assert_memory_equal(buf, text, n);
+	fs_file_put(file);
+}
+
+static void write_over(struct fixture *f)
+{
+	put(f, "file", "edited...");
+}
+
+/* Before it gets its times: they do not hide that. */
+static void test_written_while_it_gets_attributes(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino = make(f, "file", "committed");
+
+	follow(f);
+	set_mode(f, ino, 0600);
+	follow_beside(f, write_over);
+	stage(f);
+	has(f, "file", "edited...");
+}
+
+static void put_file(struct fixture *f)
+{
+	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "away"), 0);
+	put(f, "dir", "somebody's");
+	assert_int_equal(fchmodat(f->dirfd, "dir", 0640, 0), 0);
+}
+
+/* A file for a directory does not get what is that one's. */
+static void test_file_for_a_directory(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t ino = make(f, "file", "committed");
+	uint64_t dir = simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
+	struct fs_attr a;
+
+	follow(f);
+	set_mode(f, ino, 0600);
+	set_mode(f, dir, 0700);
+	follow_beside(f, put_file);
+	stage(f);
+	has(f, "dir", "somebody's");
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "dir", &a), 0);
+	assert_int_equal(a.mode, S_IFREG | 0640);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_written_while_it_gets_attributes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_file_for_a_directory,
+						setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
