@@ -28,6 +28,38 @@ static int is_old(struct plain_out *o, const struct fs_delta_name *e,
 	return err < 0 ? err : 0;
 }
 
+/* Is it e->b_ino's object that is at the name? */
+static int is_in_place(struct plain_out *o, const struct fs_delta_name *e,
+		       int dirfd, const char *name, const char *tmp,
+		       const struct stat *st, bool *done)
+{
+	struct out_inode *x;
+	struct stat own;
+	bool old;
+	int err;
+
+	*done = false;
+	(void)out_find(o, e->b_ino, &x);
+	if (!out_look_at(o->tmpfd, tmp, &own)) {
+		*done = own.st_ino == st->st_ino && own.st_dev == st->st_dev;
+		return 0;
+	}
+	if (!o->again)
+		return 0;
+	err = out_is_given(o, e->b_ino, st, done);
+	if (err || *done)
+		return err;
+	/* It was put there before the interruption, and perhaps is half written
+	 * over. */
+	err = is_old(o, e, st, &old);
+	if (!err && x && x->how == OUT_PATCH)
+		err = out_is_ours(o, e->b_ino, dirfd, name, st, done);
+	else if (!err && !old)
+		err = look_contents(&o->look, dirfd, name, st, o->hv, NULL,
+				    e->b_ino, done);
+	return err;
+}
+
 /* What is at the name where e->b_ino's object belongs? *done: that object;
  * *ours: one that it may take the place of. Else nothing is there any more. */
 static int make_way(struct plain_out *o, const struct fs_delta_name *e,
@@ -35,33 +67,20 @@ static int make_way(struct plain_out *o, const struct fs_delta_name *e,
 		    bool *ours)
 {
 	struct out_inode *x;
-	struct stat st, own;
-	bool old;
+	struct stat st;
 	int err;
 
 	*done = *ours = false;
 	err = out_look_at(dirfd, name, &st);
 	if (err)
 		return err == 1 ? 0 : err;
-	if (!out_look_at(o->tmpfd, tmp, &own)) {
-		*done = own.st_ino == st.st_ino && own.st_dev == st.st_dev;
-		if (*done)
-			return 0;
-	} else if (o->again) {
-		err = out_is_given(o, e->b_ino, &st, done);
-		if (err || *done)
-			return err;
-		/* It was put there before the interruption, and perhaps is half
-		 * written over. */
+	err = is_in_place(o, e, dirfd, name, tmp, &st, done);
+	if (err)
+		return err;
+	if (*done) {
 		(void)out_find(o, e->b_ino, &x);
-		err = is_old(o, e, &st, &old);
-		if (!err && x && x->how == OUT_PATCH)
-			err = out_is_ours(o, e->b_ino, dirfd, name, &st, done);
-		else if (!err && !old)
-			err = look_contents(&o->look, dirfd, name, &st, o->hv,
-					    NULL, e->b_ino, done);
-		if (err || *done)
-			return err;
+		x->given_ino = st.st_ino;
+		return 0;
 	}
 	if (S_ISDIR(st.st_mode))
 		return out_keep_aside(o, e->dir, dirfd, name);
@@ -194,10 +213,12 @@ static int install_file(struct plain_out *o, const struct fs_delta_name *e,
 			int dirfd, const char *name, const char *tmp,
 			uint32_t nlink)
 {
+	struct out_inode *x;
 	bool done, ours;
 	struct stat st;
 	int err;
 
+	(void)out_find(o, e->b_ino, &x);
 	for (;;) {
 		err = make_way(o, e, dirfd, name, tmp, &done, &ours);
 		if (err)
@@ -210,6 +231,7 @@ static int install_file(struct plain_out *o, const struct fs_delta_name *e,
 				return err;
 			continue; /* that may have taken long */
 		}
+		x->given_ino = st.st_ino;
 		err = give_name(o, e, dirfd, name, tmp, nlink == 1, ours);
 		if (err <= 0)
 			return err;
@@ -332,6 +354,7 @@ static int look_at_name(void *arg, uint64_t dir, const char *name_, size_t len)
 {
 	struct renewed *r = arg;
 	char name[FS_NAME_MAX + 1];
+	struct out_inode *x;
 	bool ours = false;
 	struct stat st;
 	int dirfd, err;
@@ -349,7 +372,11 @@ static int look_at_name(void *arg, uint64_t dir, const char *name_, size_t len)
 	if (ours && r->host_ino && r->host_ino != st.st_ino)
 		ours = false;
 	r->host_ino = st.st_ino;
-	return !ours;
+	if (!ours)
+		return 1;
+	(void)out_find(r->o, r->ino, &x);
+	x->given_ino = st.st_ino;
+	return 0;
 }
 
 /* It could not be made then, and perhaps can be now. 1: so it is. */
@@ -412,6 +439,7 @@ static int patch_open(struct plain_out *o, uint64_t ino, int fd, bool *ours)
 	}
 	if (!*ours)
 		return 0;
+	x->given_ino = st.st_ino;
 	err = out_patch(o, ino, fd);
 	if (!err && fstat(fd, &st))
 		err = -errno;

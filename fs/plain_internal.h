@@ -235,6 +235,7 @@ struct out_inode { /* one for each of the difference */
 	uint32_t flags; /* PLAIN_* it ends with */
 	uint64_t host_ino, size; /* when it was checked */
 	int64_t mtime_ns;
+	uint64_t given_ino; /* the host's number of what has its names */
 };
 
 /* A window of a large file that differs. */

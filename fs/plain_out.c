@@ -277,7 +277,8 @@ static int note_stat(struct plain_out *o, uint64_t ino,
 /* Was it edited since it was looked at, made or given attributes? Then, or when
  * the host does not keep such times, the next comparison reads it, or finds
  * other attributes. */
-static int doubt(struct plain_out *o, uint64_t ino, struct plain_stat *p)
+static int doubt(struct plain_out *o, uint64_t ino, const struct out_inode *x,
+		 struct plain_stat *p)
 {
 	struct fs_attr a;
 	int err;
@@ -288,8 +289,11 @@ static int doubt(struct plain_out *o, uint64_t ino, struct plain_stat *p)
 	if (err)
 		return err;
 	if (!S_ISDIR(p->mode) &&
-	    (p->mtime_ns != a.mtime_ns || p->size != a.size))
+	    (p->mtime_ns != a.mtime_ns || p->size != a.size ||
+	     p->host_ino != x->given_ino))
 		p->ctime_ns = 0;
+	if ((p->mode & S_IFMT) != (a.mode & S_IFMT))
+		p->mode = a.mode;
 	if (p->flags & PLAIN_UNLIKE)
 		return 0; /* it has others, and they are no edit */
 	if (!S_ISLNK(a.mode))
@@ -349,7 +353,7 @@ static int record_inode(struct plain_out *o, size_t i)
 	p.flags = flags;
 	o->r.unlike += p.flags & PLAIN_UNLIKE;
 	if (!err)
-		err = doubt(o, d->ino, &p);
+		err = doubt(o, d->ino, x, &p);
 	return err ? err : note_stat(o, d->ino, &p);
 }
 

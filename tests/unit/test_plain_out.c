@@ -166,6 +166,61 @@ static void test_written_while_it_gets_attributes(void **state)
 	has(f, "file", "edited...");
 }
 
+static void put_directory(struct fixture *f)
+{
+	struct stat st;
+
+	if (fstatat(f->dirfd, "link", &st, AT_SYMLINK_NOFOLLOW)) {
+		others_turn = put_directory; /* not yet */
+		return;
+	}
+	assert_int_equal(unlinkat(f->dirfd, "link", 0), 0);
+	assert_int_equal(mkdirat(f->dirfd, "link", 0755), 0);
+	put(f, "link/in", "somebody's");
+}
+
+/* A directory for a symlink, before that is noted. */
+static void test_directory_for_a_symlink(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)make(f, "file", "committed");
+	follow(f);
+	(void)simfs_make(&f->s, "link", S_IFLNK | 0777, "nowhere");
+	follow_beside(f, put_directory);
+	stage(f);
+	has(f, "link/in", "somebody's");
+}
+
+static void replace_new(struct fixture *f)
+{
+	struct stat st;
+	struct timespec ts[2];
+
+	if (fstatat(f->dirfd, "new", &st, 0)) {
+		others_turn = replace_new; /* not yet */
+		return;
+	}
+	ts[0] = st.st_atim;
+	ts[1] = st.st_mtim;
+	put(f, "other", "edited...");
+	assert_int_equal(__real_utimensat(f->dirfd, "other", ts, 0), 0);
+	assert_int_equal(renameat(f->dirfd, "other", f->dirfd, "new"), 0);
+}
+
+/* Another file of the same size and time, before it is noted. */
+static void test_replaced_before_it_is_noted(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)make(f, "file", "committed");
+	follow(f);
+	(void)make(f, "new", "committed");
+	follow_beside(f, replace_new);
+	stage(f);
+	has(f, "new", "edited...");
+}
+
 static void put_file(struct fixture *f)
 {
 	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "away"), 0);
@@ -196,6 +251,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			test_written_while_it_gets_attributes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_directory_for_a_symlink,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_replaced_before_it_is_noted, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file_for_a_directory,
 						setup, teardown),
 	};
