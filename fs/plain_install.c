@@ -257,7 +257,7 @@ static int install_name(struct plain_out *o, const struct fs_delta_name *e,
 {
 	const struct fs_delta_inode *d;
 	char tmp[32];
-	struct out_inode *x;
+	struct out_inode *x, *old;
 	struct fs_attr b;
 	unsigned int tries = MOVED_TRIES;
 	bool moved;
@@ -289,6 +289,10 @@ static int install_name(struct plain_out *o, const struct fs_delta_name *e,
 	/* A directory that moves has all below it with it. */
 	if (!moved && (err == 1 || out_is_refused(err))) {
 		x->flags |= PLAIN_ABSENT;
+		o->any_absent = true;
+		(void)out_find(o, e->a_ino, &old);
+		if (old)
+			x->stays = old;
 		o->r.unlike++;
 		out_note(o, e->dir, name, "cannot be made by this user here");
 		return 0;
@@ -577,6 +581,27 @@ static int apply_touched(struct plain_out *o)
 	return err;
 }
 
+/* What was moved into one that could not be put into its place would go with
+ * the folder. */
+static int moved_into_absent(struct plain_out *o)
+{
+	for (size_t i = 0; i < o->d->ninodes; i++) {
+		const struct fs_delta_inode *d = &o->d->inodes[i];
+		struct fs_attr a;
+		int err;
+
+		if (!(d->flags & FS_DELTA_MOVED) || d->flags & FS_DELTA_NEW)
+			continue;
+		err = fs_getattr(o->hv, d->ino, &a);
+		if (err)
+			return err;
+		if (S_ISDIR(a.mode) && out_is_below_absent(o, d->ino))
+			return out_failed(o, d->ino, NULL, -EPERM,
+					  "cannot move");
+	}
+	return 0;
+}
+
 int out_install(struct plain_out *o)
 {
 	int err = 0;
@@ -586,6 +611,8 @@ int out_install(struct plain_out *o)
 	for (size_t i = 0; i < o->d->nentries && !err; i++)
 		if (o->d->entries[i].b_ino)
 			err = install_entry(o, &o->d->entries[i]);
+	if (!err && o->any_absent)
+		err = moved_into_absent(o);
 	if (!err)
 		err = patch_all(o);
 	if (!err)

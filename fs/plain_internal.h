@@ -236,6 +236,8 @@ struct out_inode { /* one for each of the difference */
 	uint64_t host_ino, size; /* when it was checked */
 	int64_t mtime_ns;
 	uint64_t given_ino; /* the host's number of what has its names */
+	/* What has one of its names, and could not be replaced; may be it. */
+	const struct out_inode *stays;
 };
 
 /* A window of a large file that differs. */
@@ -259,6 +261,7 @@ struct plain_out {
 	bool installing; /* directories are looked for as the target says */
 	bool flush_each; /* few objects: one by one; else all at once */
 	bool no_clone; /* the host cannot */
+	bool any_absent; /* something cannot be put into its place */
 	bool flush_all; /* attributes changed, which no directory's flush has */
 	uint64_t dir_ino; /* the directory opened last; 0: none */
 	int dir_fd;
@@ -304,6 +307,8 @@ int out_keep_aside(struct plain_out *o, uint64_t dir, int dirfd,
 /* The same of what was taken from there to another place. */
 int out_keep_from(struct plain_out *o, int fromfd, const char *from,
 		  uint64_t dir, int dirfd, const char *name);
+/* Is a directory that an object of the target is in one of those? */
+bool out_is_below_absent(const struct plain_out *o, uint64_t ino);
 /* Nothing is there, or on the way there something else than a directory. */
 bool out_is_gone(int err);
 /* Is it a matter of rights or of the host, and not worth stopping for? */

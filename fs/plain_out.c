@@ -283,8 +283,6 @@ static int doubt(struct plain_out *o, uint64_t ino, const struct out_inode *x,
 	struct fs_attr a;
 	int err;
 
-	if (p->flags & PLAIN_ABSENT)
-		return 0;
 	err = fs_getattr(o->hv, ino, &a);
 	if (err)
 		return err;
@@ -303,6 +301,30 @@ static int doubt(struct plain_out *o, uint64_t ino, const struct out_inode *x,
 	return 0;
 }
 
+/* What could not be made, or be put into its place. What has its name is noted
+ * when it is what could not be replaced, and else is an edit. */
+static int record_absent(struct plain_out *o, uint64_t ino,
+			 const struct out_inode *x, bool below)
+{
+	struct plain_stat p = { .flags = PLAIN_ABSENT };
+	struct stat st;
+	int fd, err = below ? -ENOENT : out_open_object(o, ino, O_PATH, &fd);
+
+	if (!err) {
+		err = fstat(fd, &st) ? -errno : 0;
+		close(fd);
+		if (!err && (st.st_ino == x->given_ino ||
+			     (x->stays && out_was_checked(x->stays, &st)))) {
+			p = plain_of_stat(&st);
+			p.flags = x->flags;
+		}
+	}
+	if (err && !out_is_gone(err) && err != -EXDEV)
+		return out_failed(o, ino, NULL, err, "cannot look at");
+	o->r.unlike += p.flags & PLAIN_UNLIKE;
+	return note_stat(o, ino, &p);
+}
+
 static int record_inode(struct plain_out *o, size_t i)
 {
 	const struct fs_delta_inode *d = &o->d->inodes[i];
@@ -310,6 +332,7 @@ static int record_inode(struct plain_out *o, size_t i)
 	struct plain_stat p = { 0 };
 	uint32_t flags = x->flags;
 	struct stat st;
+	bool below;
 	int err, fd;
 
 	pace();
@@ -320,13 +343,15 @@ static int record_inode(struct plain_out *o, size_t i)
 	}
 	if (d->flags & (FS_DELTA_GONE | FS_DELTA_ORPHAN))
 		return note_stat(o, d->ino, NULL);
+	below = o->any_absent && out_is_below_absent(o, d->ino);
+	if (below || flags & PLAIN_ABSENT)
+		return record_absent(o, d->ino, x, below);
 	err = out_open_object(o, d->ino, O_PATH, &fd);
 	if (out_is_gone(err)) {
 		/* Or somebody took it, which the next comparison tells. What
 		 * keeps its contents was not given what changed, then; where
 		 * there may be older contents it reads them. */
-		p.flags = flags & PLAIN_ABSENT;
-		err = p.flags ? 1 : plain_get(o->fs, d->ino, &p);
+		err = plain_get(o->fs, d->ino, &p);
 		if (err < 0)
 			return err;
 		if (!err && (S_ISDIR(p.mode) || out_wants_attr(o, d, x)))

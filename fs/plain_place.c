@@ -144,6 +144,19 @@ static bool waits_in_folder(const struct plain_out *o, uint64_t ino)
 	       !faccessat(o->tmpfd, tmp, F_OK, AT_SYMLINK_NOFOLLOW);
 }
 
+bool out_is_below_absent(const struct plain_out *o, uint64_t ino)
+{
+	struct out_inode *x;
+	struct fs_attr a;
+
+	while (ino != FS_ROOT_INO && !fs_getattr(o->hv, ino, &a)) {
+		ino = a.parent;
+		if (out_find(o, ino, &x) && x->flags & PLAIN_ABSENT)
+			return true;
+	}
+	return false;
+}
+
 /* Paths may be longer than the kernel takes at once. */
 static int open_deep(int base, char *path)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The plain files follow a commit while somebody edits them at a certain call
- * of the run: each edit is staged by the next mount. At any call, and
- * interrupted: crash/test_plain.c. */
-/* LDFLAGS: -Wl,--wrap=utimensat */
+ * of the run, or where it may not do all: each edit is staged by the next
+ * mount. At any call, and interrupted: crash/test_plain.c. */
+/* LDFLAGS: -Wl,--wrap=renameat2,--wrap=utimensat */
 #include "fs/plain_internal.h"
 
 #include "tests/lib/same_dir.h"
@@ -22,6 +22,20 @@ struct fixture {
 /* Somebody else's turn, before a run sets times: what he does is done once. */
 static void (*others_turn)(struct fixture *f);
 static struct fixture *others;
+/* What nobody may move. */
+static const char *fixed_name;
+
+int __real_renameat2(int a, const char *b, int c, const char *d,
+		     unsigned int e);
+int __wrap_renameat2(int a, const char *b, int c, const char *d,
+		     unsigned int e);
+int __wrap_renameat2(int a, const char *b, int c, const char *d, unsigned int e)
+{
+	if (!fixed_name || strcmp(b, fixed_name) != 0)
+		return __real_renameat2(a, b, c, d, e);
+	errno = EPERM;
+	return -1;
+}
 
 int __real_utimensat(int a, const char *b, const struct timespec *c, int d);
 int __wrap_utimensat(int a, const char *b, const struct timespec *c, int d);
@@ -60,6 +74,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
+	fixed_name = NULL;
 	others_turn = NULL;
 	simfs_release(&f->s);
 	close(f->storefd);
@@ -146,6 +161,95 @@ static void has(struct fixture *f, const char *path, const char *text)
 	assert_int_equal(n, strlen(text));
 	assert_memory_equal(buf, text, n);
 	fs_file_put(file);
+}
+
+/* What somebody made is in the way, and cannot be moved: it is his, not what
+ * could not be replaced. */
+static void test_edit_that_cannot_be_moved(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)make(f, "new", "committed");
+	put(f, "new", "somebody's");
+	fixed_name = "new";
+	follow(f);
+	fixed_name = NULL;
+	stage(f);
+	has(f, "new", "somebody's");
+}
+
+static void test_directory_that_cannot_be_moved(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)make(f, "new", "committed");
+	assert_int_equal(mkdirat(f->dirfd, "new", 0755), 0);
+	put(f, "new/in", "somebody's");
+	fixed_name = "new";
+	follow(f);
+	fixed_name = NULL;
+	stage(f);
+	has(f, "new/in", "somebody's");
+}
+
+static bool is_there(struct fixture *f, const char *path)
+{
+	struct stat st;
+
+	return !fstatat(f->dirfd, path, &st, 0);
+}
+
+/* What could not be put below it is not removed by that. */
+static void test_below_what_cannot_be_moved(void **state)
+{
+	struct fixture *f = *state;
+	bool any;
+
+	(void)simfs_make(&f->s, "new", S_IFDIR | 0755, NULL);
+	(void)simfs_make(&f->s, "new/sub", S_IFDIR | 0755, NULL);
+	(void)make(f, "new/sub/file", "committed");
+	(void)make(f, "new/other", "committed");
+	assert_int_equal(mkdirat(f->dirfd, "new", 0755), 0);
+	put(f, "new/other", "somebody's");
+	fixed_name = "new";
+	follow(f);
+	fixed_name = NULL;
+	assert_true(stage_all(f) > 0);
+	has(f, "new/sub/file", "committed");
+	has(f, "new/other", "somebody's");
+	assert_int_equal(plain_retry(f->s.fs, &any), 0);
+	follow(f);
+	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
+}
+
+/* A directory that moves below it has what somebody put there. */
+static void test_moved_below_what_cannot_be_moved(void **state)
+{
+	struct fixture *f = *state;
+	struct plain_out_params p = { .dirfd = f->dirfd,
+				      .storefd = f->storefd };
+	struct plain_out_result r;
+	struct store_error text;
+	struct fs_attr a;
+
+	(void)simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
+	follow(f);
+	(void)simfs_make(&f->s, "new", S_IFDIR | 0755, NULL);
+	assert_int_equal(fs_walk(fs_working(f->s.fs), "new", &a), 0);
+	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO,
+				   "dir", 3, a.ino, "dir", 3, 0, NULL),
+			 0);
+	(void)simfs_commit(&f->s);
+	put(f, "new", "somebody's");
+	put(f, "dir/in", "somebody's");
+	fixed_name = "new";
+	assert_int_equal(plain_sync(f->s.fs, &p, &r, &text), -EPERM);
+	assert_int_equal(plain_sync(f->s.fs, &p, &r, &text), -EPERM);
+	fixed_name = NULL;
+	assert_true(plain_sync(f->s.fs, &p, &r, &text) >= 0);
+	assert_true(is_there(f, "new@offline-1"));
+	assert_true(is_there(f, "new/dir/in"));
+	stage(f);
 }
 
 static void write_over(struct fixture *f)
@@ -249,6 +353,14 @@ static void test_file_for_a_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_edit_that_cannot_be_moved,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_directory_that_cannot_be_moved, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_below_what_cannot_be_moved, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_moved_below_what_cannot_be_moved, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_written_while_it_gets_attributes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_for_a_symlink,
