@@ -41,6 +41,8 @@ static int fill_store(struct adopter *a, struct dev *dev, int dirfd)
 	if (!err)
 		err = plain_reader_fill(&a->r, dirfd, FS_ROOT_INO, &st);
 	if (!err)
+		err = plain_reader_doubt_recent(&a->r);
+	if (!err)
 		err = fs_commit(a->fs, getuid(), message, strlen(message),
 				&shown.number);
 	if (!err) {

@@ -49,6 +49,10 @@ struct plain_compare_params {
 	void (*failed)(void *arg, const char *path, int err);
 	/* For each object; other than 0 ends it. May be NULL. */
 	int (*progress)(void *arg, uint64_t objects);
+	/* A file that was in doubt, and is what it was, but may change from now
+	 * on without another time; NULL: it stays in doubt. Other than 0 ends
+	 * it. */
+	int (*recent)(void *arg, uint64_t ino);
 	void *arg;
 };
 

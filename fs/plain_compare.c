@@ -27,6 +27,7 @@ struct compare {
 	struct looker look;
 	struct plain_path path;
 	uint64_t objects; /* looked at */
+	int64_t began_ns;
 	struct plain_part *part; /* of the table */
 	char *list; /* LIST_BYTES, of a directory's names */
 	/* In what could not be removed, which the state shown does not have:
@@ -187,6 +188,15 @@ static int same_object(struct compare *c, int dirfd, const char *name,
 				   was->flags & PLAIN_UNLIKE, same);
 	if (err || !*same || *exact || store_is_read_only(c->fs->store))
 		return err;
+	/* It stays in doubt as long as it may change without another time. */
+	if (!was->ctime_ns && S_ISREG(now.mode) &&
+	    plain_is_recent(&now, c->began_ns)) {
+		if (!c->p->recent)
+			return 0;
+		err = c->p->recent(c->p->arg, ino);
+		if (err)
+			return err;
+	}
 	now.flags = was->flags;
 	return plain_put(c->fs, ino, &now);
 }
@@ -474,6 +484,7 @@ static int compare_init(struct compare *c, struct fs *fs,
 
 	*c = (struct compare){ .fs = fs,
 			       .p = params,
+			       .began_ns = fs_now(fs),
 			       .part = malloc(sizeof(*c->part)),
 			       .list = malloc(LIST_BYTES) };
 	if (!c->part || !c->list)

@@ -497,6 +497,11 @@ static void not_compared(void *arg, const char *path, int err)
 	(void)failed(arg, *path ? path : ".", err, "comparing with the store");
 }
 
+static int add_recent(void *arg, uint64_t ino)
+{
+	return plain_reader_add_recent(&((struct importer *)arg)->r, ino);
+}
+
 static int find_edits(struct importer *in, bool first)
 {
 	struct plain_compare_params cp = {
@@ -504,6 +509,7 @@ static int find_edits(struct importer *in, bool first)
 		.fn = add_edit,
 		.dir = first && in->p->dir ? compared_dir : NULL,
 		.failed = not_compared,
+		.recent = add_recent,
 		.progress = in->p->progress ? progress : NULL,
 		.arg = in
 	};
@@ -551,6 +557,8 @@ static int collect(struct importer *in)
 	} while (!err && in->again);
 	if (!err)
 		err = copy_all_dir_times(in);
+	if (!err)
+		err = plain_reader_doubt_recent(&in->r);
 	if (!err && !in->shown.root.pos && in->nedits)
 		err = take_root(in);
 	if (!err)

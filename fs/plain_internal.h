@@ -44,6 +44,9 @@ struct plain_stat {
 int64_t plain_ns(const struct timespec *ts);
 struct timespec plain_time(int64_t ns);
 struct plain_stat plain_of_stat(const struct stat *st);
+/* It changed in the tick of the host's clock that was going on at since_ns, or
+ * later: what changes it now may leave it the same times. */
+bool plain_is_recent(const struct plain_stat *p, int64_t since_ns);
 
 /* 1: there is none. Durable with the next record, like all changes here. */
 int plain_get(struct fs *fs, uint64_t ino, struct plain_stat *out);
@@ -167,6 +170,9 @@ struct plain_reader {
 	struct store_error *err; /* gets the first reason */
 	struct linked *links; /* a hash table: host inodes with several names */
 	size_t nlinks, links_cap;
+	int64_t began_ns;
+	uint64_t *recent; /* files that had just changed then, or did since */
+	size_t nrecent, recent_cap;
 	bool untracked; /* nothing is noted in the table */
 	bool from_table; /* the table's are known, too */
 	bool learned; /* they were added */
@@ -179,6 +185,10 @@ struct plain_reader {
 int plain_reader_init(struct plain_reader *r, struct fs *fs,
 		      struct fs_view *to);
 void plain_reader_release(struct plain_reader *r);
+/* A file that may change from now on without another time. When all was read:
+ * the next comparison reads such files once more. */
+int plain_reader_add_recent(struct plain_reader *r, uint64_t ino);
+int plain_reader_doubt_recent(struct plain_reader *r);
 __attribute__((format(printf, 3, 4))) int
 plain_reader_failed(struct plain_reader *r, int err, const char *fmt, ...);
 /* A name of a directory, with all below it; noted in the table too. */

@@ -32,6 +32,15 @@ struct plain_stat plain_of_stat(const struct stat *st)
 				    .gid = st->st_gid };
 }
 
+bool plain_is_recent(const struct plain_stat *p, int64_t since_ns)
+{
+	/* Some hosts have whole seconds, or two; else the kernel's tick. */
+	enum { SECOND_NS = 1000000000, TICK_NS = SECOND_NS / 50 };
+	int64_t tick = p->ctime_ns % SECOND_NS ? TICK_NS : 2LL * SECOND_NS;
+
+	return p->ctime_ns > since_ns - tick;
+}
+
 /* --- items --- */
 
 struct item_op {

@@ -22,6 +22,7 @@ int plain_reader_init(struct plain_reader *r, struct fs *fs, struct fs_view *to)
 	int err = looker_init(&r->look, fs);
 
 	r->to = to;
+	r->began_ns = fs_now(fs);
 	r->buf = malloc(READ_BYTES);
 	return err ? err : r->buf ? 0 : -ENOMEM;
 }
@@ -32,6 +33,7 @@ void plain_reader_release(struct plain_reader *r)
 	free(r->buf);
 	free(r->path.s);
 	free(r->links);
+	free(r->recent);
 }
 
 int plain_reader_failed(struct plain_reader *r, int err, const char *fmt, ...)
@@ -480,13 +482,42 @@ int plain_reader_make(struct plain_reader *r, uint64_t dir, int dirfd,
 	return err;
 }
 
+int plain_reader_add_recent(struct plain_reader *r, uint64_t ino)
+{
+	int err = array_grow((void **)&r->recent, &r->recent_cap,
+			     r->nrecent + 1, sizeof(*r->recent));
+
+	if (!err)
+		r->recent[r->nrecent++] = ino;
+	return err;
+}
+
 static int note(struct plain_reader *r, uint64_t ino, const struct stat *st,
 		uint32_t flags)
 {
 	struct plain_stat p = plain_of_stat(st);
+	int err = 0;
 
 	p.flags = flags;
-	return plain_put(r->look.fs, ino, &p);
+	if (S_ISREG(p.mode) && plain_is_recent(&p, r->began_ns))
+		err = plain_reader_add_recent(r, ino);
+	return err ? err : plain_put(r->look.fs, ino, &p);
+}
+
+/* Not before: links are known by their times. */
+int plain_reader_doubt_recent(struct plain_reader *r)
+{
+	struct plain_stat p;
+	int err = 0;
+
+	for (size_t i = 0; i < r->nrecent && err >= 0; i++) {
+		err = plain_get(r->look.fs, r->recent[i], &p);
+		p.ctime_ns = 0;
+		if (!err)
+			err = plain_put(r->look.fs, r->recent[i], &p);
+	}
+	r->nrecent = 0;
+	return err < 0 ? err : 0;
 }
 
 int plain_reader_contents(struct plain_reader *r, int fd, uint64_t ino,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Edits of the plain files become staged changes: one kind after the other,
  * each as the next mount finds it. Under interruptions: crash/test_plain.c. */
+/* LDFLAGS: -Wl,--wrap=fstat64,--wrap=fstatat64 */
 #include "fs/plain_internal.h"
 
 #include "tests/lib/same_dir.h"
@@ -16,6 +17,30 @@ struct fixture {
 	int dirfd, storefd;
 	bool edited;
 };
+
+/* A host that keeps no parts of a second. */
+static bool has_seconds;
+
+static int cut_times(int ret, struct stat *st)
+{
+	if (has_seconds)
+		st->st_mtim.tv_nsec = st->st_ctim.tv_nsec = 0;
+	return ret;
+}
+
+int __real_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st);
+int __wrap_fstat64(int fd, struct stat *st)
+{
+	return cut_times(__real_fstat64(fd, st), st);
+}
+
+int __real_fstatat64(int fd, const char *name, struct stat *st, int flags);
+int __wrap_fstatat64(int fd, const char *name, struct stat *st, int flags);
+int __wrap_fstatat64(int fd, const char *name, struct stat *st, int flags)
+{
+	return cut_times(__real_fstatat64(fd, name, st, flags), st);
+}
 
 static int setup(void **state)
 {
@@ -43,6 +68,7 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 
+	has_seconds = false;
 	simfs_release(&f->s);
 	close(f->storefd);
 	close(f->dirfd);
@@ -392,6 +418,41 @@ static void test_directory_for_a_file_that_moves(void **state)
 	assert_true(S_ISREG(st.st_mode));
 }
 
+static void put(struct fixture *f, const char *path, const char *text)
+{
+	int fd = openat(f->dirfd, path, O_WRONLY | O_CREAT, 0644);
+
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+/* Within one second, of the same size: every edit is found. */
+static void test_edits_of_one_second(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_file *file;
+	char text[8];
+	size_t len = 0;
+
+	(void)simfs_make(&f->s, "other", S_IFREG | 0644, NULL);
+	has_seconds = true;
+	follow(f);
+	put(f, "file", "one");
+	put(f, "linked", "one");
+	assert_int_equal(linkat(f->dirfd, "linked", f->dirfd, "link", 0), 0);
+	assert_int_equal(stage(f), 3);
+	assert_int_equal(ino_of(f, "linked"), ino_of(f, "link"));
+	put(f, "file", "two");
+	assert_int_equal(stage(f), 1);
+	put(f, "file", "six");
+	assert_int_equal(stage(f), 1);
+	file = simfs_open_file(&f->s, "file");
+	assert_int_equal(fs_read(file, 0, text, sizeof(text), &len), 0);
+	fs_file_put(file);
+	assert_int_equal(len, 3);
+	assert_memory_equal(text, "six", 3);
+}
+
 /* Where no plain files are kept, edits are staged one mount after the other. */
 static void test_edits_without_plain_files(void **state)
 {
@@ -427,6 +488,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_edits_of_one_second, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_edits_without_plain_files,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_many_names, setup,
