@@ -364,7 +364,9 @@ int plain_prepare(struct mount *m, int storefd)
 				strerror(-err));
 	/* The files may show more than the commit that it was opened at: that
 	 * becomes staged. */
-	err = m->opt.at_commit ? plain_renew(m->fs) : 0;
+	err = m->opt.at_commit ? plain_keep_interrupted(m->dirfd, storefd) : 0;
+	if (!err && m->opt.at_commit)
+		err = plain_renew(m->fs);
 	if (err)
 		return complain(status_of(err), "the plain files of %s: %s",
 				m->dir, strerror(-err));

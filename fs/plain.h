@@ -160,6 +160,10 @@ int plain_retry(struct fs *fs, bool *any_out);
  */
 int plain_renew(struct fs *fs);
 
+/* Before that: what a run that was interrupted has of the files on their way
+ * goes back to DIR, as interrupted@offline-N, which the table does not know. */
+int plain_keep_interrupted(int dirfd, int storefd);
+
 /*
  * Bytes of the plain files, by the sizes in the table, in blocks of 4 KiB:
  * holes count, a file with several names counts once. The first call costs as

@@ -74,6 +74,29 @@ static int choose_folder(struct plain_out *o, int *at, const char **name)
 	return 0;
 }
 
+int plain_keep_interrupted(int dirfd, int storefd)
+{
+	const struct plain_out_params p = { .dirfd = dirfd,
+					    .storefd = storefd };
+	struct plain_out o = { .p = &p };
+	const char *name;
+	char to[SUFFIX_BYTES];
+	int at, err;
+
+	err = choose_folder(&o, &at, &name);
+	/* An empty one is of no use. */
+	if (err || !unlinkat(at, name, AT_REMOVEDIR) || errno == ENOENT)
+		return err;
+	for (unsigned int n = 1; n; n++) {
+		snprintf(to, sizeof(to), "interrupted@offline-%u", n);
+		if (!renameat2(at, name, dirfd, to, RENAME_NOREPLACE))
+			break;
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return fsync(at) || fsync(dirfd) ? -errno : 0;
+}
+
 int out_open_folder(struct plain_out *o, bool empty)
 {
 	const char *name;

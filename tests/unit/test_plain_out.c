@@ -252,6 +252,39 @@ static void test_moved_below_what_cannot_be_moved(void **state)
 	stage(f);
 }
 
+/* A store is opened at an older commit than that which a run was interrupted
+ * with: what was on its way is not removed. */
+static void test_interrupted_and_renewed(void **state)
+{
+	struct fixture *f = *state;
+	struct plain_out_params p = { .dirfd = f->dirfd,
+				      .storefd = f->storefd };
+	struct plain_out_result r;
+	struct store_error text;
+	char tmp[32], path[64];
+
+	out_tmp_name(tmp, simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL), true);
+	follow(f);
+	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO,
+				   "dir", 3, FS_ROOT_INO, "moved", 5, 0, NULL),
+			 0);
+	(void)simfs_commit(&f->s);
+	put(f, "dir/in", "somebody's");
+	fixed_name = tmp;
+	assert_int_equal(plain_sync(f->s.fs, &p, &r, &text), -EPERM);
+	fixed_name = NULL;
+	assert_false(is_there(f, "dir"));
+	assert_int_equal(plain_keep_interrupted(f->dirfd, f->storefd), 0);
+	assert_int_equal(plain_renew(f->s.fs), 0);
+	stage(f);
+	follow(f);
+	snprintf(path, sizeof(path), "interrupted@offline-1/%s/in", tmp);
+	has(f, path, "somebody's");
+	assert_true(is_there(f, path));
+	assert_int_equal(plain_keep_interrupted(f->dirfd, f->storefd), 0);
+	assert_false(is_there(f, "interrupted@offline-2"));
+}
+
 static void write_over(struct fixture *f)
 {
 	put(f, "file", "edited...");
@@ -361,6 +394,8 @@ int main(void)
 			test_below_what_cannot_be_moved, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_moved_below_what_cannot_be_moved, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupted_and_renewed,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_written_while_it_gets_attributes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_directory_for_a_symlink,
