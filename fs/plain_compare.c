@@ -225,6 +225,16 @@ static int not_found(struct compare *c, struct compared_dir *d,
 	return name_differs(c, PLAIN_REMOVED, name);
 }
 
+/* Something is mounted over a file: what is beneath cannot be looked at. */
+static bool is_mount_point(const struct compared_dir *d, const char *name)
+{
+	int fd = plain_open(d->fd, name, O_PATH);
+
+	if (fd >= 0)
+		close(fd);
+	return fd == -EXDEV;
+}
+
 /* Anything but a directory that is still one. */
 static int compare_object(struct compare *c, struct compared_dir *d,
 			  const char *name, uint64_t ino,
@@ -242,6 +252,8 @@ static int compare_object(struct compare *c, struct compared_dir *d,
 	if (was->mode)
 		err = same_object(c, d->fd, name, ino, &st, was, &same, &exact);
 	d->exact &= exact;
+	if ((err || !same) && is_mount_point(d, name))
+		return 0;
 	if (err)
 		return cannot(c, name, err);
 	return same ? 0

@@ -411,6 +411,19 @@ if chattr +i "$D/shut" 2>/dev/null; then
 fi
 mount_it
 
+# --- another file is mounted over one ---
+echo beneath >"$D/beneath"
+echo over >"$D/over"
+commit
+umount_it
+if mount --bind "$D/over" "$D/beneath" 2>/dev/null; then
+	mount_it
+	same "no edit" "$(cat "$D/beneath" "$D/.txn/changes")" beneath
+	umount_it
+	umount "$D/beneath" || fail "umount of the file"
+fi
+mount_it
+
 # --- eject ---
 must_fail txn eject "$D" --yes
 manifest "$D" >"$work/want"
