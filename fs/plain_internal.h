@@ -302,6 +302,8 @@ const struct fs_delta_inode *out_find(const struct plain_out *o, uint64_t ino,
 /* A directory where it is now, for changing entries (touch) or looking; the
  * descriptor is o's. -ENOENT: nowhere. */
 int out_open_dir(struct plain_out *o, uint64_t ino, bool touch, int *fd_out);
+/* One that its owner, who we are, may not write: until it gets its mode. */
+void out_make_writable(int fd);
 /* One that is nowhere, with those on the way to it. */
 int out_make_dir(struct plain_out *o, uint64_t ino);
 /* The object of the target where it has its (first) name. */

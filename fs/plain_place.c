@@ -271,7 +271,7 @@ static int note_touched(struct plain_out *o, uint64_t ino)
 
 /* One's own directory that may not be written: its mode comes back with its
  * times. */
-static void make_writable(int fd)
+void out_make_writable(int fd)
 {
 	struct stat st;
 
@@ -296,7 +296,7 @@ int out_open_dir(struct plain_out *o, uint64_t ino, bool touch, int *fd_out)
 	}
 	if (touch) {
 		err = note_touched(o, ino);
-		make_writable(fd);
+		out_make_writable(fd);
 	}
 	*fd_out = fd;
 	return err;

@@ -29,12 +29,32 @@ static int leave(struct plain_out *o, const struct fs_delta_name *e,
 	return 0;
 }
 
+/* One that may not be written goes to no other directory: ".." is in it. */
+static int move_dir(struct plain_out *o, int dirfd, const char *name,
+		    const char *tmp)
+{
+	int fd;
+
+	if (!renameat2(dirfd, name, o->tmpfd, tmp, RENAME_NOREPLACE))
+		return 0;
+	if (errno != EACCES)
+		return -errno;
+	fd = plain_open(dirfd, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	out_make_writable(fd);
+	close(fd);
+	return renameat2(dirfd, name, o->tmpfd, tmp, RENAME_NOREPLACE) ? -errno
+								       : 0;
+}
+
 static int take_dir(struct plain_out *o, const struct fs_delta_name *e,
 		    int dirfd, const char *name)
 {
 	const struct fs_delta_inode *d;
 	struct out_inode *x;
 	char tmp[32];
+	int err;
 
 	d = out_find(o, e->a_ino, &x);
 	if (!d)
@@ -44,18 +64,19 @@ static int take_dir(struct plain_out *o, const struct fs_delta_name *e,
 		return 0;
 	}
 	out_tmp_name(tmp, e->a_ino, true);
-	if (!renameat2(dirfd, name, o->tmpfd, tmp, RENAME_NOREPLACE)) {
+	err = move_dir(o, dirfd, name, tmp);
+	if (!err) {
 		o->r.changed++;
 		out_forget_dir(o); /* or what is below it */
 		return 0;
 	}
-	if (errno == ENOENT)
+	if (err == -ENOENT)
 		return 0;
 	/* Taken before an interruption, and somebody made another one since. */
-	if (errno == EEXIST)
+	if (err == -EEXIST)
 		return out_keep_aside(o, e->dir, dirfd, name);
 	/* Going on would make another one and leave all below it behind. */
-	return out_failed(o, e->dir, name, -errno, "cannot move");
+	return out_failed(o, e->dir, name, err, "cannot move");
 }
 
 /* What goes is looked at again when nobody finds it by its name any more:

@@ -55,6 +55,18 @@ as txn mount "$D" || fail "mount over a dead mount"
 same "a" "$(as cat "$D/a")" two
 as txn -C "$D" verify || fail verify
 
+# a directory moves that is read-only, then or before
+as bash -c "mkdir -p '$D/here/ro' '$D/there'; echo x >'$D/here/ro/x'
+	chmod 500 '$D/here/ro'; echo commit >'$D/.txn/ctl'
+	echo sync >'$D/.txn/ctl'" || fail "a read-only directory"
+as bash -c "chmod 700 '$D/here/ro'; mv '$D/here/ro' '$D/there'
+	chmod 500 '$D/there/ro'; echo commit >'$D/.txn/ctl'
+	echo sync >'$D/.txn/ctl'" || fail "a read-only directory does not move"
+same "in step" "$(as jq -r .plain.state "$D/.txn/status")" "in step"
+as txn umount "$D" || fail umount
+same "moved" "$(as cat "$D/there/ro/x") $(stat -c %a "$D/there/ro")" "x 500"
+as txn mount "$D" || fail mount
+
 # little of a large file changed that is read-only by then: the plain one follows
 rewritten() { # SOURCE BLOCK
 	as bash -c "chmod -f 644 '$D/big'
