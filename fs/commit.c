@@ -101,23 +101,8 @@ int fs_fsync(struct fs_view *fv, uint64_t ino)
 	return durable_error(fv->fs, err);
 }
 
-/* 1: what differs has no name in either state. A file that was removed while
- * somebody had it open, and is not open any more, is no change to commit. */
-static int is_nothing(struct fs *fs, const struct root *head,
-		      const struct root *candidate)
-{
-	struct fs_delta *d = NULL;
-	int err = fs_delta_new(fs, head, candidate, &d);
-	bool nothing = !err && !d->nentries;
-
-	for (size_t i = 0; nothing && i < d->ninodes; i++)
-		nothing = d->inodes[i].flags &
-			  (FS_DELTA_GONE | FS_DELTA_ORPHAN);
-	fs_delta_free(d);
-	return err ? err : nothing;
-}
-
-/* For the history: what the commit changes. 1: nothing. */
+/* For the history: what the commit changes. 1: nothing. A file that was removed
+ * while somebody had it open, and is not open any more, is no change. */
 static int commit_inspect(void *arg, const struct root *head,
 			  const struct root *candidate,
 			  struct commit_info *info)
@@ -131,9 +116,10 @@ static int commit_inspect(void *arg, const struct root *head,
 	info->changes =
 		t.added + t.modified + t.deleted + t.renamed + t.retyped;
 	info->bytes = t.bytes;
-	return info->number > 1 && !info->changes
-		       ? is_nothing(arg, head, candidate)
-		       : 0;
+	if (info->number == 1 || info->changes)
+		return 0;
+	err = fs_delta_shows(arg, head, candidate);
+	return err < 0 ? err : !err;
 }
 
 struct commit_arg {

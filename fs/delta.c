@@ -320,6 +320,34 @@ int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
 	return delta_new(fs, a, b, true, out);
 }
 
+/* What has no name in either state has its attributes before its contents. */
+static int shows(void *arg, const struct key *key, const struct val *va,
+		 const struct val *vb)
+{
+	struct item_attr a = { 0 }, b = { 0 };
+	uint64_t *nameless = arg;
+	int err;
+
+	if (key->obj == ITEM_OBJ_ORPHANS || key->obj == *nameless)
+		return 0;
+	if (key->kind != ITEM_KIND_ATTR)
+		return 1;
+	err = va ? item_attr_decode(va, &a) : 0;
+	if (!err && vb)
+		err = item_attr_decode(vb, &b);
+	if (err || a.nlink || b.nlink)
+		return err ? err : 1;
+	*nameless = key->obj;
+	return 0;
+}
+
+int fs_delta_shows(struct fs *fs, const struct root *a, const struct root *b)
+{
+	uint64_t nameless = 0;
+
+	return tree_diff(store_tree(fs->store), a, b, shows, &nameless);
+}
+
 /* In its place, ascending. */
 static int mark_differing(struct delta_walk *w, uint64_t ino)
 {

@@ -376,6 +376,9 @@ struct fs_delta {
 int fs_delta_new(struct fs *fs, const struct root *a, const struct root *b,
 		 struct fs_delta **out);
 void fs_delta_free(struct fs_delta *d);
+/* 1: they show different things; 0: what differs, if anything, has no name in
+ * either. Cost: up to the first that shows. */
+int fs_delta_shows(struct fs *fs, const struct root *a, const struct root *b);
 /* Count a file as one whose contents differ: every name that it has in a is
  * added (some may be listed twice). -ENOENT: a does not have it. */
 int fs_delta_add(struct fs *fs, struct fs_delta *d, const struct root *a,

@@ -876,12 +876,6 @@ static int merge(struct importer *in, const struct root *working)
 	return err;
 }
 
-static int any(void *arg, const struct key *key, const struct val *a,
-	       const struct val *b)
-{
-	return 1;
-}
-
 /* 1: not the same. The caller puts the working state. */
 static int differs_from_working(struct fs *fs, const struct plain_state *shown,
 				struct root *working)
@@ -889,9 +883,8 @@ static int differs_from_working(struct fs *fs, const struct plain_state *shown,
 	int err = fs_freeze(fs, working);
 
 	return err ? err
-		   : tree_diff(store_tree(fs->store),
-			       &(struct root){ .ptr = shown->root }, working,
-			       any, NULL);
+		   : fs_delta_shows(fs, &(struct root){ .ptr = shown->root },
+				    working);
 }
 
 int plain_shows_working(struct fs *fs, bool *same_out)

@@ -158,6 +158,33 @@ static void test_links_that_move(void **state)
 
 /* Also when a directory that is new has one of the names, while what the file
  * is known by was moved, or edited in one that was. */
+/* Also when the last commit has a file that was open and had no name: gone
+ * since then, it is nothing that is staged. */
+static void test_links_after_an_open_file(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_file *file;
+	uint64_t ino;
+	struct fs_attr a;
+
+	ino = simfs_make(&f->s, "file", S_IFREG | 0644, NULL);
+	assert_int_equal(fs_link(fs_working(f->s.fs), ino, FS_ROOT_INO, "link",
+				 4, &a),
+			 0);
+	(void)simfs_make(&f->s, "open", S_IFREG | 0644, NULL);
+	file = simfs_open_file(&f->s, "open");
+	assert_int_equal(fs_unlink(fs_working(f->s.fs), FS_ROOT_INO, "open", 4,
+				   NULL),
+			 0);
+	follow(f);
+	fs_file_put(file);
+	append(f, "file");
+	assert_int_equal(stage(f), 2);
+	is_working(f);
+	assert_int_equal(ino_of(f, "file"), ino);
+	assert_int_equal(ino_of(f, "link"), ino);
+}
+
 static void test_links_in_new_directory(void **state)
 {
 	struct fixture *f = *state;
@@ -486,6 +513,8 @@ int main(void)
 			test_directory_for_a_file_that_moves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links_that_move, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(test_links_after_an_open_file,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_links_in_new_directory,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(test_edits_of_one_second, setup,
