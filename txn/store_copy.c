@@ -70,9 +70,11 @@ int store_read_copy(struct store *store, struct record *out)
 	free(buf);
 	if (err == -ENOMEM)
 		return err;
-	if (err && err != -ENOENT)
+	if (err)
 		env_logf(store->env, ENV_WARNING,
-			 "the copy of the last record cannot be read: %s",
+			 "the copy of the last record, .txn/last, cannot be "
+			 "read (%s): had the log lost its end, nothing would "
+			 "show that",
 			 strerror(-err));
 	return err ? 1 : 0;
 }

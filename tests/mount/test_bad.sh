@@ -159,6 +159,18 @@ bytes=$(jq .space.store_bytes "$D/.txn/status")
 [ "$bytes" -lt $((400 << 20)) ] || fail "a reserve of 2 GB: $bytes bytes"
 umount_it
 
+# the copy of the last record, which tells of a log that lost its end
+restore
+rm "$D/.txn/last"
+expect 0 "copy of the last record.*No such file" txn -C "$D" verify
+expect 0 "copy of the last record.*No such file" txn mount "$D"
+mounts+=("$D")
+umount_it
+expect 0 " 0 damaged" txn -C "$D" verify
+grep -q "last record" "$work/out" && fail "the copy is not renewed"
+printf x >"$D/.txn/last"
+expect 0 "copy of the last record" txn -C "$D" verify
+
 # one flipped bit in contents: EIO and a message with the path, never bytes
 restore
 flip() {
