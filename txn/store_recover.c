@@ -187,8 +187,8 @@ static int use_copy(struct store *store, const struct record *copy,
 	return 0;
 }
 
-/* Records that can be made whole: the copy at its place, and those that have
- * one flipped bit. */
+/* Records that can be made whole: the last one of a run by its copy, and those
+ * that have one flipped bit. */
 static int heal_records(struct store *store, const struct record *copy,
 			bool has_copy, struct record *young)
 {
@@ -199,8 +199,10 @@ static int heal_records(struct store *store, const struct record *copy,
 
 	if (found < 0)
 		return found;
-	if (has_copy && (found || copy->seq > young->seq))
-		/* Its segment may be gone: then it is told below. */
+	/* Its segment may be gone: then it is told below. One that no run ended
+	 * with would hide that later ones are lost. */
+	if (has_copy && copy->flags & REC_FLAG_CLOSING &&
+	    (found || copy->seq > young->seq))
 		(void)repair_put_record(store->repair, copy);
 	record_release(young);
 	err = repair_records(store->repair, above, store->uuid);

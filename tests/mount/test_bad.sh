@@ -335,6 +335,30 @@ mount_it
 cmp "$work/good/big" "$D/big" || fail "big, of a lost segment"
 umount_it
 
+# after a kill the copy beside the log is not of the last record: it is no reason
+# to go back to that
+restore
+mount_it
+for i in 1 2 3; do
+	echo "commit $i" >"$D/new"
+	commit
+done
+crash
+for last in "$D"/.txn/log/*.s; do # those after it are prepared: zeros
+	! grep -q "[^[:cntrl:]]" "$last" || used=$last
+done
+last=$used
+cp "$last" "$work/last"
+truncate -s 0 "$last"
+truncate -s "$(stat -c %s "$work/last")" "$last"
+expect 4 "there may have been later ones" txn mount "$D"
+expect 4 "there may have been later ones" txn -C "$D" verify --repair
+expect 4 "txn mount --at @2" txn mount "$D"
+cat "$work/last" >"$last"
+mount_it
+same "its end is back" "$(cat "$D/.txn/head/new")" "commit 3"
+umount_it
+
 # --- names ---
 restore
 odd=$(printf 'a\n"b\\\001\377')
