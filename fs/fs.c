@@ -379,16 +379,15 @@ int fv_make_root(struct fs_view *fv)
 	return fv_update(fv, VIEW_FINISHES, &op);
 }
 
-static bool working_is_head(struct fs *fs)
+/* As far as anybody can see. What cannot be read is taken for another. */
+static bool working_shows(struct fs *fs, const struct root *head)
 {
-	struct root head, working;
+	struct root working;
 	bool same;
 
-	store_head(fs->store, &head, NULL);
 	view_freeze(fs->working->view, &working);
-	same = root_same(&head, &working);
+	same = !fs_delta_shows(fs, head, &working);
 	root_put(store_tree(fs->store), &working);
-	root_put(store_tree(fs->store), &head);
 	return same;
 }
 
@@ -462,8 +461,6 @@ int fs_open(struct store *store, const struct fs_params *params,
 	if (err)
 		goto out;
 	store_head(store, &head, info);
-	if (working_is_head(fs))
-		fs->same_clock = fs->clock;
 	if (info->number)
 		err = check_root(fs);
 	if (!err && !store_is_read_only(store)) {
@@ -472,6 +469,8 @@ int fs_open(struct store *store, const struct fs_params *params,
 		if (!err)
 			err = orphans_remove(fs);
 	}
+	if (!err && working_shows(fs, &head))
+		fs->same_clock = fs->clock;
 out:
 	root_put(store_tree(fs->store), &head);
 	free(info);

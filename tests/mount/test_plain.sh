@@ -433,6 +433,16 @@ must_fail txn eject "$D" --yes
 mount_it
 abort
 umount_it
+# what a commit has without a name, since it was open, is nothing that is staged
+mount_it
+echo open >"$D/open"
+exec 3<"$D/open"
+rm "$D/open"
+date +%N >"$D/other"
+commit
+exec 3<&-
+manifest "$D" >"$work/want"
+umount_it
 must_fail txn eject "$D" </dev/null
 txn eject "$D" --yes >/dev/null || fail eject
 in_step "ejected"

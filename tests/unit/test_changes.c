@@ -311,6 +311,7 @@ static void commits_nothing(struct fixture *f, uint64_t head)
 static void test_without_a_name(void **state)
 {
 	struct fixture *f = *state;
+	struct fs_staged st;
 	struct fs_file *file;
 	uint64_t head;
 
@@ -323,6 +324,11 @@ static void test_without_a_name(void **state)
 	commits_nothing(f, head);
 	fs_file_put(file);
 	commits_nothing(f, head);
+	/* Nor is it staged for whoever opens the store. */
+	simfs_close(&f->s);
+	simfs_open(&f->s);
+	fs_get_staged(f->s.fs, &st);
+	assert_false(st.any);
 	make(f, "other", S_IFREG | 0644, NULL);
 	assert_int_equal(simfs_commit(&f->s), head + 1);
 }
