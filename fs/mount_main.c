@@ -207,6 +207,18 @@ static int option_fn(void *data, const char *arg, int key,
 	}
 }
 
+/* libfuse leaves the end of options in, when some of those are its own. */
+static void drop_dashes(struct fuse_args *args)
+{
+	char **last = &args->argv[args->argc - 1];
+
+	if (args->argc < 2 || strcmp(*last, "--") != 0)
+		return;
+	free(*last);
+	*last = NULL;
+	args->argc--;
+}
+
 static bool has_option(const struct fuse_args *args, const char *name)
 {
 	size_t len = strlen(name);
@@ -767,6 +779,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	if (fuse_opt_parse(&a.fuse, &a, option_spec, option_fn))
 		return complain(EXIT_USAGE, "see txnfs --help");
+	drop_dashes(&a.fuse);
 	if (a.help) {
 		show_help();
 		return 0;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,18 +91,21 @@ static int copy_unmounted(const struct place *p, const char *state,
 
 int cmd_export(int argc, char **argv)
 {
+	const char *state, *dest;
 	struct place p;
 	struct stat st;
 	int status;
 
-	if (argc != 3 || argv[1][0] == '-')
+	if (tool_parse_none(argc, argv) || argc - optind != 2)
 		return tool_usage(argv[0]);
-	if (!lstat(argv[2], &st))
-		return tool_fail(EXIT_REFUSED, "%s is there already", argv[2]);
+	state = argv[optind];
+	dest = argv[optind + 1];
+	if (!lstat(dest, &st))
+		return tool_fail(EXIT_REFUSED, "%s is there already", dest);
 	status = place_find(tool_start_dir, &p);
 	if (!status)
-		status = p.mount ? copy(&p, argv[1], argv[2])
-				 : copy_unmounted(&p, argv[1], argv[2]);
+		status = p.mount ? copy(&p, state, dest)
+				 : copy_unmounted(&p, state, dest);
 	place_release(&p);
 	return status;
 }

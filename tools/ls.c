@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/openat2.h>
@@ -305,9 +306,10 @@ static int run(int argc, char **argv, bool cat)
 	struct place p;
 	int err = 0, status;
 
-	if (argc != 2 || argv[1][0] == '-' || (cat && !strchr(argv[1], ':')))
+	if (tool_parse_none(argc, argv) || argc - optind != 1 ||
+	    (cat && !strchr(argv[optind], ':')))
 		return tool_usage(argv[0]);
-	state = argv[1];
+	state = argv[optind];
 	path = split(state);
 	status = place_find(tool_start_dir, &p);
 	if (!status)

@@ -29,9 +29,10 @@ int cmd_mount(int argc, char **argv)
 		{ "at", required_argument, NULL, 'A' },
 		{ 0 }
 	};
-	/* txnfs, two places, "-o" and its value for each option given */
+	/* txnfs, "--", two places, "-o" and its value for each option given */
 	char **args = calloc((size_t)argc * 2 + 8, sizeof(char *));
-	static char txnfs[] = "txnfs", o[] = "-o", force[] = "force";
+	static char txnfs[] = "txnfs", o[] = "-o", force[] = "force",
+		    dashes[] = "--";
 	static char here[4096], at[64];
 	int opt, n = 0, places;
 
@@ -56,6 +57,8 @@ int cmd_mount(int argc, char **argv)
 	snprintf(here, sizeof(here), "%s", tool_start_dir);
 	if (!places)
 		args[n++] = here;
+	else if (argv[optind][0] == '-' || argv[argc - 1][0] == '-')
+		args[n++] = dashes;
 	for (int i = optind; i < argc; i++)
 		args[n++] = argv[i];
 	exec_txnfs(args);

@@ -424,6 +424,13 @@ int tool_parse_force(int argc, char **argv, bool *force)
 	return 0;
 }
 
+int tool_parse_none(int argc, char **argv)
+{
+	static const struct option options[] = { { 0 } };
+
+	return getopt_long(argc, argv, "+", options, NULL) == -1 ? 0 : -1;
+}
+
 int cmd_rollback(int argc, char **argv)
 {
 	char line[STORE_NAME_MAX + 32];

@@ -48,25 +48,30 @@ int cmd_snapshot(int argc, char **argv)
 
 int cmd_tag(int argc, char **argv)
 {
-	return argc == 3 ? run_line("tag", argv[1], argv[2])
-			 : tool_usage(argv[0]);
+	if (tool_parse_none(argc, argv) || argc - optind != 2)
+		return tool_usage(argv[0]);
+	return run_line("tag", argv[optind], argv[optind + 1]);
 }
 
 int cmd_delete(int argc, char **argv)
 {
-	return argc == 2 ? run_line("delete", argv[1], "")
-			 : tool_usage(argv[0]);
+	if (tool_parse_none(argc, argv) || argc - optind != 1)
+		return tool_usage(argv[0]);
+	return run_line("delete", argv[optind], "");
 }
 
 int cmd_set(int argc, char **argv)
 {
-	return argc == 3 ? run_line("set", argv[1], argv[2])
-			 : tool_usage(argv[0]);
+	if (tool_parse_none(argc, argv) || argc - optind != 2)
+		return tool_usage(argv[0]);
+	return run_line("set", argv[optind], argv[optind + 1]);
 }
 
 int cmd_gc(int argc, char **argv)
 {
-	return argc == 1 ? run_line("gc", "", "") : tool_usage(argv[0]);
+	if (tool_parse_none(argc, argv) || optind < argc)
+		return tool_usage(argv[0]);
+	return run_line("gc", "", "");
 }
 
 /* --- the list --- */

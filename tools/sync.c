@@ -5,6 +5,7 @@
 #include "fs/plain.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -167,9 +168,9 @@ int cmd_sync(int argc, char **argv)
 	json_t *j = NULL;
 	int status;
 
-	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
+	if (tool_parse_none(argc, argv) || argc - optind > 1)
 		return tool_usage(argv[0]);
-	status = place_find(argc == 2 ? argv[1] : tool_start_dir, &p);
+	status = place_find(optind < argc ? argv[optind] : tool_start_dir, &p);
 	if (!status)
 		status = tool_sync(&p);
 	if (!status)

@@ -69,6 +69,9 @@ int tool_ask_holders(const struct place *p, const char *state, const char *path,
 		     bool force);
 /* Options are only --force; -1: others. */
 int tool_parse_force(int argc, char **argv, bool *force);
+/* There are none, but maybe "--"; optind is behind it. What follows the first
+ * operand is no option. -1: others. */
+int tool_parse_none(int argc, char **argv);
 /* Usage of a command on stderr, EXIT_USAGE. */
 int tool_usage(const char *name);
 /* The exit status for an errno. */

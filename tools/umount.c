@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <mntent.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -349,9 +350,9 @@ int cmd_umount(int argc, char **argv)
 	bool follows = false;
 	int status;
 
-	if (argc > 2 || (argc == 2 && argv[1][0] == '-'))
+	if (tool_parse_none(argc, argv) || argc - optind > 1)
 		return tool_usage(argv[0]);
-	path = argc == 2 ? argv[1] : tool_start_dir;
+	path = optind < argc ? argv[optind] : tool_start_dir;
 	if (tool_is_dead(path))
 		return unmount_dead(path);
 	status = place_find(path, &p);

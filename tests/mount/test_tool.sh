@@ -224,6 +224,40 @@ t restore head "$long/file" || fail "restore of a long path"
 same "long path" "$(cat "$D/$long/file")" kept
 umount_it
 
+# --- "--" ends the options of every command ---
+mkdir "$work/-dir"
+echo x >"$work/-dir/-file"
+(
+	cd "$work" || exit 1
+	txn init --quiet -- -dir >/dev/null || fail "init --"
+	mounts+=("$work/-dir")
+	txn mount -o ro -- -dir || fail "mount -o ro --"
+	txn umount -- -dir >/dev/null || fail "umount --"
+	txn mount -- -dir || fail "mount --"
+	echo y >-dir/-file
+	cd ./-dir || exit 1
+	for c in status diff "ls -- staged" "cat -- staged:-file" "tag -- a @1" \
+		snapshots "snapshot -m x -- b" log "set -- plain on" "gc --" "sync --" \
+		"delete -- b" "restore -- head -file" commit "rollback -- @1" \
+		abort undo "abort --" verify "export -- head ../exported" "rescue -- ../saved"; do
+		case $c in *" -- "* | *--) ;; *) c="$c --" ;; esac
+		# shellcheck disable=SC2086
+		txn $c >/dev/null 2>"$work/said" || fail "$c: $(cat "$work/said")"
+	done
+	same "exported" "$(cat ../exported/-file)" x
+	for c in "ls -x" "tag -x @1" "delete -x" "set -x on" "gc -x" "export -x y" \
+		"umount -x" "sync -x"; do
+		# shellcheck disable=SC2086
+		said 2 "usage: txn" txn $c
+	done
+	said 1 "-1" txn set keep.last -1
+	cd ..
+	txn umount -- -dir >/dev/null || fail "umount --"
+	txn sync -- -dir >/dev/null || fail "sync -- -dir"
+	txn eject --yes -- -dir >/dev/null || fail "eject --"
+	[ ! -e ./-dir/.txn ] || fail "not ejected"
+) || exit 1
+
 # --- restore: exactly the path that was given ---
 for name in e "e " " e"; do echo "of '$name'" >"$D/$name"; done
 mount_it
