@@ -389,22 +389,14 @@ int cmd_restore(int argc, char **argv)
 
 /* --- rollback, undo --- */
 
-static int whole(const char *name, const char *line, const char *state,
-		 bool force)
+static int whole(const struct place *p, const char *name, const char *line)
 {
 	uint64_t head = 0;
 	bool nothing;
-	struct place p;
-	int status;
+	int status = ctl_command(p, line, &head, &nothing);
 
-	status = place_find(tool_start_dir, &p);
-	if (!status && p.mount)
-		status = tool_ask_holders(&p, state, NULL, force);
-	if (!status)
-		status = ctl_command(&p, line, &head, &nothing);
 	if (!status)
 		printf("%s: head is @%" PRIu64 "\n", name, head);
-	place_release(&p);
 	return status;
 }
 
@@ -434,21 +426,58 @@ int tool_parse_none(int argc, char **argv)
 int cmd_rollback(int argc, char **argv)
 {
 	char line[STORE_NAME_MAX + 32];
+	struct place p;
 	bool force;
+	int status;
 
 	if (tool_parse_force(argc, argv, &force) || argc - optind != 1 ||
 	    strlen(argv[optind]) > STORE_NAME_MAX ||
 	    strpbrk(argv[optind], " \t\n"))
 		return tool_usage(argv[0]);
 	snprintf(line, sizeof(line), "rollback %s", argv[optind]);
-	return whole("rollback", line, argv[optind], force);
+	status = place_find(tool_start_dir, &p);
+	if (!status && p.mount)
+		status = tool_ask_holders(&p, argv[optind], NULL, force);
+	if (!status)
+		status = whole(&p, "rollback", line);
+	place_release(&p);
+	return status;
+}
+
+/* The state that undo goes back to; *name "": there is none. */
+static int last_discarded(const struct place *p, char name[STORE_NAME_MAX + 1])
+{
+	char *answer, *next, *f[2];
+	int status = ctl_ask(p, "names", &answer);
+
+	*name = '\0';
+	if (status)
+		return status;
+	for (char *line = answer; *line && *line != '{'; line = next) {
+		tool_fields(line, 2, f, &next);
+		if (!strcmp(f[1], "discarded"))
+			snprintf(name, STORE_NAME_MAX + 1, "%s", f[0]);
+	}
+	free(answer);
+	return 0;
 }
 
 int cmd_undo(int argc, char **argv)
 {
+	char state[STORE_NAME_MAX + 1] = "";
+	struct place p;
 	bool force;
+	int status;
 
 	if (tool_parse_force(argc, argv, &force) || argc != optind)
 		return tool_usage(argv[0]);
-	return whole("undo", "undo", NULL, force);
+	status = place_find(tool_start_dir, &p);
+	if (!status && p.mount && !force)
+		status = last_discarded(&p, state);
+	if (!status && *state)
+		status = tool_ask_holders(&p, state, NULL, force);
+	if (!status)
+		status = whole(&p, "undo", "undo");
+	place_release(&p);
+	return status;
 }

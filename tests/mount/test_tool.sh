@@ -291,6 +291,31 @@ rm "$D/holes"
 t commit >/dev/null || fail "commit"
 umount_it
 
+# --- who holds what an undo changes is named, as for what it undoes ---
+mount_it
+echo once >"$D/e"
+t commit >/dev/null || fail "commit"
+for i in 1 2 3 4 5 6 7 8 9 10; do # @discarded-10 is after @discarded-9
+	echo "staged $i" >"$D/e"
+	exec 7<"$D/e"
+	said 0 "open $D/e" t abort
+	exec 7<"$D/e"
+	said 0 "open $D/e" t undo
+	exec 7<&-
+	same "undone" "$(cat "$D/e")" "staged $i"
+done
+abort
+exec 7<"$D/e"
+t undo --force 2>"$work/said" || fail "undo --force"
+same "named in spite of --force" "$(cat "$work/said")" ""
+abort
+exec 7<&- 8<"$D/sub/g"
+t undo 2>"$work/said" || fail "undo"
+same "what is not changed" "$(cat "$work/said")" ""
+exec 8<&-
+abort
+umount_it
+
 # --- messages: quoted for people, as they are in JSON ---
 mount_it
 odd=$'say "hi" \\ \t back'
