@@ -466,3 +466,23 @@ int fs_change_totals(struct fs *fs, const struct root *a, const struct root *b,
 	changes_release(&c);
 	return err;
 }
+
+int fs_has_changes(struct fs *fs, bool *any_out)
+{
+	struct root head = ROOT_EMPTY, now = ROOT_EMPTY;
+	struct fs_change_totals t = { 0 };
+	struct fs_staged st;
+	int err = 0;
+
+	fs_get_staged(fs, &st);
+	if (st.any) {
+		store_head(fs->store, &head, NULL);
+		err = fs_freeze(fs, &now);
+		if (!err)
+			err = fs_change_totals(fs, &head, &now, &t);
+		root_put(store_tree(fs->store), &head);
+		root_put(store_tree(fs->store), &now);
+	}
+	*any_out = t.added || t.modified || t.deleted || t.renamed || t.retyped;
+	return err;
+}

@@ -471,6 +471,9 @@ struct fs_change_totals {
 };
 int fs_change_totals(struct fs *fs, const struct root *a, const struct root *b,
 		     struct fs_change_totals *out);
+/* Would fs_changes() tell of anything between head and the working view? Unlike
+ * fs_get_staged(), what was made and taken back is nothing. */
+int fs_has_changes(struct fs *fs, bool *any_out);
 
 /* A name for people and for lines: as it is, or in double quotes with C
  * escapes when it holds quotes, backslashes, control bytes or invalid UTF-8, or

@@ -37,15 +37,17 @@ static int mark(struct out *o)
 					   .number = 1,
 					   .uid = getuid() };
 	struct plain_state shown;
-	struct fs_staged staged;
+	bool staged;
 	uint32_t now;
 	int err;
 
 	err = plain_get_mark(o->fs, &now);
 	if (err || now == PLAIN_MARK_EJECT)
 		return say(o, err, "the plain directory's table");
-	fs_get_staged(o->fs, &staged);
-	if (now || staged.any)
+	err = fs_has_changes(o->fs, &staged);
+	if (err)
+		return say(o, err, "what is staged");
+	if (now || staged)
 		return say(o, -EBUSY,
 			   now ? "its files are being moved into the store"
 			       : "there are staged changes");

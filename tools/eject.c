@@ -69,7 +69,7 @@ static int find_need(const struct place *p, struct need *out)
 static int look(const struct place *p, bool yes, bool off)
 {
 	uint64_t commits = 0, names = 0;
-	struct fs_staged st;
+	bool staged = true;
 	struct reader r;
 	bool behind = true, half;
 	uint64_t number;
@@ -78,8 +78,10 @@ static int look(const struct place *p, bool yes, bool off)
 	status = reader_open(p, &r);
 	if (status)
 		return status;
-	fs_get_staged(r.fs, &st);
-	err = store_each_commit(r.store, UINT64_MAX, count_commit, &commits);
+	err = fs_has_changes(r.fs, &staged);
+	if (!err)
+		err = store_each_commit(r.store, UINT64_MAX, count_commit,
+					&commits);
 	if (!err)
 		err = store_each_name(r.store, count_name, &names);
 	if (!err)
@@ -88,7 +90,7 @@ static int look(const struct place *p, bool yes, bool off)
 	if (err)
 		return tool_fail(tool_status(err), "%s: %s", p->dir,
 				 strerror(-err));
-	if (st.any)
+	if (staged)
 		return tool_fail(EXIT_REFUSED,
 				 "%s has staged changes; commit or abort them "
 				 "first",

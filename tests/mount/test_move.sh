@@ -79,6 +79,7 @@ cp "$D/dir/large" "$D/dir/large-copy" # shares all its blocks
 printf x | dd of="$D/to-change" bs=1 seek=99999 conv=notrunc 2>/dev/null
 commit
 want
+touch "$D/dir/taken-back" && rm "$D/dir/taken-back" # is nothing staged
 umount_it
 
 # --- out ---

@@ -432,6 +432,19 @@ umount_it
 must_fail txn eject "$D" --yes
 mount_it
 abort
+# staged is what differs: not what was made and taken back, but attributes too
+for what in "chmod 700 $D/staged" "setfattr -n user.x -v y $D/staged" "chmod 701 $D"; do
+	echo kept >"$D/staged"
+	commit
+	$what 2>/dev/null || continue
+	umount_it
+	must_fail txn eject "$D" --yes
+	mount_it
+	abort
+	rm "$D/staged"
+	commit
+done
+mkdir "$D/taken" && echo back >"$D/taken/back" && rm -r "$D/taken" || fail "taken back"
 umount_it
 # what a commit has without a name, since it was open, is nothing that is staged
 mount_it
@@ -443,6 +456,7 @@ commit
 exec 3<&-
 manifest "$D" >"$work/want"
 umount_it
+same "staged" "$(txn -C "$D" diff --json | jq .totals.changes)" 0
 must_fail txn eject "$D" </dev/null
 txn eject "$D" --yes >/dev/null || fail eject
 in_step "ejected"

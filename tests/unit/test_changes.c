@@ -271,6 +271,28 @@ static void test_totals(void **state)
 	assert_int_equal(t.bytes, 6);
 }
 
+/* Staged is what a difference shows, not all that happened. */
+static void test_what_was_taken_back(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_staged st;
+	bool any = true;
+
+	assert_int_equal(fs_has_changes(f->s.fs, &any), 0);
+	assert_false(any);
+	make(f, "dir/new", S_IFREG | 0644, "new");
+	assert_int_equal(fs_has_changes(f->s.fs, &any), 0);
+	assert_true(any);
+	drop(f, "dir/new");
+	fs_get_staged(f->s.fs, &st);
+	assert_true(st.any);
+	assert_int_equal(fs_has_changes(f->s.fs, &any), 0);
+	assert_false(any);
+	chmod_of(f, "", 0700);
+	assert_int_equal(fs_has_changes(f->s.fs, &any), 0);
+	assert_true(any);
+}
+
 static void test_names_that_may_be_shown(void **state)
 {
 	static const struct {
@@ -346,6 +368,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_changed_under_several_names, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_totals, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_what_was_taken_back, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_without_a_name, setup,
 						teardown),
 		cmocka_unit_test(test_names_that_may_be_shown)
