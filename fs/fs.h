@@ -439,6 +439,7 @@ int fs_graft(struct fs *fs, const struct root *now, const struct root *from,
 /*
  * A state by its name: "head", "head~2" (two commits before), "@12", "staged"
  * (what the working view shows), a snapshot's or a tag's name, "@discarded-3".
+ * There is no "@012".
  * The caller puts the root. -ENOENT: no such state; -EINVAL: no such name can
  * be.
  */

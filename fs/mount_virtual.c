@@ -83,10 +83,9 @@ static int lookup_snapshot(struct mount *m, const char *name,
 	unsigned int pin;
 	int err;
 
-	/* Not the moving ones (head, head~2). "@01" would be a second name. */
+	/* Not the moving ones (head, head~2). */
 	if (!strcmp(name, "head") || strchr(name, '~') ||
-	    !strcmp(name, "staged") || !strcmp(name, "working") ||
-	    (name[0] == '@' && name[1] == '0'))
+	    !strcmp(name, "staged") || !strcmp(name, "working"))
 		return -ENOENT;
 	pin = store_pin(m->store);
 	err = fs_resolve(m->fs, name, &root);

@@ -81,7 +81,9 @@ int fs_resolve(struct fs *fs, const char *name, struct root *out)
 		return resolve_head(fs, name + 4, out);
 	if (!strcmp(name, "staged") || !strcmp(name, "working"))
 		return fs_freeze(fs, out);
-	if (name[0] == '@' && !parse_number(name + 1, &number))
+	/* Not "@01": each commit has one name. */
+	if (name[0] == '@' && name[1] != '0' &&
+	    !parse_number(name + 1, &number))
 		return resolve_commit(fs, number, out);
 	if (name[0] != '@' && !store_name_is_valid(name))
 		return -EINVAL;

@@ -145,9 +145,12 @@ mount_it
 txn -C "$D" commit >/dev/null || fail "commit"
 for how in mounted unmounted; do
 	in=(timeout 30 "$build/txn" -C "$D")
-	for name in .. . "" nope head~ head~x head~99 @ @99 @x / head/..; do
+	for name in .. . "" nope head~ head~x head~99 @ @99 @x @01 / head/..; do
 		said 1 "there is no state $name" "${in[@]}" ls "$name"
 	done
+	said 1 "there is no state @01;" "${in[@]}" cat @01:f
+	said 1 "there is no state @01;" "${in[@]}" diff @01
+	said 1 "there is no state @01;" "${in[@]}" export @01 "$work/exported"
 	said 1 "there is no state ..;" "${in[@]}" cat ..:ctl
 	said 1 "there is no state ..;" "${in[@]}" export .. "$work/exported"
 	[ ! -e "$work/exported" ] || fail "exported, $how"
@@ -184,6 +187,10 @@ said 1 "a/b cannot be a name" t snapshot a/b
 said 1 "staged cannot be a name" t tag staged @1
 said 1 "first: the number of a commit is wanted" t tag x first
 said 1 "there is no commit @99" t tag x @99
+said 1 "@01: the number of a commit is wanted" t tag x @01
+said 1 "@: the number of a commit is wanted" t tag x @
+said 1 "there is no state @01;" t restore @01
+said 1 "there is no state @01;" t rollback @01
 said 1 "there is no name nope" t delete nope
 said 1 "@1 is no name" t delete @1
 said 1 "keep.last: a number is wanted, not few" t set keep.last few
