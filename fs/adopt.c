@@ -75,9 +75,6 @@ int adopt_make_folder(struct plain_reader *r, int dirfd,
 	struct holder_info info;
 	int fd, err;
 
-	if (!faccessat(dirfd, HOME_NAME, F_OK, AT_SYMLINK_NOFOLLOW))
-		return plain_reader_failed(r, -EEXIST,
-					   "there is a .txn already");
 	fd = openat(dirfd, HOME_NEW_NAME,
 		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd >= 0) {
@@ -179,7 +176,9 @@ static int adopt_in(struct adopter *a, int dirfd, struct home *home)
 	int base = home ? home->fd : dirfd, storefd = -1, err;
 	struct holder *holder = NULL;
 
-	err = adopt_make_folder(&a->r, base, &holder, &storefd);
+	err = home ? 0 : home_check_free(dirfd, a->params->dir, a->err);
+	if (!err)
+		err = adopt_make_folder(&a->r, base, &holder, &storefd);
 	if (!err) {
 		err = adopt_locked(a, dirfd, storefd, home);
 		if (err) {

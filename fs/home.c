@@ -444,6 +444,38 @@ static int begin_locked(struct home *h, const struct stat *dir,
 		   : 0;
 }
 
+bool home_is_there(int dirfd)
+{
+	struct stat st;
+
+	if (fstatat(dirfd, HOME_NAME, &st, AT_SYMLINK_NOFOLLOW))
+		return false;
+	return S_ISLNK(st.st_mode) ||
+	       !fstatat(dirfd, HOME_NAME "/format", &st, AT_SYMLINK_NOFOLLOW) ||
+	       !fstatat(dirfd, HOME_NAME "/log", &st, AT_SYMLINK_NOFOLLOW);
+}
+
+int home_check_free(int dirfd, const char *dir, struct store_error *e)
+{
+	struct stat st;
+
+	e->text[0] = '\0';
+	if (fstatat(dirfd, HOME_NAME, &st, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0
+				       : failed(e, -errno, "%s/.txn: %s", dir,
+						strerror(errno));
+	if (!home_is_there(dirfd))
+		return failed(e, -EEXIST,
+			      "%s/.txn is there already and is no store: move "
+			      "it away",
+			      dir);
+	return failed(e, -EEXIST,
+		      "it has a store already%s: txn mount %s uses it, txn "
+		      "eject %s ends it",
+		      S_ISLNK(st.st_mode) ? ", to which .txn in it leads" : "",
+		      dir, dir);
+}
+
 int home_begin(struct home *h, int dirfd, const char *dir, const char *path,
 	       struct store_error *e)
 {
@@ -454,8 +486,9 @@ int home_begin(struct home *h, int dirfd, const char *dir, const char *path,
 		.dirfd = dirfd, .dir = dir, .path = path, .fd = -1
 	};
 	e->text[0] = '\0';
-	if (!faccessat(dirfd, HOME_NAME, F_OK, AT_SYMLINK_NOFOLLOW))
-		return failed(e, -EEXIST, "there is a %s/.txn already", dir);
+	err = home_check_free(dirfd, dir, e);
+	if (err)
+		return err;
 	if (fstat(dirfd, &st))
 		return failed(e, -errno, "%s: %s", dir, strerror(errno));
 	h->made = !mkdir(path, 0700);

@@ -43,6 +43,12 @@ struct home {
 	bool made; /* the folder, by us */
 };
 
+/* DIR has a store, or a link to one; neither may be of any use. */
+bool home_is_there(int dirfd);
+/* May a store be made in DIR? -EEXIST: there is one, or something else has its
+ * name; the text says what to do. */
+int home_check_free(int dirfd, const char *dir, struct store_error *err_out);
+
 /*
  * Begin: make the folder or take an empty one. 0: fill HOME_NEW_NAME in it,
  * then home_finish(). 1: a whole store of DIR is there, of an init that was

@@ -549,8 +549,7 @@ static int open_store(struct move *m, struct dev *dev)
 	if (!err)
 		err = plain_get_mark(m->fs, &mark);
 	if (!err && mark != PLAIN_MARK_MOVE)
-		err = plain_reader_failed(&m->r, -EEXIST,
-					  "there is a store already");
+		err = home_check_free(m->dirfd, m->p->dir, m->err);
 	return err;
 }
 
@@ -686,10 +685,13 @@ int move_in(const struct move_params *params, struct move_result *out,
 	err = begin(&m, params, out, err_out);
 	if (err)
 		return err;
-	out->resumed = !faccessat(m.dirfd, ".txn", F_OK, AT_SYMLINK_NOFOLLOW);
-	err = out->resumed
-		      ? open_again(&m, &holder, &storefd)
-		      : adopt_make_folder(&m.r, m.dirfd, &holder, &storefd);
+	out->resumed = home_is_there(m.dirfd);
+	if (out->resumed)
+		err = open_again(&m, &holder, &storefd);
+	else
+		err = home_check_free(m.dirfd, params->dir, err_out);
+	if (!err && !out->resumed)
+		err = adopt_make_folder(&m.r, m.dirfd, &holder, &storefd);
 	sigaction(SIGIO, &ignore, &old);
 	if (!err)
 		err = run_on_host(&m, storefd);

@@ -59,6 +59,18 @@ static int name_process(void *arg, long pid, const char *comm, const char *how,
 	return 0;
 }
 
+/* By us: that is where commands are written to. */
+static bool is_mounted(const char *dir)
+{
+	struct place p = { .mount = (char *)(uintptr_t)dir };
+	char *ctl = place_txn(&p, "ctl");
+	struct stat st;
+	bool yes = ctl && !stat(ctl, &st) && S_ISREG(st.st_mode);
+
+	free(ctl);
+	return yes;
+}
+
 static int refuse(const char *dir, bool force)
 {
 	struct statfs sf;
@@ -75,6 +87,10 @@ static int refuse(const char *dir, bool force)
 			EXIT_REFUSED,
 			"/ cannot be made transactional: what runs "
 			"from it would be in the way; take a directory");
+	if (sf.f_type == FUSE_MAGIC && is_mounted(dir))
+		return tool_fail(EXIT_REFUSED,
+				 "%s: it has a store already, and is mounted",
+				 dir);
 	if (sf.f_type == FUSE_MAGIC)
 		return tool_fail(
 			EXIT_REFUSED,
@@ -319,10 +335,12 @@ int cmd_init(int argc, char **argv)
 		else
 			return tool_usage(argv[0]);
 	}
+	if (optind == argc)
+		tool_fail(0, "init: DIR is missing; take . for this one");
 	/* What is moved keeps its place on the host: that is DIR's. */
-	if (argc - optind > 1 || (move && (path || again)))
+	if (argc - optind != 1 || (move && (path || again)))
 		return tool_usage(argv[0]);
-	dir = tool_realpath(optind < argc ? argv[optind] : tool_start_dir);
+	dir = tool_realpath(argv[optind]);
 	if (!dir)
 		return EXIT_FAILURE;
 	if (path)

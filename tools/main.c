@@ -18,12 +18,12 @@ const struct tool_command tool_commands[] = {
 	  "  --move      move the files, so that nothing is held twice\n"
 	  "  --quiet     no progress\n",
 	  cmd_init },
-	{ "mount", "DIR [MOUNTPOINT]", "mount it, over DIR itself by default",
+	{ "mount", "[DIR [MOUNTPOINT]]", "mount it, over DIR itself by default",
 	  "  -o OPTIONS  for txnfs: ro, staged=discard, ctldir=visible, ...\n"
 	  "  --force     although programs use files of DIR\n"
 	  "  --at @N     a damaged store at commit N; what came later goes\n",
 	  cmd_mount },
-	{ "umount", "DIR", "unmount it; staged changes are kept", "",
+	{ "umount", "[DIR]", "unmount it; staged changes are kept", "",
 	  cmd_umount },
 	{ "status", "", "what is staged, the last commit, health",
 	  "  --json      for programs\n", cmd_status },
@@ -82,7 +82,7 @@ static void print_help(FILE *f)
 {
 	fprintf(f, "usage: txn [-C DIR] COMMAND [ARGUMENTS]\n\n");
 	for (const struct tool_command *c = tool_commands; c->name; c++)
-		fprintf(f, "  %-9s %-16s %s\n", c->name, c->args, c->summary);
+		fprintf(f, "  %-9s %-18s %s\n", c->name, c->args, c->summary);
 	fprintf(f,
 		"\nThe store is looked for from the working directory upwards, "
 		"or from DIR.\n"

@@ -184,7 +184,7 @@ for i in $(seq "$rounds"); do
 				fail "mount does not tell what to do: $(cat "$work/told")"
 		}
 	done
-	move_it || grep -q 'there is a store already' "$work/told" ||
+	move_it || grep -q 'it has a store already' "$work/told" ||
 		fail "going on: $(cat "$work/told")"
 	only_store
 	mount_it

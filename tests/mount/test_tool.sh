@@ -265,6 +265,45 @@ echo x >"$work/-dir/-file"
 	[ ! -e ./-dir/.txn ] || fail "not ejected"
 ) || exit 1
 
+# --- init: which directory is said, and what there is in it already is told ---
+again=$work/again
+mkdir "$again"
+echo x >"$again/f"
+cd "$again" || exit 1
+said 2 "init: DIR is missing" txn init
+said 2 "init: DIR is missing" txn -C "$again" init --move
+said 2 "init: DIR is missing" txn init --relink
+[ ! -e .txn ] || fail "the working directory has a store"
+cd / || exit 1
+for how in "" --move "--store $work/stored"; do
+	mkdir "$again/.txn"
+	# shellcheck disable=SC2086
+	said 3 "txn: $again: $again/.txn is there already and is no store: move it away" \
+		txn init $how "$again"
+	rmdir "$again/.txn"
+	echo file >"$again/.txn"
+	# shellcheck disable=SC2086
+	said 3 "txn: $again: $again/.txn is there already and is no store: move it away" \
+		txn init $how "$again"
+	same ".txn" "$(cat "$again/.txn")" file
+	rm "$again/.txn"
+	# shellcheck disable=SC2086
+	txn init --quiet $how "$again" >/dev/null || fail "init $how"
+	for then in "" --move "--store $work/other-store"; do
+		# shellcheck disable=SC2086
+		said 3 "txn mount $again uses it, txn eject $again ends it" \
+			txn init $then "$again"
+		grep -q "^txn: $again: it has a store already" "$work/said" ||
+			fail "init $then after $how: $(cat "$work/said")"
+	done
+	mounts+=("$again")
+	txn mount "$again" || fail "mount"
+	said 3 "txn: $again: it has a store already, and is mounted" txn init "$again"
+	txn umount "$again" >/dev/null || fail "umount"
+	txn eject --yes "$again" >/dev/null || fail "eject"
+	same "what is left of $how" "$(ls -A "$again") $(cat "$again/f")" "f x"
+done
+
 # --- restore: exactly the path that was given ---
 for name in e "e " " e"; do echo "of '$name'" >"$D/$name"; done
 mount_it
