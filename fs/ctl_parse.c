@@ -173,7 +173,7 @@ void ctl_explain(const char *buf, size_t len, char *out, size_t size)
 	struct ctl_command c;
 	size_t at = 0, used, line, next, number = 1;
 	const struct verb *v;
-	int n;
+	int n = 0;
 
 	while (at < len && !ctl_parse_line(buf + at, len - at, &c, &used)) {
 		at += used;
@@ -181,7 +181,8 @@ void ctl_explain(const char *buf, size_t len, char *out, size_t size)
 	}
 	line = line_length(buf + at, len - at);
 	v = verb_at(buf + at, line, &next);
-	n = snprintf(out, size, "line %zu: ", number);
+	if (line_length(buf, len) + 1 < len) /* more than one */
+		n = snprintf(out, size, "line %zu: ", number);
 	if (n < 0 || (size_t)n >= size)
 		return;
 	out += n;
@@ -195,6 +196,8 @@ void ctl_explain(const char *buf, size_t len, char *out, size_t size)
 	else if (v)
 		snprintf(out, size, "%s %s; see txnfs(8)", v->name,
 			 takes(v->args));
+	else if (!line)
+		snprintf(out, size, "an empty line is not a command");
 	else
 		snprintf(out, size, "%.*s is not a command; see txnfs(8)",
 			 (int)word_at(buf + at, line, &next), buf + at);

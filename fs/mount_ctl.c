@@ -21,6 +21,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Of a word that is told to be wrong. */
+enum { SHOWN_MAX = 4 * STORE_NAME_MAX };
+
 struct ctl_job {
 	struct ctl_job *next;
 	fuse_req_t req;
@@ -95,11 +98,11 @@ static int check_name(const char *name, struct ctl_result *r)
 	return store_name_is_valid(name)
 		       ? 0
 		       : told(r, -EINVAL,
-			      "%s cannot be a name: that has 1 to %d of the "
+			      "%.*s cannot be a name: that has 1 to %d of the "
 			      "characters A-Z a-z 0-9 . _ -, the first a "
 			      "letter or digit, and is not head, staged or "
 			      "working",
-			      name, STORE_NAME_MAX);
+			      SHOWN_MAX, name, STORE_NAME_MAX);
 }
 
 /* A part of the line as a string; free(). */
@@ -221,8 +224,8 @@ static int do_delete(struct mount *m, const struct ctl_command *c,
 		     "(keep.last)",
 		     name);
 	else if (err == -ENOENT)
-		told(r, err, "there is no name %s; txn snapshots lists them",
-		     name);
+		told(r, err, "there is no name %.*s; txn snapshots lists them",
+		     SHOWN_MAX, name);
 	free(name);
 	return err;
 }

@@ -22,11 +22,9 @@ int cmd_commit(int argc, char **argv)
 	}
 	if (optind < argc)
 		return tool_usage(argv[0]);
-	if (strchr(message, '\n'))
-		return tool_fail(EXIT_USAGE, "a message is one line");
-	if (strlen(message) > STORE_MESSAGE_MAX)
-		return tool_fail(EXIT_USAGE, "a message has at most %d bytes",
-				 STORE_MESSAGE_MAX);
+	status = tool_check_message(message);
+	if (status)
+		return status;
 	status = place_find(tool_start_dir, &p);
 	size = strlen(message) + 8;
 	line = malloc(size);

@@ -173,6 +173,10 @@ static int mounted_diff(const struct place *p, struct out *o, const char *a,
 	char *fields[7];
 	int err = 0;
 
+	if (!tool_may_be_state(a) || !tool_may_be_state(b)) {
+		*status = tool_no_state(tool_may_be_state(a) ? b : a);
+		return 0;
+	}
 	snprintf(ask, sizeof(ask), "diff %s %s", a, b);
 	*status = ctl_ask(p, ask, &answer);
 	if (*status)

@@ -301,6 +301,8 @@ static int restore(const struct place *p, const char *state, char **paths,
 	bool nothing;
 	int status = 0;
 
+	if (!tool_may_be_state(state))
+		return tool_no_state(state);
 	if (!*paths)
 		status = tool_ask_holders(p, state, NULL, force);
 	for (char **path = paths; *path && !status; path++)
@@ -366,8 +368,7 @@ int cmd_restore(int argc, char **argv)
 		else
 			return tool_usage(argv[0]);
 	}
-	if (optind == argc || strlen(argv[optind]) > STORE_NAME_MAX ||
-	    strpbrk(argv[optind], " \t\n"))
+	if (optind == argc)
 		return tool_usage(argv[0]);
 	for (int i = optind + 1; i < argc; i++)
 		if (!tidy_path(argv[i]))
@@ -430,16 +431,17 @@ int cmd_rollback(int argc, char **argv)
 	bool force;
 	int status;
 
-	if (tool_parse_force(argc, argv, &force) || argc - optind != 1 ||
-	    strlen(argv[optind]) > STORE_NAME_MAX ||
-	    strpbrk(argv[optind], " \t\n"))
+	if (tool_parse_force(argc, argv, &force) || argc - optind != 1)
 		return tool_usage(argv[0]);
-	snprintf(line, sizeof(line), "rollback %s", argv[optind]);
 	status = place_find(tool_start_dir, &p);
+	if (!status && !tool_may_be_state(argv[optind]))
+		status = tool_no_state(argv[optind]);
 	if (!status && p.mount)
 		status = tool_ask_holders(&p, argv[optind], NULL, force);
-	if (!status)
+	if (!status) {
+		snprintf(line, sizeof(line), "rollback %s", argv[optind]);
 		status = whole(&p, "rollback", line);
+	}
 	place_release(&p);
 	return status;
 }

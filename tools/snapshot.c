@@ -5,7 +5,18 @@
 #include <getopt.h>
 #include <inttypes.h>
 
-/* A ctl line of words. */
+/* Is it one word? Else it is told what it is not. */
+static int check_word(const char *verb, const char *s, const char *what)
+{
+	char shown[4 * STORE_NAME_MAX];
+
+	return *s && !strpbrk(s, " \t\n")
+		       ? 0
+		       : tool_fail(EXIT_FAILURE, "%s: %s is no %s", verb,
+				   shorten(s, shown), what);
+}
+
+/* A ctl line of words, which were checked. */
 static int run_line(const char *verb, const char *a, const char *b)
 {
 	size_t size = strlen(verb) + strlen(a) + strlen(b) + 3;
@@ -17,10 +28,6 @@ static int run_line(const char *verb, const char *a, const char *b)
 
 	if (!line)
 		return EXIT_FAILURE;
-	if (strpbrk(a, " \t\n") || strchr(b, '\n')) {
-		free(line);
-		return tool_fail(EXIT_USAGE, "%s: not a name or a line", verb);
-	}
 	snprintf(line, size, "%s%s%s%s%s", verb, *a ? " " : "", a,
 		 *b ? " " : "", b);
 	status = place_find(tool_start_dir, &p);
@@ -34,7 +41,7 @@ static int run_line(const char *verb, const char *a, const char *b)
 int cmd_snapshot(int argc, char **argv)
 {
 	const char *message = "";
-	int opt;
+	int opt, status;
 
 	while ((opt = getopt(argc, argv, "m:")) != -1) {
 		if (opt != 'm')
@@ -43,28 +50,46 @@ int cmd_snapshot(int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return tool_usage(argv[0]);
-	return run_line("snapshot", argv[optind], message);
+	status = tool_check_message(message);
+	if (!status)
+		status = check_word("snapshot", argv[optind], "name");
+	return status ? status : run_line("snapshot", argv[optind], message);
 }
 
 int cmd_tag(int argc, char **argv)
 {
+	int status;
+
 	if (tool_parse_none(argc, argv) || argc - optind != 2)
 		return tool_usage(argv[0]);
-	return run_line("tag", argv[optind], argv[optind + 1]);
+	status = check_word("tag", argv[optind], "name");
+	if (!status)
+		status = check_word("tag", argv[optind + 1], "commit");
+	return status ? status
+		      : run_line("tag", argv[optind], argv[optind + 1]);
 }
 
 int cmd_delete(int argc, char **argv)
 {
+	int status;
+
 	if (tool_parse_none(argc, argv) || argc - optind != 1)
 		return tool_usage(argv[0]);
-	return run_line("delete", argv[optind], "");
+	status = check_word("delete", argv[optind], "name");
+	return status ? status : run_line("delete", argv[optind], "");
 }
 
 int cmd_set(int argc, char **argv)
 {
+	int status;
+
 	if (tool_parse_none(argc, argv) || argc - optind != 2)
 		return tool_usage(argv[0]);
-	return run_line("set", argv[optind], argv[optind + 1]);
+	status = check_word("set", argv[optind], "key");
+	if (!status)
+		status = check_word("set", argv[optind + 1], "value");
+	return status ? status
+		      : run_line("set", argv[optind], argv[optind + 1]);
 }
 
 int cmd_gc(int argc, char **argv)

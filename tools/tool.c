@@ -37,6 +37,16 @@ int tool_fail(int status, const char *fmt, ...)
 	return status;
 }
 
+int tool_check_message(const char *message)
+{
+	if (strchr(message, '\n'))
+		return tool_fail(EXIT_USAGE, "a message is one line");
+	if (strlen(message) > STORE_MESSAGE_MAX)
+		return tool_fail(EXIT_USAGE, "a message has at most %d bytes",
+				 STORE_MESSAGE_MAX);
+	return 0;
+}
+
 int tool_status(int err)
 {
 	switch (err) {
@@ -560,6 +570,12 @@ json_t *json_path(const char *path, json_t **raw_out)
 	return j;
 }
 
+const char *shorten(const char *s, char buf[4 * STORE_NAME_MAX])
+{
+	(void)fs_quote_path(s, buf, 4 * STORE_NAME_MAX);
+	return *s ? buf : "\"\"";
+}
+
 void print_quoted(const char *s)
 {
 	size_t size = fs_quote_path(s, NULL, 0) + 1;
@@ -702,10 +718,18 @@ char *place_state(const struct place *p, const char *name)
 	return path;
 }
 
+bool tool_may_be_state(const char *name)
+{
+	return *name && strlen(name) <= STORE_NAME_MAX &&
+	       !strpbrk(name, " \t\n");
+}
+
 int tool_no_state(const char *name)
 {
+	char shown[4 * STORE_NAME_MAX];
+
 	return tool_fail(EXIT_FAILURE,
 			 "there is no state %s; txn log and txn snapshots "
 			 "list them",
-			 name);
+			 shorten(name, shown));
 }

@@ -72,6 +72,8 @@ int tool_parse_force(int argc, char **argv, bool *force);
 /* There are none, but maybe "--"; optind is behind it. What follows the first
  * operand is no option. -1: others. */
 int tool_parse_none(int argc, char **argv);
+/* A message that cannot be one is told: EXIT_USAGE; else 0. */
+int tool_check_message(const char *message);
 /* Usage of a command on stderr, EXIT_USAGE. */
 int tool_usage(const char *name);
 /* The exit status for an errno. */
@@ -147,6 +149,9 @@ int ctl_ask(const struct place *p, const char *line, char **answer_out);
 char **tool_fields(char *line, size_t want, char **fields, char **next_out);
 /* Where a mount shows a state: a path, free(); NULL: it has none. */
 char *place_state(const struct place *p, const char *name);
+/* Can a state have that name? Then it is one word of a line for ctl, of
+ * STORE_NAME_MAX bytes at most. */
+bool tool_may_be_state(const char *name);
 /* Told: there is no such state; the place is not mounted. A status. */
 int tool_no_state(const char *name);
 int tool_not_mounted(const struct place *p);
@@ -156,6 +161,8 @@ int tool_not_mounted(const struct place *p);
 /* A path as a JSON value: a string where it is UTF-8; else quoted, and
  * *raw_out its bytes in base64 (else NULL). */
 json_t *json_path(const char *path, json_t **raw_out);
+/* For a message, quoted where it has to be, "" too; a long one is cut. */
+const char *shorten(const char *s, char buf[4 * STORE_NAME_MAX]);
 /* To standard output, quoted where it has to be. */
 void print_quoted(const char *s);
 int json_print(json_t *j); /* takes the reference */

@@ -199,12 +199,14 @@ said 1 "keep.lots cannot be set" t set keep.lots 1
 said 1 "staged is what is here now" t rollback staged
 # what follows a state is no command
 echo staged >"$D/staged"
-said 2 "diff: not one line" t diff head $'staged\nabort'
-said 2 "diff: not one line" t diff $'head\nabort'
-said 2 "usage: txn" t rollback $'head\nabort'
+said 1 'there is no state "staged\nabort"' t diff head $'staged\nabort'
+said 1 'there is no state "head\nabort"' t diff $'head\nabort'
+said 1 'there is no state "head\nabort"' t rollback $'head\nabort'
+said 1 'there is no state "head\nabort"' t restore $'head\nabort'
+said 1 'delete: "a\nabort" is no name' t delete $'a\nabort'
 same "staged" "$(cat "$D/staged")" staged
 rm "$D/staged"
-said 1 "not text" t commit -m $'\377'
+said 1 "commit: not text" t commit -m $'\377'
 # a message that looks like an option is one
 echo help >"$D/help"
 t commit -m --help >/dev/null || fail "commit -m --help"
@@ -213,6 +215,28 @@ t snapshot taken || fail "snapshot"
 said 3 "the name taken is taken" t snapshot taken
 said 3 "the name taken is taken" t tag taken @1
 said 2 "a message has at most" t commit -m "$(printf 'x%.0s' {1..3901})"
+said 2 "a message has at most" t snapshot -m "$(printf 'x%.0s' {1..3901})" s
+said 2 "a message is one line" t snapshot -m $'a\nb' s
+# no name can be so: it is told as any other that is not there
+for name in "" "a b" " " a/b "$(printf 'x%.0s' {1..65})" "$(printf 'x%.0s' {1..9999})"; do
+	case $name in "" | " ") shown="\"$name\"" ;; *) shown=${name:0:50} ;; esac
+	for c in ls diff "diff head" restore rollback; do
+		# shellcheck disable=SC2086
+		said 1 "there is no state $shown" t $c "$name"
+	done
+	said 1 "there is no state $shown" t cat "$name:f"
+	said 1 "there is no state $shown" t export "$name" "$work/e"
+	for c in "snapshot NAME" "tag NAME @1" "delete NAME"; do
+		# shellcheck disable=SC2086
+		said 1 " name" t ${c/NAME*/} "$name" ${c#*NAME}
+		grep -q "^txn: ${c%% *}: " "$work/said" && ! grep -q 'line 1' "$work/said" ||
+			fail "$c: $(cat "$work/said")"
+	done
+done
+said 1 'tag: "" is no commit' t tag x ""
+said 1 'tag: @1 @2 is no commit' t tag x "@1 @2"
+said 1 'set: "" is no key' t set "" 1
+said 1 'set: "" is no value' t set keep.last ""
 printf 'commit %s' "$(printf 'x%.0s' {1..3901})" >"$work/cmd"
 must_fail cp "$work/cmd" "$D/.txn/ctl"
 grep -q "a message has at most 3900 bytes" "$D/.txn/error" || fail "error"

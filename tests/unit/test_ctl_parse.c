@@ -106,18 +106,24 @@ static void test_why(void **state)
 	static char line[CTL_LINE_MAX + 2];
 	char text[8];
 
-	check_why("bogus x", 7, "line 1: bogus is not a command; see txnfs(8)");
-	check_why("", 0, "line 1:  is not a command; see txnfs(8)");
-	check_why("commit\n\n", 8, "line 2:  is not a command; see txnfs(8)");
+	check_why("bogus x", 7, "bogus is not a command; see txnfs(8)");
+	check_why("bogus x\n", 8, "bogus is not a command; see txnfs(8)");
+	check_why("", 0, "an empty line is not a command");
+	check_why("\n", 1, "an empty line is not a command");
+	check_why("commit\n\n", 8,
+		  "line 2: an empty line is not a command");
+	check_why("bogus\nabort\n", 12,
+		  "line 1: bogus is not a command; see txnfs(8)");
 	check_why("commit\nabort now\n", 17,
 		  "line 2: abort takes nothing after it; see txnfs(8)");
-	check_why("tag a\n", 6, "line 1: tag takes two words; see txnfs(8)");
+	check_why("tag a\n", 6, "tag takes two words; see txnfs(8)");
 	check_why("commit \xff", 8,
-		  "line 1: not text: UTF-8 without control characters is "
-		  "wanted");
+		  "not text: UTF-8 without control characters is wanted");
 	memset(line, 'x', sizeof(line));
-	check_why(line, sizeof(line), "line 1: longer than 20000 bytes");
+	check_why(line, sizeof(line), "longer than 20000 bytes");
 	ctl_explain("bogus", 5, text, sizeof(text));
+	assert_string_equal(text, "bogus i");
+	ctl_explain("bogus\nabort", 11, text, sizeof(text));
 	assert_string_equal(text, "line 1:");
 }
 
