@@ -253,6 +253,7 @@ int cmd_eject(int argc, char **argv)
 		{ 0 }
 	};
 	bool yes = false, force = false;
+	const char *given;
 	struct place p;
 	char *dir;
 	int opt, status;
@@ -265,13 +266,14 @@ int cmd_eject(int argc, char **argv)
 	}
 	if (argc - optind > 1)
 		return tool_usage(argv[0]);
-	dir = tool_realpath(optind < argc ? argv[optind] : tool_start_dir);
+	given = optind < argc ? argv[optind] : NULL;
+	dir = tool_realpath(given ? given : tool_start_dir);
 	if (!dir)
 		return EXIT_FAILURE;
 	if (was_interrupted(dir)) {
 		status = remove_store(dir);
 	} else {
-		status = place_find(dir, &p);
+		status = place_find_dir(given, &p);
 		if (!status)
 			status = eject(&p, yes, force);
 		place_release(&p);

@@ -320,6 +320,26 @@ int place_find(const char *start, struct place *out)
 	return status;
 }
 
+int place_find_dir(const char *dir, struct place *out)
+{
+	char *whole;
+	int status = place_find(dir ? dir : tool_start_dir, out);
+
+	if (status || !dir)
+		return status;
+	whole = tool_realpath(dir);
+	if (!whole)
+		status = EXIT_FAILURE;
+	else if (strcmp(whole, out->dir) &&
+		 (!out->mount || strcmp(whole, out->mount)))
+		status = tool_fail(EXIT_FAILURE,
+				   "%s has no store and is no mount; it lies "
+				   "in %s, which is not touched",
+				   whole, out->dir);
+	free(whole);
+	return status;
+}
+
 void place_release(struct place *p)
 {
 	free(p->dir);

@@ -97,6 +97,9 @@ struct place {
 
 /* From start upwards. 0, or a status (told). */
 int place_find(const char *start, struct place *out);
+/* What was named as DIR, itself, not what it lies in: for what would unmount or
+ * end that. NULL: the same as place_find(tool_start_dir). */
+int place_find_dir(const char *dir, struct place *out);
 void place_release(struct place *p);
 /* The folder of the store of a place that is not mounted, and DIR: descriptors.
  * A negative errno, not told. */

@@ -341,7 +341,7 @@ static int unmount_dead(const char *path)
 
 int cmd_umount(int argc, char **argv)
 {
-	const char *path;
+	const char *given;
 	struct place p;
 	struct filesystem is;
 	struct stat st;
@@ -352,10 +352,10 @@ int cmd_umount(int argc, char **argv)
 
 	if (tool_parse_none(argc, argv) || argc - optind > 1)
 		return tool_usage(argv[0]);
-	path = optind < argc ? argv[optind] : tool_start_dir;
-	if (tool_is_dead(path))
-		return unmount_dead(path);
-	status = place_find(path, &p);
+	given = optind < argc ? argv[optind] : NULL;
+	if (tool_is_dead(given ? given : tool_start_dir))
+		return unmount_dead(given ? given : tool_start_dir);
+	status = place_find_dir(given, &p);
 	if (!status && !p.mount)
 		status = tool_fail(EXIT_FAILURE, "%s is not mounted", p.dir);
 	if (!status) {

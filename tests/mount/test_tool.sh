@@ -122,6 +122,19 @@ txn umount "$inner" >/dev/null 2>"$work/said" &
 wait_for grep -q "mounted at $work/other, too" "$work/said" || fail "not named"
 umount "$work/other"
 wait $! || fail "umount: $(cat "$work/said")"
+# a directory that is named is unmounted and ejected itself, or nothing is
+mounts+=("$outer")
+txn mount "$outer" 2>/dev/null || fail "mount"
+mkdir "$outer/plain"
+said 1 "$outer/plain has no store and is no mount; it lies in $outer" \
+	txn umount "$outer/plain"
+mountpoint -q "$outer" || fail "unmounted by the name of a directory in it"
+txn -C "$outer" commit >/dev/null || fail "commit"
+txn umount "$outer" >/dev/null || fail "umount"
+said 1 "$outer/plain has no store" txn eject --yes "$outer/plain"
+said 1 "$outer/plain has no store" txn -C / eject --yes "$outer/plain/"
+(cd "$outer" && said 1 "$outer/plain has no store" txn eject --yes plain) || exit 1
+[ -d "$outer/.txn" ] || fail "ejected by the name of a directory in it"
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	chmod 755 "$work" "$outer" "$inner"
 	as=(setpriv --reuid 12345 --regid 12345 --clear-groups)
