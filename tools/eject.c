@@ -149,6 +149,14 @@ static int look_for_missing(const struct place *p, bool force)
 		       : 0;
 }
 
+/* Its other name, durable, is what makes DIR a plain directory. */
+static int remove_present(int fd, const char *dir, struct store_error *text)
+{
+	if (renameat(fd, HOME_NAME, fd, HOME_GONE_NAME) || fsync(fd))
+		return -errno;
+	return home_remove(fd, dir, text);
+}
+
 /* Where a link .txn leads to goes too. */
 static int remove_store(const char *dir)
 {
@@ -158,13 +166,11 @@ static int remove_store(const char *dir)
 
 	if (fd < 0)
 		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
-	if (fstatat(fd, HOME_GONE_NAME, &st, AT_SYMLINK_NOFOLLOW) &&
-	    renameat(fd, HOME_NAME, fd, HOME_GONE_NAME))
-		err = -errno;
-	if (!err && fsync(fd))
-		err = -errno;
-	if (!err)
-		err = home_remove(fd, dir, &text);
+	/* What an eject left, of this store or of one before. */
+	if (!fstatat(fd, HOME_GONE_NAME, &st, AT_SYMLINK_NOFOLLOW))
+		err = fsync(fd) ? -errno : home_remove(fd, dir, &text);
+	if (!err && !fstatat(fd, HOME_NAME, &st, AT_SYMLINK_NOFOLLOW))
+		err = remove_present(fd, dir, &text);
 	close(fd);
 	if (err)
 		return tool_fail(EXIT_FAILURE,

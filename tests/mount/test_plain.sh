@@ -465,3 +465,15 @@ must_fail txn mount "$D"
 make_store
 mount_it
 umount_it
+# a second store, beside what an interrupted eject left of the first
+mv "$D/.txn" "$D/.txn.gone"
+make_store
+txn eject "$D" --yes >/dev/null || fail "eject of a second store"
+same "stores that are left" "$(ls -A "$D" | grep '^\.txn')" ""
+make_store
+mv "$D/.txn" "$D/.txn.gone"
+txn eject "$D" --yes >/dev/null || fail "eject goes on"
+same "stores that are left" "$(ls -A "$D" | grep '^\.txn')" ""
+make_store
+mount_it
+umount_it
