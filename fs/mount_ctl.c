@@ -453,6 +453,9 @@ static void explain(struct mount *m, int err, struct ctl_result *r)
 	else if (err == -EROFS)
 		snprintf(r->reason, sizeof(r->reason),
 			 "the mount is read-only");
+	else if (err == -EFSCORRUPTED || err == -EFSBADCRC)
+		snprintf(r->reason, sizeof(r->reason),
+			 "the store is damaged: txn verify names what");
 	else
 		snprintf(r->reason, sizeof(r->reason), "%s", strerror(-err));
 }

@@ -42,16 +42,17 @@ static bool is_below(const char *path, const char *top)
 	return !n || (!strncmp(path, top, n) && (!path[n] || path[n] == '/'));
 }
 
-/* What differs between what is shown and the state. */
+/* What differs between what is shown and the state. 0, or a status (told). */
 static int list_changes(struct holders *h, const struct place *p,
 			const char *state, const char *below)
 {
 	char ask[STORE_NAME_MAX + 32], *answer, *next, *f[7];
-	int err = 0;
+	int err = 0, status;
 
 	snprintf(ask, sizeof(ask), "diff staged %s", state ? state : "head");
-	if (ctl_ask(p, ask, &answer))
-		return -EIO;
+	status = ctl_ask(p, ask, &answer);
+	if (status)
+		return status;
 	for (char *line = answer; *line && *line != '{' && !err; line = next) {
 		tool_fields(line, 7, f, &next);
 		(void)fs_unquote_path(f[5]);
@@ -62,7 +63,7 @@ static int list_changes(struct holders *h, const struct place *p,
 	free(answer);
 	if (h->n)
 		qsort(h->paths, h->n, sizeof(*h->paths), path_cmp);
-	return err;
+	return err ? tool_fail(EXIT_FAILURE, "%s", strerror(-err)) : 0;
 }
 
 static bool is_wanted(void *arg, const char *path)
@@ -93,18 +94,18 @@ int tool_ask_holders(const struct place *p, const char *state, const char *path,
 {
 	struct holders h = { .mount = p->mount };
 	char answer[16] = "";
-	int err;
+	int status, err = 0;
 
 	if (force)
 		return 0;
-	err = list_changes(&h, p, state, path);
-	if (!err)
+	status = list_changes(&h, p, state, path);
+	if (!status)
 		err = busy_find_wanted(p->mount, is_wanted, name_process, &h);
 	for (size_t i = 0; i < h.n; i++)
 		free(h.paths[i]);
 	free(h.paths);
-	if (err == -EIO)
-		return EXIT_FAILURE; /* told */
+	if (status)
+		return status;
 	if (err)
 		return tool_fail(EXIT_FAILURE, "/proc: %s", strerror(-err));
 	if (!h.found || !isatty(0))

@@ -50,14 +50,14 @@ static void print_entry(const char *name, uint32_t mode, uint32_t uid,
 			uint32_t gid, uint64_t size, int64_t mtime_ns)
 {
 	static const char rwx[] = "rwxrwxrwx";
-	char m[11] = { type_char(mode) }, when[32], shown[4 * NAME_MAX + 3];
+	char m[11] = { type_char(mode) }, when[32];
 
 	for (int i = 0; i < 9; i++)
 		m[i + 1] = (mode >> (8 - i)) & 1 ? rwx[i] : '-';
 	time_text(mtime_ns, when);
-	(void)fs_quote_path(name, shown, sizeof(shown));
-	printf("%s %u:%u %10" PRIu64 " %s %s\n", m, uid, gid, size, when,
-	       shown);
+	printf("%s %u:%u %10" PRIu64 " %s ", m, uid, gid, size, when);
+	print_quoted(name);
+	putchar('\n');
 }
 
 /* What cat can show. */
@@ -88,6 +88,17 @@ static void print_stat(const char *name, const struct stat *st)
 			    st->st_mtim.tv_nsec);
 }
 
+/* The others are: what is missing must not look as if it were not there. */
+static int not_listed(const char *name)
+{
+	char shown[4 * NAME_MAX + 3];
+	int err = -errno;
+
+	(void)fs_quote_path(name, shown, sizeof(shown));
+	tool_fail(0, "%s: %s", shown, strerror(-err));
+	return err;
+}
+
 static int ls_dir(int top, const char *path)
 {
 	struct dirent **list;
@@ -101,12 +112,15 @@ static int ls_dir(int top, const char *path)
 	for (int i = 0; i < n; i++) {
 		const char *s = list[i]->d_name;
 
-		if (strcmp(s, ".") != 0 && strcmp(s, "..") != 0 &&
-		    !fstatat(dirfd, s, &st, AT_SYMLINK_NOFOLLOW))
+		if (!strcmp(s, ".") || !strcmp(s, ".."))
+			(void)0;
+		else if (!fstatat(dirfd, s, &st, AT_SYMLINK_NOFOLLOW))
 			print_stat(s, &st);
+		else if (errno != ENOENT && errno != ESTALE) /* it went */
+			err = not_listed(s);
 		free(list[i]);
 	}
-	if (!err)
+	if (n >= 0 && dirfd >= 0)
 		free(list);
 	if (dirfd >= 0)
 		close(dirfd);
@@ -293,11 +307,14 @@ static int tell(const char *state, const char *path, int err)
 	char shown[4200];
 
 	(void)fs_quote_path(path, shown, sizeof(shown));
-	return tool_fail(tool_status(err), "%s%s%s: %s", state,
-			 *path ? ":" : "", shown,
-			 err == -ENOTSUP ? "not a file"
-			 : err == -EXDEV ? "leads out of the state"
-					 : strerror(-err));
+	/* What is damaged a mount answers with EIO. */
+	return tool_fail(
+		err == -EIO ? EXIT_DAMAGE : tool_status(err), "%s%s%s: %s",
+		state, *path ? ":" : "", shown,
+		err == -ENOTSUP ? "not a file"
+		: err == -EXDEV ? "leads out of the state"
+		: err == -EIO	? "damaged, or cannot be read; txn verify tells"
+				: strerror(-err));
 }
 
 static int run(int argc, char **argv, bool cat)

@@ -447,6 +447,7 @@ static int explain(const char *line, int err, const char *answer)
 {
 	json_t *j = answer_json(answer);
 	const char *reason = json_string_value(json_object_get(j, "reason"));
+	json_int_t is = json_integer_value(json_object_get(j, "errno"));
 
 	/* Other commands ask for differences too. */
 	if (reason && !strncmp(line, "diff ", 5))
@@ -455,7 +456,8 @@ static int explain(const char *line, int err, const char *answer)
 		tool_fail(0, "%.*s: %s", (int)strcspn(line, " "), line,
 			  reason ? reason : strerror(err));
 	json_decref(j);
-	return tool_status(-err);
+	/* To a write the kernel says EIO for damage. */
+	return tool_status(is ? -(int)is : -err);
 }
 
 int tool_not_mounted(const struct place *p)

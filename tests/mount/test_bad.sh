@@ -237,6 +237,38 @@ for i in 20 21 22; do
 done
 umount_it
 
+# damaged metadata of a state that is not the last: nothing is taken for not
+# being there, and it is damage for all who ask, mounted or not
+flip_text() {
+	"$perl" -e 'my ($dir, $text) = @ARGV;
+	for my $f (glob("$dir/*")) {
+		open(my $h, "+<", $f) or die; binmode $h;
+		local $/; my $all = <$h>; my $at = index($all, $text);
+		next if $at < 0;
+		seek($h, $at, 0); print $h chr(ord($text) ^ 4);
+		close($h); exit 0;
+	}
+	exit 1' "$D/.txn/log" "$1" || fail "cannot find $1"
+}
+restore
+flip_text 'file 9
+'
+expect 4 "diff: " txn -C "$D" diff @1 @2
+expect 4 "@1: " txn -C "$D" ls @1
+mount_it
+expect 4 "the store is damaged" txn -C "$D" diff @1 @2
+expect 4 "the store is damaged" txn -C "$D" restore --force @1
+expect 4 "the store is damaged" txn -C "$D" rollback @1
+expect 4 "f9: Input/output error" txn -C "$D" ls @1
+grep -q "@1: damaged, or cannot be read" "$work/out" || fail "ls: $(cat "$work/out")"
+txn -C "$D" ls @1 >"$work/out" 2>"$work/told"
+sed -n 's/^.*Z //p; s/^txn: \(f[0-9]*\): .*/\1/p' "$work/out" "$work/told" | sort |
+	diff - <(ls "$D/.txn/snapshots/@1") || fail "names that are not told"
+expect 4 "@1:f9: damaged" txn -C "$D" cat @1:f9
+expect 4 "@1:f9: damaged" txn -C "$D" ls @1:f9
+same "staged" "$(cat "$D/.txn/changes")" ""
+umount_it
+
 # --- the end of the log is missing ---
 last_segment() { # shellcheck disable=SC2012
 	ls "$D"/.txn/log/*.s | tail -n 1

@@ -266,6 +266,8 @@ commit
 echo changed >"$D/$long/file"
 t restore head "$long/file" || fail "restore of a long path"
 same "long path" "$(cat "$D/$long/file")" kept
+same "long path" "$(t ls "staged:$long/file" | wc -c)" \
+	"$(($(t ls "staged:$long" | wc -c) + 2 + 4 * (${#long} - 4) + 5))"
 umount_it
 
 # --- "--" ends the options of every command ---
