@@ -160,13 +160,15 @@ static int mounted_names(const struct place *p, struct names *n)
 static int unmounted_names(const struct place *p, struct names *n)
 {
 	struct reader r;
-	int status = reader_open(p, &r);
+	int status = reader_open(p, &r), err;
 
 	if (status)
 		return status;
-	status = tool_status(store_each_name(r.store, show_info, n));
+	err = store_each_name(r.store, show_info, n);
 	reader_close(&r);
-	return status;
+	return err ? tool_fail(tool_status(err), "snapshots: %s",
+			       strerror(-err))
+		   : 0;
 }
 
 int cmd_snapshots(int argc, char **argv)

@@ -65,7 +65,7 @@ static int unmounted_status(const struct place *p, json_t **out)
 	struct reader r;
 	json_t *raw;
 	char when[32];
-	int status;
+	int status, err;
 
 	if (!info)
 		return EXIT_FAILURE;
@@ -75,10 +75,10 @@ static int unmounted_status(const struct place *p, json_t **out)
 		return status;
 	}
 	store_head(r.store, &head, info);
-	status = tool_status(staged_totals(&r, &head, &t));
+	err = staged_totals(&r, &head, &t);
 	time_text(info->time_ns, when);
 	*out = json_pack(
-		"{s:i s:s s:o s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I} "
+		"{s:i s:s s:o s:{s:I s:s} s:{s:I s:I s:I s:I s:I s:I s:I} "
 		"s:s s:o s:o s:b}",
 		"format", JSON_FORMAT, "uuid", store_uuid(r.store), "dir",
 		json_path(p->dir, &raw), "head", "number",
@@ -86,7 +86,8 @@ static int unmounted_status(const struct place *p, json_t **out)
 		(json_int_t)t.added, "modified", (json_int_t)t.modified,
 		"deleted", (json_int_t)t.deleted, "renamed",
 		(json_int_t)t.renamed, "retyped", (json_int_t)t.retyped,
-		"file_bytes", (json_int_t)t.bytes, "health", "ok", "plain",
+		"file_bytes", (json_int_t)t.bytes, "error",
+		(json_int_t)-err, "health", "ok", "plain",
 		plain_json_of(&r), "space", space_json(p, &r), "mounted", 0);
 	if (raw)
 		json_object_set_new(*out, "dir_base64", raw);
@@ -110,6 +111,12 @@ static const char *text(const json_t *j, const char *key)
 	return s ? s : "?";
 }
 
+/* What is not known is not "nothing". */
+static int staged_error(const json_t *j)
+{
+	return -(int)number(json_object_get(j, "staged"), "error");
+}
+
 static void print_staged(const json_t *s)
 {
 	static const char *const keys[] = { "added", "modified", "deleted",
@@ -117,6 +124,10 @@ static void print_staged(const json_t *s)
 	bool any = false;
 
 	printf("staged:  ");
+	if (number(s, "error")) {
+		printf("unknown\n");
+		return;
+	}
 	for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
 		if (!number(s, keys[i]))
 			continue;
@@ -171,6 +182,21 @@ static int print_status(const json_t *j)
 	printf("plain:   %s\n", words);
 	print_space(json_object_get(j, "space"));
 	printf("health:  %s\n", text(j, "health"));
+	return 0;
+}
+
+/* Of what was shown. */
+static int result(const json_t *j)
+{
+	int err = staged_error(j);
+
+	if (err)
+		return tool_fail(tool_status(err),
+				 "what is staged cannot be told: %s",
+				 tool_status(err) == EXIT_DAMAGE
+					 ? "the store is damaged: txn verify "
+					   "names what"
+					 : strerror(-err));
 	return strcmp(text(j, "health"), "ok") ? EXIT_FAILURE : 0;
 }
 
@@ -199,6 +225,8 @@ int cmd_status(int argc, char **argv)
 		status = json_print(json_incref(j));
 	else if (!status)
 		status = print_status(j);
+	if (!status)
+		status = result(j);
 	json_decref(j);
 	place_release(&p);
 	return status;

@@ -268,6 +268,25 @@ expect 4 "@1:f9: damaged" txn -C "$D" cat @1:f9
 expect 4 "@1:f9: damaged" txn -C "$D" ls @1:f9
 same "staged" "$(cat "$D/.txn/changes")" ""
 umount_it
+# nor is what is staged nothing, when that cannot be told
+rm -rf "$D"
+mkdir "$D"
+for i in $(seq 1 300); do echo "file $i" >"$D/f$i"; done
+make_store
+mount_it
+rm "$D/f9"
+umount_it
+flip_text 'file 9
+'
+for how in unmounted mounted; do
+	[ $how = unmounted ] || mount_it
+	expect 4 "what is staged cannot be told: the store is damaged" txn -C "$D" status
+	grep -q "^staged:  unknown" "$work/out" || fail "status, $how: $(cat "$work/out")"
+	txn -C "$D" status --json >"$work/out" 2>/dev/null
+	same "status of status --json, $how" $? 4
+	[ "$(jq .staged.error "$work/out")" -gt 0 ] || fail "staged.error, $how"
+done
+umount_it
 
 # --- the end of the log is missing ---
 last_segment() { # shellcheck disable=SC2012

@@ -105,6 +105,11 @@ stop_by() { # CALL ERRNO CMD...
 	same "mode" "$(jq -r .mode "$D/.txn/status")" read-only
 	grep -q "txnfs\[[0-9]*\]: $D: the store has stopped: $(health | cut -c1-20)" "$log" ||
 		fail "the system log: $(cat "$log")"
+	for o in "" --json; do
+		# shellcheck disable=SC2086
+		txn -C "$D" status $o >/dev/null
+		same "status of status $o" $? 1
+	done
 	txn -C "$D" diff >"$work/diff" || fail "diff"
 	for f in "A buffered" "A newdir/sub/tiny" "M committed" "D dir/sub/x" \
 		"R deep/a -> deep/moved"; do
