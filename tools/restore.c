@@ -12,6 +12,7 @@
 
 /* --- databases that are more than one file --- */
 
+/* Or that cannot be told. */
 static bool exists_in(const char *dir, const char *path, const char *suffix)
 {
 	size_t n = strlen(dir) + strlen(path) + strlen(suffix) + 2;
@@ -22,7 +23,7 @@ static bool exists_in(const char *dir, const char *path, const char *suffix)
 	if (!full)
 		return false;
 	snprintf(full, n, "%s/%s%s", dir, path, suffix);
-	there = !lstat(full, &st);
+	there = !lstat(full, &st) || errno == EIO || errno == EACCES;
 	free(full);
 	return there;
 }
@@ -268,35 +269,64 @@ static int restore_plan(const struct place *p, const char *state,
 	return status;
 }
 
-/* One path ("": all), of which every byte was read first. */
-static int restore_checked(const struct place *p, const char *state,
-			   const char *path, bool skip)
+/* Is it there, and can every byte of it be read? */
+static int check(const struct place *p, const char *state, const char *path,
+		 struct plan *pl)
 {
-	struct plan pl = { 0 };
+	char *dir = place_state(p, state);
+	bool missing = dir && *path && !exists_in(dir, path, "");
 	int status;
 
-	status = make_plan(p, state, path, &pl);
-	for (size_t i = 0; i < pl.n && !status; i++)
-		if (pl.v[i].damaged)
-			tool_fail(0, "damaged: %s:%s", state, pl.v[i].path);
-	if (status)
-		(void)0;
-	else if (!pl.ndamaged)
-		status = restore_one(p, state, path);
-	else if (skip)
-		status = restore_plan(p, state, &pl);
-	else
+	free(dir);
+	if (missing)
+		return tool_fail(EXIT_FAILURE,
+				 "restore: %s has no %s; a path is relative to "
+				 "the directory",
+				 state, path);
+	status = make_plan(p, state, path, pl);
+	for (size_t i = 0; i < pl->n && !status; i++)
+		if (pl->v[i].damaged)
+			tool_fail(0, "damaged: %s:%s", state, pl->v[i].path);
+	return status;
+}
+
+/* All of them were looked at, and read, before anything changes. */
+static int restore_checked(const struct place *p, const char *state,
+			   char **paths, bool skip)
+{
+	size_t n = 0, damaged = 0;
+	struct plan *plans;
+	int status = 0;
+
+	while (paths[n])
+		n++;
+	plans = calloc(n + 1, sizeof(*plans));
+	if (!plans)
+		return tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
+	for (size_t i = 0; i < n && !status; i++) {
+		status = check(p, state, paths[i], &plans[i]);
+		damaged += plans[i].ndamaged;
+	}
+	if (status && n > 1)
+		tool_fail(0, "nothing is restored");
+	if (!status && damaged && !skip)
 		status = tool_fail(EXIT_DAMAGE,
 				   "nothing is restored; with --skip-damaged "
 				   "the rest is");
-	plan_release(&pl);
+	for (size_t i = 0; i < n && !status; i++)
+		status = plans[i].ndamaged ? restore_plan(p, state, &plans[i])
+					   : restore_one(p, state, paths[i]);
+	for (size_t i = 0; i < n; i++)
+		plan_release(&plans[i]);
+	free(plans);
 	return status;
 }
 
 static int restore(const struct place *p, const char *state, char **paths,
 		   bool force, bool commit, bool skip)
 {
-	char line[STORE_NAME_MAX + 32];
+	char line[STORE_NAME_MAX + 32], whole[] = "";
+	char *all[] = { whole, NULL };
 	uint64_t head;
 	bool nothing;
 	int status = 0;
@@ -310,16 +340,15 @@ static int restore(const struct place *p, const char *state, char **paths,
 	if (status)
 		return status;
 	warn_companions(p, state, paths);
-	if (!*paths)
-		status = restore_checked(p, state, "", skip);
-	for (char **path = paths; *path && !status; path++)
-		status = restore_checked(p, state, *path, skip);
+	status = restore_checked(p, state, *paths ? paths : all, skip);
 	if (status || !commit)
 		return status;
 	snprintf(line, sizeof(line), "commit restore from %s", state);
 	status = ctl_command(p, line, &head, &nothing);
 	if (!status)
-		printf("committed @%" PRIu64 "\n", head);
+		printf(nothing ? "nothing is staged; head is @%" PRIu64 "\n"
+			       : "committed @%" PRIu64 "\n",
+		       head);
 	return status;
 }
 

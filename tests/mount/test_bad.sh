@@ -224,6 +224,15 @@ rm "$D/f10" "$D/big"
 echo new >"$D/new"
 expect 4 "damaged: head:big" txn -C "$D" restore head
 [ ! -e "$D/f10" ] || fail "a refused restore did something"
+expect 4 "damaged: head:big" txn -C "$D" restore head f10 big
+grep -q "nothing is restored" "$work/out" || fail "restore of two: $(cat "$work/out")"
+[ ! -e "$D/f10" ] || fail "a refused restore of two paths did something"
+expect 1 "restore: head has no nope" txn -C "$D" restore head f10 nope
+grep -q "nothing is restored" "$work/out" || fail "restore of two: $(cat "$work/out")"
+[ ! -e "$D/f10" ] || fail "a restore of what is not there did something"
+expect 0 "damaged: head:big" txn -C "$D" restore --skip-damaged head f10 big
+[ -e "$D/f10" ] && [ ! -e "$D/big" ] || fail "--skip-damaged of two paths"
+rm "$D/f10"
 mv "$D/f20" "$D/g20"
 mv "$D/f21" "$D/g21"
 mv "$D/f22" "$D/f21"

@@ -266,6 +266,14 @@ commit
 echo changed >"$D/$long/file"
 t restore head "$long/file" || fail "restore of a long path"
 same "long path" "$(cat "$D/$long/file")" kept
+# no companion can have such a name
+name=$(printf 'n%.0s' {1..253})
+echo kept >"$D/$name"
+commit
+echo changed >"$D/$name"
+t restore head "$name" 2>"$work/said" || fail "restore of a long name"
+same "said of a long name" "$(cat "$work/said")" ""
+same "long name" "$(cat "$D/$name")" kept
 same "long path" "$(t ls "staged:$long/file" | wc -c)" \
 	"$(($(t ls "staged:$long" | wc -c) + 2 + 4 * (${#long} - 4) + 5))"
 umount_it
@@ -367,6 +375,13 @@ said 0 "open for writing $D/sub/g" t restore head ./sub//
 exec 7>&-
 same "changes after ./sub//" "$(t diff | grep -c '^M')" 3
 abort
+# what is staged otherwise is in the commit, too; of nothing there is none
+n=$(jq .head.number "$D/.txn/status")
+same "nothing" "$(t restore --commit head)" "nothing is staged; head is @$n"
+echo other >"$D/e"
+echo changed >"$D/sub/g"
+same "restored" "$(t restore --commit head sub/g)" "committed @$((n + 1))"
+same "staged otherwise" "$(t cat head:e) $(t cat head:sub/g)" "other two"
 # holes are not read
 truncate -s 4T "$D/holes"
 t commit >/dev/null || fail "commit"
