@@ -26,6 +26,15 @@ static int copy(const struct place *p, const char *state, const char *dest)
 
 	if (!from)
 		return tool_no_state(state);
+	/* The history would be in it, and what is written to ctl. */
+	if (!strcmp(from, p->mount) && place_lists_txn(p)) {
+		free(from);
+		return tool_fail(EXIT_REFUSED,
+				 "%s: this mount lists .txn "
+				 "(ctldir=visible), which is not to be copied: "
+				 "take a snapshot, and export that",
+				 state);
+	}
 	/* What a symlink (head) leads to, not the link. */
 	size = strlen(from) + 3;
 	dot = malloc(size);
@@ -39,6 +48,8 @@ static int copy(const struct place *p, const char *state, const char *dest)
 	free(from);
 	free(dot);
 	free(to);
+	if (rc == EXIT_NOT_RUN)
+		return tool_fail(EXIT_FAILURE, "cp cannot be run");
 	return rc ? tool_fail(EXIT_FAILURE,
 			      "cp, which said why above, ended with status "
 			      "%d: %s is missing or not complete",

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BATCH_BYTES = 64 << 10, CP_MISSING = 127 };
+enum { BATCH_BYTES = 64 << 10 };
 
 /* Extended attributes are named: without them cp says so. */
 static char cp[] = "cp", dr[] = "-dR", dashes[] = "--",
@@ -40,7 +40,7 @@ static int no_memory(void)
 
 static int copied(struct rescue *r, int status)
 {
-	if (status == CP_MISSING)
+	if (status == EXIT_NOT_RUN)
 		return tool_fail(EXIT_FAILURE, "cp cannot be run");
 	r->incomplete |= status != 0;
 	return 0;
@@ -103,7 +103,6 @@ static int save_names(struct rescue *r, DIR *dir)
 	const struct dirent *de;
 	int status = 0;
 
-	rewinddir(dir);
 	while (!status && (errno = 0, de = readdir(dir)) != NULL)
 		if (strcmp(de->d_name, ".") && strcmp(de->d_name, "..") &&
 		    strcmp(de->d_name, ".txn"))
@@ -114,20 +113,16 @@ static int save_names(struct rescue *r, DIR *dir)
 	return status ? status : batch_run(r);
 }
 
-static int save_all(struct rescue *r)
+static int save_all(struct rescue *r, const struct place *p)
 {
 	static char whole[] = "-T", dot[] = ".";
-	const struct dirent *de;
 	DIR *dir = opendir(r->mount);
-	bool lists_txn = false;
 	int status;
 
 	if (!dir)
 		return tool_fail(EXIT_FAILURE, "%s: %s", r->mount,
 				 strerror(errno));
-	while ((de = readdir(dir)) != NULL)
-		lists_txn |= !strcmp(de->d_name, ".txn");
-	if (lists_txn)
+	if (place_lists_txn(p))
 		status = save_names(r, dir);
 	else
 		status = copied(r, tool_run((char *[]){ cp, dr, keep, sparse,
@@ -260,7 +255,7 @@ static int rescue(const struct place *p, const char *dest, bool staged)
 		status = save_staged(&r, p);
 	else if (!status) {
 		r.files = strdup(r.dest);
-		status = r.files ? save_all(&r) : no_memory();
+		status = r.files ? save_all(&r, p) : no_memory();
 	}
 	if (!status)
 		status = flush(&r);

@@ -4,6 +4,7 @@
 
 #include "fs/home.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <mntent.h>
@@ -146,10 +147,10 @@ int tool_run(char *const argv[], const char *dir, bool quiet)
 		return tool_fail(EXIT_FAILURE, "fork: %s", strerror(errno));
 	if (!pid) {
 		if (quiet && !freopen("/dev/null", "w", stdout))
-			_exit(127);
+			_exit(EXIT_NOT_RUN);
 		if (!dir || !chdir(dir))
 			execvp(argv[0], argv);
-		_exit(127);
+		_exit(EXIT_NOT_RUN);
 	}
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
@@ -738,6 +739,19 @@ char *place_state(const struct place *p, const char *name)
 		path = NULL;
 	}
 	return path;
+}
+
+bool place_lists_txn(const struct place *p)
+{
+	DIR *dir = opendir(p->mount);
+	const struct dirent *de;
+	bool lists = false;
+
+	while (dir && !lists && (de = readdir(dir)))
+		lists = !strcmp(de->d_name, ".txn");
+	if (dir)
+		closedir(dir);
+	return lists;
 }
 
 bool tool_may_be_state(const char *name)

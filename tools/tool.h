@@ -15,6 +15,7 @@ enum {
 	EXIT_USAGE = 2,
 	EXIT_REFUSED = 3, /* refused, or in conflict with something */
 	EXIT_DAMAGE = 4,
+	EXIT_NOT_RUN = 127, /* tool_run()'s */
 	JSON_FORMAT = 1
 };
 
@@ -84,7 +85,7 @@ char *tool_realpath(const char *path);
 bool tool_is_dead(const char *path);
 
 /* Run a program, in dir unless that is NULL; quiet: without its output. Its
- * exit status; 127: it cannot be run. */
+ * exit status; EXIT_NOT_RUN: it cannot be run. */
 int tool_run(char *const argv[], const char *dir, bool quiet);
 
 /* --- where the store is --- */
@@ -155,6 +156,9 @@ char *place_state(const struct place *p, const char *name);
 /* Can a state have that name? Then it is one word of a line for ctl, of
  * STORE_NAME_MAX bytes at most. */
 bool tool_may_be_state(const char *name);
+/* Are names of the mount's root to be copied one by one, since .txn is among
+ * them? Only then (-o ctldir=visible). */
+bool place_lists_txn(const struct place *p);
 /* Told: there is no such state; the place is not mounted. A status. */
 int tool_no_state(const char *name);
 int tool_not_mounted(const struct place *p);

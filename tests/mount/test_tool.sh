@@ -443,6 +443,17 @@ for o in nonsense staged=keep offline=x compare=x ctl=1 open=x at=x; do
 done
 said 2 "third: only DIR and MOUNTPOINT" txnfs "$D" "$D" third
 
+# --- export: what cannot be done is told, and .txn is in no copy ---
+mount_it -o ctldir=visible
+said 3 "take a snapshot" t export staged "$work/visible"
+[ ! -e "$work/visible" ] || fail "exported with .txn"
+t snapshot visible || fail "snapshot"
+t export visible "$work/visible" || fail "export of a snapshot"
+[ -e "$work/visible/f" ] && [ ! -e "$work/visible/.txn" ] || fail "exported a snapshot"
+t delete visible
+said 1 "cp cannot be run" env PATH=/nowhere "$build/txn" -C "$D" export head "$work/none"
+umount_it
+
 # --- read-only: what is answered, and what is told of the rest ---
 mount_it -o ro
 for c in status log "ls head" "cat head:f"; do
