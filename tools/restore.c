@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 /* --- databases that are more than one file --- */
@@ -64,6 +65,7 @@ struct plan {
 	struct step {
 		char *path;
 		bool gone; /* the state does not have it */
+		bool is_dir; /* in the state */
 		bool damaged;
 	} * v;
 	size_t n, cap;
@@ -121,7 +123,7 @@ static int read_whole(const char *path)
 }
 
 static int plan_add(struct plan *pl, const char *dir, const char *path,
-		    bool gone, bool is_file)
+		    bool gone, uint32_t mode)
 {
 	struct step *v;
 	char *full;
@@ -140,7 +142,9 @@ static int plan_add(struct plan *pl, const char *dir, const char *path,
 	size = strlen(dir) + strlen(path) + 2;
 	full = malloc(size);
 	v = &pl->v[pl->n];
-	*v = (struct step){ .path = strdup(path), .gone = gone };
+	*v = (struct step){ .path = strdup(path),
+			    .gone = gone,
+			    .is_dir = S_ISDIR(mode) };
 	if (!full || !v->path) {
 		free(full);
 		free(v->path);
@@ -148,7 +152,7 @@ static int plan_add(struct plan *pl, const char *dir, const char *path,
 	}
 	pl->n++;
 	snprintf(full, size, "%s/%s", dir, path);
-	if (is_file)
+	if (S_ISREG(mode))
 		err = read_whole(full);
 	free(full);
 	v->damaged = err == -EIO;
@@ -186,10 +190,9 @@ static int make_plan(const struct place *p, const char *state,
 		 * unless the state has that name, too. */
 		if (*f[6] && is_below(f[6], below) &&
 		    !exists_in(dir, f[6], ""))
-			err = plan_add(pl, dir, f[6], true, false);
+			err = plan_add(pl, dir, f[6], true, 0);
 		if (!err && is_below(f[5], below))
-			err = plan_add(pl, dir, f[5], f[0][0] == 'D',
-				       S_ISREG(mode));
+			err = plan_add(pl, dir, f[5], f[0][0] == 'D', mode);
 	}
 	free(answer);
 	free(dir);
@@ -240,6 +243,130 @@ static int remove_tree(const char *path)
 		       : 0;
 }
 
+static int remove_path(const struct place *p, const char *path)
+{
+	size_t size = strlen(p->mount) + strlen(path) + 2;
+	char *full = malloc(size);
+	int status = 0;
+
+	if (!full)
+		return EXIT_FAILURE;
+	snprintf(full, size, "%s/%s", p->mount, path);
+	if (remove_tree(full))
+		status = tool_fail(EXIT_FAILURE, "%s: %s", full,
+				   strerror(errno));
+	free(full);
+	return status;
+}
+
+static int copy_xattrs(int from, int to)
+{
+	static char names[64 << 10], value[64 << 10], old[64 << 10];
+	ssize_t n = flistxattr(to, names, sizeof(names)), len;
+
+	for (const char *s = names; n > 0 && s < names + n; s += strlen(s) + 1)
+		if (fgetxattr(from, s, NULL, 0) < 0 && errno == ENODATA &&
+		    fremovexattr(to, s))
+			return -1;
+	n = flistxattr(from, names, sizeof(names));
+	for (const char *s = names; n > 0 && s < names + n;
+	     s += strlen(s) + 1) {
+		len = fgetxattr(from, s, value, sizeof(value));
+		if (len >= 0 && fgetxattr(to, s, old, sizeof(old)) == len &&
+		    !memcmp(old, value, (size_t)len))
+			continue;
+		if (len < 0 || fsetxattr(to, s, value, (size_t)len, 0))
+			return -1;
+	}
+	return n < 0 ? -1 : 0;
+}
+
+/* What is the same already need not be allowed. */
+static int copy_attributes(int from, int to)
+{
+	struct timespec times[2];
+	struct stat st, was;
+
+	if (from < 0 || to < 0 || fstat(from, &st) || fstat(to, &was))
+		return -1;
+	if ((st.st_uid != was.st_uid || st.st_gid != was.st_gid) &&
+	    fchown(to, st.st_uid, st.st_gid))
+		return -1;
+	if (st.st_mode != was.st_mode && fchmod(to, st.st_mode & 07777))
+		return -1;
+	if (copy_xattrs(from, to))
+		return -1;
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	return st.st_mtim.tv_sec == was.st_mtim.tv_sec &&
+			       st.st_mtim.tv_nsec == was.st_mtim.tv_nsec
+		       ? 0
+		       : futimens(to, times);
+}
+
+/* A directory's own. */
+static int restore_attributes(const struct place *p, const char *state,
+			      const char *path)
+{
+	enum { FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC };
+	char *dir = place_state(p, state);
+	int top = dir ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	int mount = open(p->mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int from = openat(top, path, FLAGS), to = openat(mount, path, FLAGS);
+	int status = 0;
+
+	if (copy_attributes(from, to))
+		status = tool_fail(EXIT_FAILURE, "%s: %s", path,
+				   strerror(errno));
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	if (top >= 0)
+		close(top);
+	if (mount >= 0)
+		close(mount);
+	free(dir);
+	return status;
+}
+
+static bool is_dir_in(const char *dir, const char *path)
+{
+	int top = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+	bool yes = top >= 0 &&
+		   !fstatat(top, path, &st, AT_SYMLINK_NOFOLLOW) &&
+		   S_ISDIR(st.st_mode);
+
+	if (top >= 0)
+		close(top);
+	return yes;
+}
+
+/* A directory in which something is damaged: what is there instead stays, and
+ * nothing comes where nothing is. */
+static int restore_around(const struct place *p, const char *state,
+			  const struct plan *pl, const char *path)
+{
+	int status;
+
+	if (is_dir_in(p->mount, path))
+		return 0;
+	status = restore_one(p, state, path);
+	for (size_t i = 0; i < pl->n && !status; i++)
+		if (pl->v[i].damaged && is_below(pl->v[i].path, path))
+			status = remove_path(p, pl->v[i].path);
+	return status;
+}
+
+static bool has_damage(const struct plan *pl, const char *path)
+{
+	for (size_t i = 0; i < pl->n; i++)
+		if (pl->v[i].damaged && is_below(pl->v[i].path, path))
+			return true;
+	return false;
+}
+
 /* Everything but what is damaged, path by path. */
 static int restore_plan(const struct place *p, const char *state,
 			const struct plan *pl)
@@ -248,24 +375,20 @@ static int restore_plan(const struct place *p, const char *state,
 
 	for (size_t i = 0; i < pl->n && !status; i++) {
 		const struct step *s = &pl->v[i];
-		size_t size = strlen(p->mount) + strlen(s->path) + 2;
-		char *full;
 
 		if (s->damaged)
 			continue;
-		if (!s->gone) {
+		if (s->gone)
+			status = remove_path(p, s->path);
+		else if (s->is_dir && has_damage(pl, s->path))
+			status = restore_around(p, state, pl, s->path);
+		else
 			status = restore_one(p, state, s->path);
-			continue;
-		}
-		full = malloc(size);
-		if (!full)
-			return EXIT_FAILURE;
-		snprintf(full, size, "%s/%s", p->mount, s->path);
-		if (remove_tree(full))
-			status = tool_fail(EXIT_FAILURE, "%s: %s", full,
-					   strerror(errno));
-		free(full);
 	}
+	/* Below first: what happened in a directory changed its times. */
+	for (size_t i = pl->n; i-- > 0 && !status;)
+		if (pl->v[i].is_dir && !pl->v[i].gone)
+			status = restore_attributes(p, state, pl->v[i].path);
 	return status;
 }
 

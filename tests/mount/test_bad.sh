@@ -246,6 +246,44 @@ for i in 20 21 22; do
 done
 umount_it
 
+# a directory in which something is damaged: what has its name meanwhile stays,
+# and it does not come where nothing is
+restore
+rm -rf "$D"
+mkdir -p "$D"/{gone,same,file}/deep
+for d in gone same file; do
+	cp "$work/good/big" "$D/$d/deep/big" # held once: shared
+	echo whole | tee "$D/$d/whole" "$D/$d/deep/whole" >/dev/null
+	chmod 750 "$D/$d/deep"
+	touch -d '2001-02-03 04:05:06.789' "$D/$d/deep" "$D/$d"
+done
+attributes=$(stat -c '%n %a %u %y' "$D"/*/deep "$D"/*)
+setfattr -n user.note -v "a note" "$D/same" 2>/dev/null
+make_store
+for f in "$D"/.txn/log/*.b; do
+	"$perl" -e 'open(my $h, "+<", $ARGV[0]) or die; binmode $h; local $/;
+		open(my $p, "<", $ARGV[1]) or die; read($p, my $head, 64);
+		my $all = <$h>; my $at = -1;
+		while (($at = index($all, $head, $at + 1)) >= 0) {
+			seek($h, $at + 10, 0); print $h "\0\0\0\0" }' \
+		"$f" "$work/good/big"
+done
+mount_it
+rm -r "$D/gone" "$D/file"
+echo in the way >"$D/file"
+chmod 700 "$D/same" "$D/same/deep"
+setfattr -n user.note -v "another" "$D/same" 2>/dev/null
+echo mine >"$D/same/deep/big"
+echo mine >"$D/same/deep/whole"
+expect 4 "damaged: head:same/deep/big" txn -C "$D" restore head
+expect 0 "damaged: head:same/deep/big" txn -C "$D" restore --skip-damaged head
+same "what took the place of what is damaged" "$(cat "$D/same/deep/big")" mine
+same "the rest" "$(cat "$D"/*/whole "$D"/*/deep/whole | sort | uniq -c | tr -s ' ')" " 6 whole"
+[ ! -e "$D/gone/deep/big" ] && [ ! -e "$D/file/deep/big" ] || fail "what is damaged came"
+same "attributes" "$(stat -c '%n %a %u %y' "$D"/*/deep "$D"/*)" "$attributes"
+same "xattr" "$(getfattr -d "$D/same" 2>/dev/null | grep -c "another")" 0
+umount_it
+
 # damaged metadata of a state that is not the last: nothing is taken for not
 # being there, and it is damage for all who ask, mounted or not
 flip_text() {
