@@ -186,8 +186,7 @@ static int do_tag(struct mount *m, uid_t uid, const struct ctl_command *c,
 	char *name = dup_arg(c->word, c->word_len);
 	int err = name ? check_name(name, r) : -ENOMEM;
 
-	if (!err && (c->arg[0] != '@' ||
-		     (c->arg_len > 1 && c->arg[1] == '0') ||
+	if (!err && (c->arg[0] != '@' || (c->arg_len > 1 && c->arg[1] == '0') ||
 		     parse_u64(c->arg + 1, c->arg_len - 1, &change.number)))
 		err = told(r, -EINVAL,
 			   "%.*s: the number of a commit is wanted, @5 for one",

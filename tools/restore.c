@@ -188,8 +188,7 @@ static int make_plan(const struct place *p, const char *state,
 		mode = (uint32_t)strtoul(f[3], NULL, 8);
 		/* First what it is called here, so that it keeps its number;
 		 * unless the state has that name, too. */
-		if (*f[6] && is_below(f[6], below) &&
-		    !exists_in(dir, f[6], ""))
+		if (*f[6] && is_below(f[6], below) && !exists_in(dir, f[6], ""))
 			err = plan_add(pl, dir, f[6], true, 0);
 		if (!err && is_below(f[5], below))
 			err = plan_add(pl, dir, f[5], f[0][0] == 'D', mode);
@@ -334,8 +333,7 @@ static bool is_dir_in(const char *dir, const char *path)
 {
 	int top = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
-	bool yes = top >= 0 &&
-		   !fstatat(top, path, &st, AT_SYMLINK_NOFOLLOW) &&
+	bool yes = top >= 0 && !fstatat(top, path, &st, AT_SYMLINK_NOFOLLOW) &&
 		   S_ISDIR(st.st_mode);
 
 	if (top >= 0)

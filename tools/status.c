@@ -86,9 +86,9 @@ static int unmounted_status(const struct place *p, json_t **out)
 		(json_int_t)t.added, "modified", (json_int_t)t.modified,
 		"deleted", (json_int_t)t.deleted, "renamed",
 		(json_int_t)t.renamed, "retyped", (json_int_t)t.retyped,
-		"file_bytes", (json_int_t)t.bytes, "error",
-		(json_int_t)-err, "health", "ok", "plain",
-		plain_json_of(&r), "space", space_json(p, &r), "mounted", 0);
+		"file_bytes", (json_int_t)t.bytes, "error", (json_int_t)-err,
+		"health", "ok", "plain", plain_json_of(&r), "space",
+		space_json(p, &r), "mounted", 0);
 	if (raw)
 		json_object_set_new(*out, "dir_base64", raw);
 	root_put(store_tree(r.store), &head);

@@ -262,6 +262,16 @@ static int look_at_holder(struct place *p, const char *dir)
 	return 0;
 }
 
+/* Elsewhere what is written to a file that is called ctl is a command to
+ * nobody. */
+static bool on_fuse(const char *path)
+{
+	enum { FUSE_MAGIC = 0x65735546 };
+	struct statfs sf;
+
+	return !statfs(path, &sf) && sf.f_type == FUSE_MAGIC;
+}
+
 /* NOT_HERE: no store. A link that leads nowhere is one that cannot be used. */
 static int place_at(const char *dir, struct place *out)
 {
@@ -271,6 +281,11 @@ static int place_at(const char *dir, struct place *out)
 
 	if (!ctl)
 		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
+	else if (!stat(ctl, &st) && S_ISREG(st.st_mode) && !on_fuse(ctl))
+		status = tool_fail(EXIT_FAILURE,
+				   "%s is neither a store nor a mount's: a "
+				   "copy of one? remove it",
+				   txn);
 	else if (!stat(ctl, &st) && S_ISREG(st.st_mode)) {
 		out->dir = strdup(dir);
 		out->mount = strdup(dir);
@@ -538,11 +553,14 @@ int ctl_command(const struct place *p, const char *line, uint64_t *head_out,
 	if (status)
 		return status;
 	j = answer_json(answer);
+	if (!j)
+		status = tool_fail(EXIT_FAILURE, "%.*s: there is no answer",
+				   (int)strcspn(line, " "), line);
 	*head_out = (uint64_t)json_integer_value(json_object_get(j, "head"));
 	*nothing_out = json_is_true(json_object_get(j, "nothing"));
 	json_decref(j);
 	free(answer);
-	return 0;
+	return status;
 }
 
 /* --- output --- */

@@ -454,6 +454,18 @@ t delete visible
 said 1 "cp cannot be run" env PATH=/nowhere "$build/txn" -C "$D" export head "$work/none"
 umount_it
 
+# --- a copy of a mount's .txn takes no commands ---
+mount_it -o ctldir=visible
+mkdir -p "$work/copied/.txn"
+cp "$D/.txn/ctl" "$D/.txn/status" "$work/copied/.txn/" || fail "cp"
+for c in commit status abort "snapshot x" "ls staged" "sync" "umount $work/copied" \
+	"eject --yes $work/copied"; do
+	# shellcheck disable=SC2086
+	said 1 "$work/copied/.txn is neither a store nor a mount's" txn -C "$work/copied" $c
+done
+[ ! -s "$work/copied/.txn/ctl" ] || fail "written to: $(cat "$work/copied/.txn/ctl")"
+umount_it
+
 # --- read-only: what is answered, and what is told of the rest ---
 mount_it -o ro
 for c in status log "ls head" "cat head:f"; do

@@ -110,8 +110,7 @@ static void test_why(void **state)
 	check_why("bogus x\n", 8, "bogus is not a command; see txnfs(8)");
 	check_why("", 0, "an empty line is not a command");
 	check_why("\n", 1, "an empty line is not a command");
-	check_why("commit\n\n", 8,
-		  "line 2: an empty line is not a command");
+	check_why("commit\n\n", 8, "line 2: an empty line is not a command");
 	check_why("bogus\nabort\n", 12,
 		  "line 1: bogus is not a command; see txnfs(8)");
 	check_why("commit\nabort now\n", 17,
