@@ -23,7 +23,7 @@ static char *split(char *spec)
 	if (!colon)
 		return spec + strlen(spec);
 	*colon++ = '\0';
-	return colon + strspn(colon, "/");
+	return colon;
 }
 
 static char type_char(uint32_t mode)
@@ -328,6 +328,8 @@ static int run(int argc, char **argv, bool cat)
 		return tool_usage(argv[0]);
 	state = argv[optind];
 	path = split(state);
+	if (!tool_tidy_path(path))
+		return tell(state, path, -EXDEV);
 	status = place_find(tool_start_dir, &p);
 	if (!status)
 		status = p.mount ? run_mounted(&p, state, path, cat, &err)

@@ -473,29 +473,6 @@ static int restore(const struct place *p, const char *state, char **paths,
 	return status;
 }
 
-/* "/a//b/./c/" as "a/b/c", in place; false: it is not below the directory. */
-static bool tidy_path(char *path)
-{
-	char *out = path, *in = path;
-
-	while (*in) {
-		size_t len = strcspn(in, "/");
-
-		if (len == 2 && !memcmp(in, "..", 2))
-			return false;
-		if (len && !(len == 1 && *in == '.')) {
-			if (out != path)
-				*out++ = '/';
-			memmove(out, in, len);
-			out += len;
-		}
-		in += len;
-		in += strspn(in, "/");
-	}
-	*out = '\0';
-	return out != path;
-}
-
 int cmd_restore(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -521,7 +498,7 @@ int cmd_restore(int argc, char **argv)
 	if (optind == argc)
 		return tool_usage(argv[0]);
 	for (int i = optind + 1; i < argc; i++)
-		if (!tidy_path(argv[i]))
+		if (!tool_tidy_path(argv[i]) || !*argv[i])
 			return tool_fail(
 				EXIT_USAGE,
 				"\"%s\": a path below the directory is "

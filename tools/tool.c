@@ -646,7 +646,7 @@ int json_print(json_t *j)
 
 void time_text(int64_t ns, char buf[32])
 {
-	time_t t = (time_t)(ns / 1000000000);
+	time_t t = (time_t)(ns / 1000000000) - (ns % 1000000000 < 0);
 	struct tm tm;
 
 	if (!gmtime_r(&t, &tm) || !strftime(buf, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
@@ -710,6 +710,29 @@ char **tool_fields(char *line, size_t want, char **fields, char **next_out)
 			*s++ = '\0';
 	}
 	return fields;
+}
+
+bool tool_tidy_path(char *path)
+{
+	char *out = path, *in = path;
+	size_t len;
+
+	for (const char *s = path; *s; s += len, s += strspn(s, "/")) {
+		len = strcspn(s, "/");
+		if (len == 2 && !memcmp(s, "..", 2))
+			return false;
+	}
+	for (; *in; in += len, in += strspn(in, "/")) {
+		len = strcspn(in, "/");
+		if (!len || (len == 1 && *in == '.'))
+			continue;
+		if (out != path)
+			*out++ = '/';
+		memmove(out, in, len);
+		out += len;
+	}
+	*out = '\0';
+	return true;
 }
 
 /* The directory of the commit that is so far back. */

@@ -151,6 +151,8 @@ int ctl_ask(const struct place *p, const char *line, char **answer_out);
 /* Cut a line into fields at tabs, in place; missing ones are "". *next_out: the
  * next line. Returns fields. */
 char **tool_fields(char *line, size_t want, char **fields, char **next_out);
+/* "/a//b/./c/" as "a/b/c", in place; false, and as it was: it has a "..". */
+bool tool_tidy_path(char *path);
 /* Where a mount shows a state: a path, free(); NULL: it has none. */
 char *place_state(const struct place *p, const char *name);
 /* Can a state have that name? Then it is one word of a line for ctl, of

@@ -153,6 +153,7 @@ ln -s sub "$D/inside"
 ln -s "$D" "$D/outside"
 ln -s f "$D/link"
 echo last >"$D/z"
+touch -d '1969-12-31 23:59:59.5 UTC' "$D/early"
 mkdir "$D/sub/deep"
 mount_it
 txn -C "$D" commit >/dev/null || fail "commit"
@@ -167,7 +168,7 @@ for how in mounted unmounted; do
 	said 1 "there is no state ..;" "${in[@]}" cat ..:ctl
 	said 1 "there is no state ..;" "${in[@]}" export .. "$work/exported"
 	[ ! -e "$work/exported" ] || fail "exported, $how"
-	for path in .. sub/../../f nope outside/f; do
+	for path in .. sub/../../f sub/../f nope outside/f; do
 		must_fail "${in[@]}" ls "head:$path"
 		must_fail "${in[@]}" cat "head:$path"
 	done
@@ -176,10 +177,15 @@ for how in mounted unmounted; do
 	said 1 "head:link: not a file" "${in[@]}" cat head:link
 	same "cat, $how" "$("${in[@]}" cat head:sub/g)" two
 	same "ls, $how" "$("${in[@]}" ls head | awk '{ printf "%s ", $5 }')" \
-		"f fifo inside link outside sub z "
+		"early f fifo inside link outside sub z "
 	same "ls below, $how" "$("${in[@]}" ls head:/sub/ | awk '{ print $5 }')" \
 		"$(printf 'deep\ng')"
-	same "ls file, $how" "$("${in[@]}" ls head:sub/g | awk '{ print $5 }')" sub/g
+	for path in sub/g ./sub/g sub/./g /sub//g sub/g/; do
+		same "ls $path, $how" "$("${in[@]}" ls "head:$path" | awk '{ print $5 }')" sub/g
+		same "cat $path, $how" "$("${in[@]}" cat "head:$path")" two
+	done
+	same "ls ., $how" "$("${in[@]}" ls head:./.)" "$("${in[@]}" ls head)"
+	same "a time, $how" "$("${in[@]}" ls head:early | awk '{ print $4 }')" 1969-12-31T23:59:59Z
 	[ $how = unmounted ] || umount_it
 done
 mount_it
