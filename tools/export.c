@@ -7,12 +7,7 @@
  */
 #include "tools/tool.h"
 
-#include "fs/fusermount.h"
-
-#include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -43,7 +38,7 @@ static int copy(const struct place *p, const char *state, const char *dest)
 		snprintf(dot, size, "%s/.", from);
 		rc = tool_run((char *[]){ cp, a, sparse, reflink, t, dash, dot,
 					  to, NULL },
-			      NULL, false);
+			      NULL);
 	}
 	free(from);
 	free(dot);
@@ -57,46 +52,18 @@ static int copy(const struct place *p, const char *state, const char *dest)
 		  : 0;
 }
 
-/* Out of sight: from here on it is there for as long as somebody has this
- * descriptor, so it goes with us and cp(1), whatever ends us. */
-static int detach(const char *dir, int *fd_out)
-{
-	int fd = open(dir, O_PATH | O_DIRECTORY), err;
-
-	err = fd < 0 ? -errno : 0;
-	if (umount2(dir, MNT_DETACH) && fusermount(dir, true) && !err)
-		err = -EBUSY;
-	if (err && fd >= 0)
-		close(fd);
-	*fd_out = fd;
-	return err ? tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(-err)) : 0;
-}
-
-/* Mounted read-only at a place of our own. */
 static int copy_unmounted(const struct place *p, const char *state,
 			  const char *dest)
 {
-	static char txn[] = "/proc/self/exe", mnt[] = "mount", o[] = "-o",
-		    ro[] = "ro";
-	char dir[] = "/tmp/txn-export.XXXXXX", at[32], *store = strdup(p->dir);
+	char at[32];
 	struct place place = { .dir = p->dir, .mount = at };
-	int status, fd;
+	int fd, status = mount_aside(p, true, &fd);
 
-	if (!store || !mkdtemp(dir)) {
-		free(store);
-		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
-	}
-	status = tool_run((char *[]){ txn, mnt, o, ro, store, dir, NULL }, NULL,
-			  false);
-	if (!status)
-		status = detach(dir, &fd);
-	(void)rmdir(dir);
 	if (!status) {
 		snprintf(at, sizeof(at), "/proc/self/fd/%d", fd);
 		status = copy(&place, state, dest);
 		close(fd);
 	}
-	free(store);
 	return status;
 }
 

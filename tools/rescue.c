@@ -67,7 +67,7 @@ static int batch_run(struct rescue *r)
 		argv[n++] = r->files;
 		argv[n++] = dashes;
 		memcpy(argv + n, r->paths, r->n * sizeof(*argv));
-		status = copied(r, tool_run(argv, r->mount, false));
+		status = copied(r, tool_run(argv, r->mount));
 	}
 	while (r->n)
 		free(r->paths[--r->n]);
@@ -128,7 +128,7 @@ static int save_all(struct rescue *r, const struct place *p)
 		status = copied(r, tool_run((char *[]){ cp, dr, keep, sparse,
 							whole, dashes, dot,
 							r->dest, NULL },
-					    r->mount, false));
+					    r->mount));
 	closedir(dir);
 	return status;
 }

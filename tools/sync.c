@@ -4,10 +4,8 @@
 
 #include "fs/plain.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 /* What the daemon had to tell comes before its last line. */
@@ -31,45 +29,38 @@ static int sync_mounted(const struct place *p)
 	return status;
 }
 
-/* Unmounted: they follow, but for what cannot be made. */
-static bool is_in_step(const struct place *p)
+/* Unmounted: they follow, but for what cannot be made, which is told. */
+static int check_in_step(const struct place *p)
 {
 	json_t *j = plain_json(p);
 	const char *state = json_string_value(json_object_get(j, "state"));
-	bool yes = state && !strcmp(state, "in step");
+	int status = 0;
 
+	if (!j)
+		status = EXIT_FAILURE;
+	else if (state && (!strcmp(state, "in step") || !strcmp(state, "off")))
+		(void)plain_missing(j);
+	else
+		status = tool_fail(EXIT_FAILURE,
+				   "the plain files of %s do not show the last "
+				   "commit; the system log tells why",
+				   p->dir);
 	json_decref(j);
-	return yes;
+	return status;
 }
 
 int tool_sync(const struct place *p)
 {
-	static char txn[] = "/proc/self/exe", mnt[] = "mount", um[] = "umount";
-	char dir[] = "/tmp/txn-sync.XXXXXX", *store;
-	bool mounted = true;
-	int status;
+	int fd, status;
 
 	if (p->mount)
 		return sync_mounted(p);
-	/* A mount elsewhere finishes what is due, stages edits, and lets the
-	 * files follow when it ends. */
-	store = strdup(p->dir);
-	if (!store || !mkdtemp(dir)) {
-		free(store);
-		return tool_fail(EXIT_FAILURE, "%s: %s", dir, strerror(errno));
-	}
-	status =
-		tool_run((char *[]){ txn, mnt, store, dir, NULL }, NULL, false);
+	/* A mount finishes what is due, stages edits, and lets the files follow
+	 * when it ends. */
+	status = mount_aside(p, false, &fd);
 	if (!status)
-		status = tool_run((char *[]){ txn, um, dir, NULL }, NULL, true);
-	else
-		mounted = false;
-	/* That is told. */
-	if (mounted && status == EXIT_FAILURE && is_in_step(p))
-		status = 0;
-	(void)rmdir(dir);
-	free(store);
-	return status;
+		status = mount_aside_end(p, fd);
+	return status ? status : check_in_step(p);
 }
 
 json_t *plain_json_of(struct reader *r)
@@ -173,8 +164,10 @@ int cmd_sync(int argc, char **argv)
 	status = place_find(optind < argc ? argv[optind] : tool_start_dir, &p);
 	if (!status)
 		status = tool_sync(&p);
-	if (!status)
+	if (!status) {
 		j = plain_json(&p);
+		status = j ? 0 : EXIT_FAILURE;
+	}
 	if (j) {
 		plain_words(j, words, sizeof(words));
 		printf("plain files %s\n", words);

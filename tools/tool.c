@@ -138,7 +138,7 @@ char *tool_realpath(const char *path)
 	return s;
 }
 
-int tool_run(char *const argv[], const char *dir, bool quiet)
+static int run(char *const argv[], const char *dir, bool alone)
 {
 	pid_t pid = fork();
 	int status;
@@ -146,8 +146,8 @@ int tool_run(char *const argv[], const char *dir, bool quiet)
 	if (pid < 0)
 		return tool_fail(EXIT_FAILURE, "fork: %s", strerror(errno));
 	if (!pid) {
-		if (quiet && !freopen("/dev/null", "w", stdout))
-			_exit(EXIT_NOT_RUN);
+		if (alone)
+			(void)setsid();
 		if (!dir || !chdir(dir))
 			execvp(argv[0], argv);
 		_exit(EXIT_NOT_RUN);
@@ -157,6 +157,16 @@ int tool_run(char *const argv[], const char *dir, bool quiet)
 			return tool_fail(EXIT_FAILURE, "waitpid: %s",
 					 strerror(errno));
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE;
+}
+
+int tool_run(char *const argv[], const char *dir)
+{
+	return run(argv, dir, false);
+}
+
+int tool_run_alone(char *const argv[])
+{
+	return run(argv, NULL, true);
 }
 
 /* --- places --- */

@@ -84,9 +84,11 @@ char *tool_realpath(const char *path);
 /* In a mount whose daemon is gone. */
 bool tool_is_dead(const char *path);
 
-/* Run a program, in dir unless that is NULL; quiet: without its output. Its
- * exit status; EXIT_NOT_RUN: it cannot be run. */
-int tool_run(char *const argv[], const char *dir, bool quiet);
+/* Run a program, in dir unless that is NULL. Its exit status; EXIT_NOT_RUN: it
+ * cannot be run. */
+int tool_run(char *const argv[], const char *dir);
+/* The same, out of reach of what a terminal sends to all that run in it. */
+int tool_run_alone(char *const argv[]);
 
 /* --- where the store is --- */
 
@@ -121,6 +123,12 @@ int reader_open(const struct place *p, struct reader *r);
 /* The same, alone, and healing what is read. */
 int reader_open_repairing(const struct place *p, struct reader *r);
 void reader_close(struct reader *r);
+
+/* Mount it where nobody sees it: a descriptor of the root. 0, or a status
+ * (told). */
+int mount_aside(const struct place *p, bool read_only, int *fd_out);
+/* Let it end, and wait until it has. */
+int mount_aside_end(const struct place *p, int mount_fd);
 
 /* Move a directory's files into a store, or go on with that (init.c). 0, or a
  * status (told). */

@@ -460,6 +460,23 @@ t delete visible
 said 1 "cp cannot be run" env PATH=/nowhere "$build/txn" -C "$D" export head "$work/none"
 umount_it
 
+# --- an interrupted command leaves no mount behind, whatever it had done ---
+asides() { ls -d /tmp/txn-*.?????? 2>/dev/null; }
+before=$(asides)
+for i in 1 2 3 4 5 6 7 8 9; do
+	for c in "sync $D" "export head $work/interrupted" "eject $D"; do
+		# shellcheck disable=SC2086
+		txn -C "$D" $c </dev/null >/dev/null 2>&1 &
+		sleep 0.0$i
+		kill $! 2>/dev/null
+		wait $! 2>/dev/null
+		wait_for rm -rf "$work/interrupted" 2>/dev/null # while cp goes on
+		same "mounts after $c" "$(grep "^$D " /proc/mounts)" ""
+	done
+done
+same "folders" "$(asides)" "$before"
+wait_for txn sync "$D" >/dev/null 2>&1 || fail "sync after it was interrupted"
+
 # --- a copy of a mount's .txn takes no commands ---
 mount_it -o ctldir=visible
 mkdir -p "$work/copied/.txn"
