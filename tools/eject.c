@@ -65,28 +65,27 @@ static int find_need(const struct place *p, struct need *out)
 		   : 0;
 }
 
-/* What would be lost is told; nothing staged may be. */
-static int look(const struct place *p, bool yes, bool off)
+/* What would be lost is told; nothing staged may be. Afterwards the store is
+ * open: nobody else mounts it to write until that is closed. */
+static int look(const struct place *p, bool yes, bool off, struct reader *r)
 {
 	uint64_t commits = 0, names = 0;
 	bool staged = true;
-	struct reader r;
 	bool behind = true, half;
 	uint64_t number;
 	int status, err;
 
-	status = reader_open(p, &r);
+	status = reader_open(p, r);
 	if (status)
 		return status;
-	err = fs_has_changes(r.fs, &staged);
+	err = fs_has_changes(r->fs, &staged);
 	if (!err)
-		err = store_each_commit(r.store, UINT64_MAX, count_commit,
+		err = store_each_commit(r->store, UINT64_MAX, count_commit,
 					&commits);
 	if (!err)
-		err = store_each_name(r.store, count_name, &names);
+		err = store_each_name(r->store, count_name, &names);
 	if (!err)
-		err = plain_is_behind(r.fs, &behind, &number, &half);
-	reader_close(&r);
+		err = plain_is_behind(r->fs, &behind, &number, &half);
 	if (err)
 		return tool_fail(tool_status(err), "%s: %s", p->dir,
 				 strerror(-err));
@@ -110,9 +109,9 @@ static int look(const struct place *p, bool yes, bool off)
 				 commits, names);
 	fprintf(stderr,
 		"%" PRIu64 " commit(s) and %" PRIu64
-		" name(s) will be gone for good. Go on? [y/N] ",
+		" name(s) will be gone for good.",
 		commits, names);
-	return getchar() == 'y' ? 0 : EXIT_REFUSED;
+	return tool_confirm();
 }
 
 static int name_missing(void *arg, const char *path)
@@ -228,6 +227,7 @@ static int bring_out(const struct place *p)
 static int eject(const struct place *p, bool yes, bool force)
 {
 	struct need need;
+	struct reader r = { 0 };
 	bool resumed;
 	int status;
 
@@ -241,14 +241,20 @@ static int eject(const struct place *p, bool yes, bool force)
 		status = look_for_missing(p, force);
 	/* What it was asked the first time need not be asked again. */
 	if (!status && !need.move_in && !need.going)
-		status = look(p, yes, need.off);
+		status = look(p, yes, need.off, &r);
+	/* What brings them out has it alone, and it is marked first. */
+	if (need.off)
+		reader_close(&r);
 	if (!status && need.move_in)
 		status = tool_move_in(p->dir, true, &resumed);
 	if (!status && need.off)
 		status = bring_out(p);
 	if (!status && need.off)
 		status = look_for_missing(p, force);
-	return status ? status : remove_store(p->dir);
+	if (!status)
+		status = remove_store(p->dir);
+	reader_close(&r);
+	return status;
 }
 
 int cmd_eject(int argc, char **argv)

@@ -89,11 +89,21 @@ static int name_process(void *arg, long pid, const char *comm, const char *how,
 	return 0;
 }
 
+int tool_confirm(void)
+{
+	char answer[16] = "";
+
+	fputs(" Go on? [y/N] ", stderr);
+	if (!fgets(answer, sizeof(answer), stdin) ||
+	    (answer[0] != 'y' && answer[0] != 'Y'))
+		return tool_fail(EXIT_REFUSED, "nothing was changed");
+	return 0;
+}
+
 int tool_ask_holders(const struct place *p, const char *state, const char *path,
 		     bool force)
 {
 	struct holders h = { .mount = p->mount };
-	char answer[16] = "";
 	int status, err = 0;
 
 	if (force)
@@ -111,10 +121,6 @@ int tool_ask_holders(const struct place *p, const char *state, const char *path,
 	if (!h.found || !isatty(0))
 		return 0;
 	fprintf(stderr,
-		"they read on what they have and cannot write any more. Go on? "
-		"[y/N] ");
-	if (!fgets(answer, sizeof(answer), stdin) ||
-	    (answer[0] != 'y' && answer[0] != 'Y'))
-		return tool_fail(EXIT_REFUSED, "nothing was changed");
-	return 0;
+		"they read on what they have and cannot write any more.");
+	return tool_confirm();
 }

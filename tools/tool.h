@@ -68,6 +68,8 @@ int tool_fail(int status, const char *fmt, ...)
 struct place;
 int tool_ask_holders(const struct place *p, const char *state, const char *path,
 		     bool force);
+/* After a question on the terminal: 0: yes; else a status (told). */
+int tool_confirm(void);
 /* Options are only --force; -1: others. */
 int tool_parse_force(int argc, char **argv, bool *force);
 /* There are none, but maybe "--"; optind is behind it. What follows the first

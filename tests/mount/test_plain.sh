@@ -458,7 +458,28 @@ manifest "$D" >"$work/want"
 umount_it
 same "staged" "$(txn -C "$D" diff --json | jq .totals.changes)" 0
 must_fail txn eject "$D" </dev/null
-txn eject "$D" --yes >/dev/null || fail eject
+if [ -n "$(command -v script)" ]; then
+	# nobody mounts it between what was looked at and the answer
+	mkfifo "$work/answer"
+	script -qec "$build/txn eject '$D'" /dev/null <"$work/answer" >"$work/asked" &
+	p=$!
+	exec 9>"$work/answer"
+	wait_for grep -q "Go on" "$work/asked" || fail "eject does not ask: $(cat "$work/asked")"
+	"$build/txn" mount "$D" 2>"$work/told" && fail "mounted while eject asks"
+	grep -q "process [0-9]* (txn): open\|is in use by process" "$work/told" || fail "mount: $(cat "$work/told")"
+	echo n >&9
+	wait $p && fail "eject goes on with n"
+	grep -q "nothing was changed" "$work/asked" || fail "no: $(cat "$work/asked")"
+	: >"$work/asked"
+	script -qec "$build/txn eject '$D'" /dev/null <"$work/answer" >"$work/asked" &
+	p=$!
+	wait_for grep -q "Go on" "$work/asked" || fail "eject does not ask: $(cat "$work/asked")"
+	echo Y >&9
+	wait $p || fail "eject: $(cat "$work/asked")"
+	exec 9>&-
+else
+	txn eject "$D" --yes >/dev/null || fail eject
+fi
 in_step "ejected"
 [ ! -e "$D/.txn" ] || fail "the store is still there"
 must_fail txn mount "$D"
