@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fts.h>
 #include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -167,6 +168,43 @@ static bool is_below(const char *path, const char *top)
 	return !n || (!strncmp(path, top, n) && (!path[n] || path[n] == '/'));
 }
 
+/* What lies in a directory that has another name here is in no difference. */
+static int plan_add_tree(struct plan *pl, const char *dir, const char *path)
+{
+	size_t size = strlen(dir) + strlen(path) + 2, skip = strlen(dir) + 1;
+	char *full = malloc(size), *paths[] = { full, NULL };
+	FTS *fts = NULL;
+	FTSENT *e;
+	int err = 0;
+
+	if (!full)
+		return -ENOMEM;
+	snprintf(full, size, "%s/%s", dir, path);
+	fts = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+	if (!fts)
+		err = -errno;
+	while (!err && (errno = 0, e = fts_read(fts)) != NULL) {
+		bool lost = e->fts_info == FTS_DNR || e->fts_info == FTS_NS ||
+			    e->fts_info == FTS_ERR;
+
+		if (lost && e->fts_errno != EIO)
+			err = -e->fts_errno;
+		else if (e->fts_info != FTS_DP)
+			err = plan_add(pl, dir, e->fts_path + skip, false,
+				       lost ? 0 : e->fts_statp->st_mode);
+		if (!err && lost) {
+			pl->v[pl->n - 1].damaged = true;
+			pl->ndamaged++;
+		}
+	}
+	if (fts) {
+		err = err ? err : -errno;
+		(void)fts_close(fts);
+	}
+	free(full);
+	return err;
+}
+
 static int make_plan(const struct place *p, const char *state,
 		     const char *below, struct plan *pl)
 {
@@ -190,6 +228,9 @@ static int make_plan(const struct place *p, const char *state,
 		 * unless the state has that name, too. */
 		if (*f[6] && is_below(f[6], below) && !exists_in(dir, f[6], ""))
 			err = plan_add(pl, dir, f[6], true, 0);
+		if (!err && f[0][0] == 'R' && S_ISDIR(mode) &&
+		    strcmp(below, f[5]) && is_below(below, f[5]))
+			err = plan_add_tree(pl, dir, below);
 		if (!err && is_below(f[5], below))
 			err = plan_add(pl, dir, f[5], f[0][0] == 'D', mode);
 	}

@@ -282,6 +282,14 @@ same "the rest" "$(cat "$D"/*/whole "$D"/*/deep/whole | sort | uniq -c | tr -s '
 [ ! -e "$D/gone/deep/big" ] && [ ! -e "$D/file/deep/big" ] || fail "what is damaged came"
 same "attributes" "$(stat -c '%n %a %u %y' "$D"/*/deep "$D"/*)" "$attributes"
 same "xattr" "$(getfattr -d "$D/same" 2>/dev/null | grep -c "another")" 0
+# in a directory that has another name meanwhile, too
+abort
+mv "$D/gone" "$D/moved"
+expect 4 "damaged: head:gone/deep/big" txn -C "$D" restore head gone/deep
+[ ! -e "$D/gone" ] || fail "what is damaged came"
+expect 0 "damaged: head:gone/deep/big" txn -C "$D" restore --skip-damaged head gone/deep
+same "what is not" "$(ls -A "$D/gone" "$D/gone/deep" | tr '\n' ' ')" \
+	"$D/gone: deep  $D/gone/deep: whole "
 umount_it
 
 # damaged metadata of a state that is not the last: nothing is taken for not
