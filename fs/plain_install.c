@@ -288,6 +288,7 @@ static int install_name(struct plain_out *o, const struct fs_delta_name *e,
 	}
 	/* A directory that moves has all below it with it. */
 	if (!moved && (err == 1 || out_is_refused(err))) {
+		o->err->text[0] = '\0';
 		x->flags |= PLAIN_ABSENT;
 		o->any_absent = true;
 		(void)out_find(o, e->a_ino, &old);

@@ -129,6 +129,22 @@ static int take_file(struct plain_out *o, const struct fs_delta_name *e,
 	return remove_file(o, e, dirfd, name);
 }
 
+/* What is at the name was edited. One that cannot be moved stays: the name is
+ * not known any more, or what comes cannot be put there. */
+static int keep(struct plain_out *o, const struct fs_delta_name *e, int dirfd,
+		const char *name)
+{
+	int err = out_keep_aside(o, e->dir, dirfd, name);
+
+	if (!out_is_refused(err))
+		return err;
+	o->err->text[0] = '\0';
+	o->r.unlike++;
+	out_note(o, e->dir, name,
+		 "was edited, and cannot be removed or moved by this user");
+	return 0;
+}
+
 static int take_entry(struct plain_out *o, const struct fs_delta_name *e)
 {
 	char name[FS_NAME_MAX + 1];
@@ -155,7 +171,7 @@ static int take_entry(struct plain_out *o, const struct fs_delta_name *e)
 	if (err)
 		return out_failed(o, e->dir, name, err, "cannot read");
 	if (!ours)
-		return out_keep_aside(o, e->dir, dirfd, name);
+		return keep(o, e, dirfd, name);
 	if (S_ISDIR(st.st_mode))
 		return take_dir(o, e, dirfd, name);
 	return take_file(o, e, dirfd, name);

@@ -178,6 +178,39 @@ static void test_edit_that_cannot_be_moved(void **state)
 	has(f, "new", "somebody's");
 }
 
+/* Nor is what somebody wrote into one that a commit changes or removes. */
+static void test_edited_and_cannot_be_moved(void **state)
+{
+	struct fixture *f = *state;
+	struct fs_file *file;
+	struct stat st;
+
+	(void)make(f, "file", "committed");
+	(void)make(f, "other", "committed");
+	follow(f);
+	put(f, "file", "somebody's");
+	file = simfs_open_file(&f->s, "file");
+	simfs_write(file, 0, "different", 9);
+	fs_file_put(file);
+	(void)make(f, "more", "committed");
+	fixed_name = "file";
+	follow(f);
+	assert_int_equal(fstatat(f->dirfd, "more", &st, 0), 0);
+	fixed_name = NULL;
+	stage(f);
+	has(f, "file", "somebody's");
+	follow(f);
+	put(f, "other", "somebody's");
+	assert_int_equal(fs_unlink(fs_working(f->s.fs), FS_ROOT_INO, "other", 5,
+				   NULL),
+			 0);
+	fixed_name = "other";
+	follow(f);
+	fixed_name = NULL;
+	stage(f);
+	has(f, "other", "somebody's");
+}
+
 static void test_directory_that_cannot_be_moved(void **state)
 {
 	struct fixture *f = *state;
@@ -387,6 +420,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_edit_that_cannot_be_moved,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_edited_and_cannot_be_moved,
 						setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_directory_that_cannot_be_moved, setup, teardown),
