@@ -206,14 +206,26 @@ int place_open_store(const struct place *p, int *dirfd_out)
 	return err ? err : fd;
 }
 
-/* Nothing is mounted there: ctl is missing, or the folder that keeps
- * `echo commit > ctl` from going nowhere. */
+/* A mount's `.txn` has no format. A store's has, and in place of ctl the folder
+ * that keeps `echo commit > ctl` from going nowhere, or what that made where
+ * somebody removed the folder. */
+static bool is_store(const char *dir)
+{
+	char *format = join(dir, HOME_NAME "/format");
+	struct stat st;
+	bool is = format && !lstat(format, &st);
+
+	free(format);
+	return is;
+}
+
+/* Nothing is mounted there. */
 static bool is_out_of_reach(const char *mount)
 {
 	char *ctl = join(mount, HOME_NAME "/ctl");
 	struct stat st;
 	bool out =
-		ctl && (stat(ctl, &st) ? errno == ENOENT : S_ISDIR(st.st_mode));
+		ctl && (stat(ctl, &st) ? errno == ENOENT : is_store(mount));
 
 	free(ctl);
 	return out;
@@ -291,12 +303,13 @@ static int place_at(const char *dir, struct place *out)
 
 	if (!ctl)
 		status = tool_fail(EXIT_FAILURE, "%s", strerror(ENOMEM));
-	else if (!stat(ctl, &st) && S_ISREG(st.st_mode) && !on_fuse(ctl))
+	else if (!stat(ctl, &st) && S_ISREG(st.st_mode) && !on_fuse(ctl) &&
+		 !is_store(dir))
 		status = tool_fail(EXIT_FAILURE,
 				   "%s is neither a store nor a mount's: a "
 				   "copy of one? remove it",
 				   txn);
-	else if (!stat(ctl, &st) && S_ISREG(st.st_mode)) {
+	else if (!stat(ctl, &st) && S_ISREG(st.st_mode) && on_fuse(ctl)) {
 		out->dir = strdup(dir);
 		out->mount = strdup(dir);
 		status = 0;

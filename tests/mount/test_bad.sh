@@ -68,6 +68,16 @@ txn umount "$D" >/dev/null || fail "umount by DIR"
 expect 1 "is not mounted" txn umount "$D"
 expect 1 "is not mounted" txn -C "$D" commit
 must_fail ctl commit
+# nor where the folder that keeps this from making a file was removed
+rm -r "$D/.txn/ctl"
+ctl commit
+expect 1 "is not mounted" txn -C "$D" commit
+expect 0 "verified [1-9]" txn -C "$D" verify
+mount_it
+echo y >"$D/f1"
+expect 0 "committed @3" txn -C "$D" commit
+umount_it
+rm "$D/.txn/ctl"
 
 # --- plain files edited while not mounted ---
 echo edited >"$D/f2"
