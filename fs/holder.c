@@ -52,10 +52,20 @@ static int open_lock(int storefd, bool shared)
 {
 	int fd = openat(storefd, "lock",
 			(shared ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC |
-				O_NOFOLLOW,
+				O_NOFOLLOW | O_NONBLOCK,
 			0600);
+	struct stat st;
+	int err = 0;
 
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st))
+		err = -errno;
+	else if (!S_ISREG(st.st_mode))
+		err = -EFSCORRUPTED; /* a fifo would be waited for */
+	if (err)
+		close(fd);
+	return err ? err : fd;
 }
 
 static uint64_t now_ms(void)

@@ -4,6 +4,7 @@
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +61,20 @@ static void test_one_holder_who_is_named(void **state)
 	assert_int_equal(holder_take(f->fd, false, "/y", 0, &f->b, &info), 0);
 }
 
+/* Something else in its place is not waited for. */
+static void test_no_file(void **state)
+{
+	struct fixture *f = *state;
+	struct holder_info info;
+
+	assert_int_equal(mkfifoat(f->fd, "lock", 0600), 0);
+	assert_int_equal(holder_probe(f->fd, &info), -EFSCORRUPTED);
+	assert_int_equal(holder_take(f->fd, false, "/x", 0, &f->a, &info),
+			 -EFSCORRUPTED);
+	assert_int_equal(holder_take(f->fd, true, "/x", 0, &f->a, &info),
+			 -EFSCORRUPTED);
+}
+
 static void test_who_died_is_named(void **state)
 {
 	struct fixture *f = *state;
@@ -100,6 +115,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_one_holder_who_is_named,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_who_died_is_named, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_readers_share, setup,
