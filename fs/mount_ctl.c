@@ -125,10 +125,25 @@ static int do_commit(struct mount *m, uid_t uid, const struct ctl_command *c,
 	return err == 1 ? 0 : err;
 }
 
+/* What only lacks a name by now is nothing: it would take the place of what
+ * undo brings back. What cannot be told is something. */
+static bool is_staged(struct mount *m, const struct root *head)
+{
+	struct root now = ROOT_EMPTY;
+	struct fs_staged st;
+	bool same;
+
+	fs_get_staged(m->fs, &st);
+	if (!st.any)
+		return false;
+	same = !fs_freeze(m->fs, &now) && !fs_delta_shows(m->fs, head, &now);
+	root_put(store_tree(m->store), &now);
+	return !same;
+}
+
 static int do_abort(struct mount *m, uid_t uid, struct ctl_result *r)
 {
 	struct switch_target t = { .uid = uid };
-	struct fs_staged st;
 	struct root head;
 	int err;
 
@@ -138,10 +153,9 @@ static int do_abort(struct mount *m, uid_t uid, struct ctl_result *r)
 	if (err)
 		return err;
 	store_head(m->store, &head, NULL);
-	fs_get_staged(m->fs, &st);
-	r->nothing = !st.any;
+	r->nothing = !is_staged(m, &head);
 	t.root = &head;
-	if (st.any)
+	if (!r->nothing)
 		err = switch_to(m, &t, NULL);
 	root_put(store_tree(m->store), &head);
 	return err;

@@ -115,6 +115,21 @@ same "through the handle" "$(tail -n 1 "$D/f")" appended
 exec 3<&- 4>&-
 abort
 
+# one without a name in the last commit, closed since: nothing to abort, which
+# does not take the place of what undo brings back
+echo log >"$D/log"
+exec 3<"$D/log"
+rm "$D/log"
+commit
+echo wanted >"$D/wanted"
+abort
+exec 3<&-
+ls "$D" >/dev/null
+abort
+ctl undo || fail "undo"
+same "undo after an abort of nothing" "$(cat "$D/wanted")" wanted
+abort
+
 # --- working directories ---
 (
 	cd "$D/dir" || exit 1
