@@ -453,6 +453,9 @@ static int run_rounds(struct sw *s, struct switch_req *req,
 		if (s->force && s->target->path)
 			break;
 		err = round_begin(s);
+		/* Where nothing differs, nothing is there to undo. */
+		req->discard = s->force || !s->delta || s->delta->ninodes ||
+			       s->delta->nentries;
 		if (!err)
 			err = store_switch(m->store, store_working(m->store),
 					   req, number_out);
@@ -475,7 +478,6 @@ int switch_to(struct mount *m, const struct switch_target *target,
 	struct sw s = { .m = m, .target = target };
 	struct switch_req req = { .flip = flip,
 				  .arg = &s,
-				  .discard = true,
 				  .to = target->commit ? target->root : NULL,
 				  .uid = target->uid,
 				  .message = target->message,

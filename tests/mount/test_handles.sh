@@ -129,6 +129,11 @@ abort
 ctl undo || fail "undo"
 same "undo after an abort of nothing" "$(cat "$D/wanted")" wanted
 abort
+ctl "restore head" || fail "restore"
+ctl "rollback head" || fail "rollback"
+ctl undo || fail "undo"
+same "undo after going nowhere" "$(cat "$D/wanted")" wanted
+abort
 
 # --- working directories ---
 (
