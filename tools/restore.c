@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -437,14 +438,17 @@ static int check(const struct place *p, const char *state, const char *path,
 {
 	char *dir = place_state(p, state);
 	bool missing = dir && *path && !exists_in(dir, path, "");
+	char shown[4 * PATH_MAX];
 	int status;
 
 	free(dir);
-	if (missing)
+	if (missing) {
+		(void)fs_quote_path(path, shown, sizeof(shown));
 		return tool_fail(EXIT_FAILURE,
 				 "restore: %s has no %s; a path is relative to "
 				 "the directory",
-				 state, path);
+				 state, shown);
+	}
 	status = make_plan(p, state, path, pl);
 	for (size_t i = 0; i < pl->n && !status; i++)
 		if (pl->v[i].damaged)
