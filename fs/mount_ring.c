@@ -462,6 +462,14 @@ static void tell_ready(struct ring *r, int err)
 	pthread_mutex_unlock(&r->lock);
 }
 
+/* Not the end of the connection. */
+static bool is_lost(const struct ring *r, int err)
+{
+	return r->p.lost && err != -ENOTCONN && err != -ECANCELED &&
+	       err != -ECONNABORTED &&
+	       !__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE);
+}
+
 static void *place_main(void *arg)
 {
 	struct place *p = arg;
@@ -472,22 +480,22 @@ static void *place_main(void *arg)
 	if (!err && !io_uring_peek_cqe(&p->uring, &cqe) && cqe->res < 0)
 		err = cqe->res;
 	tell_ready(p->r, err);
-	here = p;
-	while (!err) {
+	here = err ? NULL : p;
+	while (here) {
 		err = wait_for_request(p);
-		if (err == -EINTR) {
-			err = 0;
+		if (err == -EINTR)
 			continue;
-		}
 		if (err)
 			break;
 		handle(p);
+		if (p->state == HANDLED)
+			break; /* the end */
 		if (p->state == ANSWERED)
 			prepare_answer(p);
-		else if (p->state == HANDLED)
-			err = -ECANCELED; /* the end */
 		p->state = WAITS;
 	}
+	if (here && is_lost(p->r, err))
+		p->r->p.lost(p->r->p.arg, err);
 	here = NULL;
 	if (p->opened)
 		io_uring_queue_exit(&p->uring);

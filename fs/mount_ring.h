@@ -35,6 +35,9 @@ struct ring_params {
 	void (*message)(void *arg, const void *message, size_t len);
 	/* What ring_after() asks for; NULL: it is never called. */
 	void (*after)(void *arg);
+	/* A place is not served any more, though nobody ended that (-errno); in
+	 * its thread. May be NULL. */
+	void (*lost)(void *arg, int err);
 	void *arg;
 };
 

@@ -177,6 +177,14 @@ static void ring_message(void *arg, const void *message, size_t len)
 	look_at(arg, message, len);
 }
 
+static void lost_place(void *arg, int err)
+{
+	env_logf(&((struct mount *)arg)->env, ENV_ERROR,
+		 "io_uring: the kernel refuses an answer or a request: %s; "
+		 "fewer can be under way now",
+		 strerror(-err));
+}
+
 static void write_behind(void *arg)
 {
 	fs_write_behind(((struct mount *)arg)->fs);
@@ -189,6 +197,7 @@ int wire_start(struct mount *m)
 	const struct ring_params p = { .begin = begin_thread,
 				       .message = ring_message,
 				       .after = write_behind,
+				       .lost = lost_place,
 				       .arg = m };
 	int err = 0;
 
