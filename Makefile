@@ -160,6 +160,8 @@ test: deps ## everything, real mounts included; installs what is missing
 	$(Q)$(MAKE) --no-print-directory test-mount
 	$(Q)MOUNT_OPTIONS=open=fast $(MAKE) --no-print-directory test-mount \
 		T="basic calls handles matrix snapshots"
+	$(Q)MOUNT_OPTIONS=transport=io_uring $(MAKE) --no-print-directory \
+		test-mount T="basic calls handles matrix snapshots"
 
 .PHONY: test-long
 test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (50 minutes)
@@ -177,6 +179,7 @@ test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitize
 	$(Q)ROUNDS=60 $(MAKE) --no-print-directory test-mount T="apps"
 	$(Q)ROUNDS=5 $(MAKE) --no-print-directory test-mount T="postgres"
 	$(Q)MOUNT_OPTIONS=open=fast $(MAKE) --no-print-directory test-mount
+	$(Q)MOUNT_OPTIONS=transport=io_uring $(MAKE) --no-print-directory test-mount
 	$(Q)ROUNDS=30 $(MAKE) --no-print-directory SAN=thread test-mount \
 		T="stress switch handles history matrix acl direct apps slow hostile \
 		edits fault"

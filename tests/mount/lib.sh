@@ -85,6 +85,19 @@ cleanup() {
 }
 trap cleanup EXIT
 
+# Where the kernel can and is not told to, root tells it for as long as the test
+# takes.
+offer_uring() {
+	local switch=/sys/module/fuse/parameters/enable_uring
+	if [ "$(cat $switch 2>/dev/null)" = N ] && echo Y 2>/dev/null >$switch; then
+		not_any_more() { echo N >/sys/module/fuse/parameters/enable_uring; }
+		at_exit+=(not_any_more)
+	fi
+	"$build/txnfs" --help | grep -q "^  transport=io_uring " ||
+		skip "$("$build/txnfs" "$work" -o transport=io_uring 2>&1)"
+}
+case ${MOUNT_OPTIONS-} in *transport=io_uring*) offer_uring ;; esac
+
 # Until a command succeeds; 30 s at most.
 wait_for() {
 	local end=$((SECONDS + 30))

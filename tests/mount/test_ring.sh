@@ -2,17 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # transport=io_uring: what waits on a core does not hold the others of that core,
 # commands cannot take all places of a core, and the daemon ends in order. (Every
-# other test runs with it by MOUNT_OPTIONS=transport=io_uring.) Where the kernel
-# can and is not told to, root tells it for as long as the test takes.
+# other test runs with it by MOUNT_OPTIONS=transport=io_uring.)
 . "$(dirname "$0")/lib.sh"
 
-switch=/sys/module/fuse/parameters/enable_uring
-if [ "$(cat $switch 2>/dev/null)" = N ] && echo Y 2>/dev/null >$switch; then
-	not_any_more() { echo N >$switch; }
-	at_exit+=(not_any_more)
-fi
-"$build/txnfs" --help | grep -q "^  transport=io_uring " ||
-	skip "$("$build/txnfs" "$work" -o transport=io_uring 2>&1)"
+offer_uring
 command -v taskset >/dev/null || skip "no taskset"
 export SLOWDEV=$work/slowdev
 mkdir -p "$SLOWDEV" "$D/dir"
