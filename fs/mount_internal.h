@@ -742,7 +742,8 @@ void watch_add(struct watch *w, uint64_t connection);
 
 /* --- mount_wire.c --- */
 
-/* Once it is mounted, before the first message is read. */
+/* Once it is mounted, before the first message is read: an exit status, told.
+ */
 int wire_start(struct mount *m);
 /* With transport=io_uring: requests are served from here on. An exit status,
  * told. */

@@ -537,8 +537,7 @@ static int make_session(struct mount *m, struct arguments *a)
 		     : fuse_session_mount(m->work.se, m->mountpoint))
 		return complain(EXIT_FAILURE, "cannot mount at %s",
 				m->mountpoint);
-	return wire_start(m) ? complain(EXIT_FAILURE, "%s", strerror(ENOMEM))
-			     : 0;
+	return wire_start(m);
 }
 
 /* --- start and end --- */

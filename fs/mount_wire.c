@@ -207,10 +207,20 @@ int wire_start(struct mount *m)
 	}
 	if (!err)
 		err = look_begin(m);
-	if (err || (HAVE_KILLPRIV && !m->ring))
-		return err;
-	return fuse_session_custom_io(m->work.se, &io,
-				      fuse_session_fd(m->work.se));
+	if (err)
+		return complain(EXIT_FAILURE, "%s", strerror(-err));
+	if (HAVE_KILLPRIV && !m->ring)
+		return 0;
+	err = fuse_session_custom_io(m->work.se, &io,
+				     fuse_session_fd(m->work.se));
+	/* One that can do without says nothing that we would tell. */
+	if (!err || !m->ring)
+		return 0;
+	return complain(EXIT_REFUSED,
+			"transport=io_uring needs a libfuse with custom I/O, "
+			"which this one (%s) was built without (meson "
+			"-Denable-custom-io=true): leave the option out",
+			fuse_pkgversion());
 }
 
 /* The first message is INIT, whose answer makes the kernel wait for the ring.

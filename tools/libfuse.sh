@@ -14,7 +14,12 @@ case $version in
 	exit 1
 	;;
 esac
-[ ! -e "$prefix/lib/pkgconfig/fuse3.pc" ] || exit 0
+# Custom I/O is switched off there for those who speak to something else than
+# the kernel: here it is what transport=io_uring answers through.
+options="--buildtype release -Ddefault_library=static -Dutils=false
+	-Dexamples=false -Dtests=false -Denable-io-uring=false
+	-Denable-custom-io=true"
+[ "$(cat "$prefix/built-with" 2>/dev/null)" != "$options" ] || exit 0
 
 helper=/usr/lib/apt/apt-helper
 [ -x $helper ] || {
@@ -40,12 +45,12 @@ echo "$sum  $src/$archive" | sha256sum --quiet -c - >>"$src/log" 2>&1 || {
 echo "libfuse: building $version"
 tar -xzf "$src/$archive" -C "$src" --strip-components 1
 {
-	meson setup "$src/build" "$src" --prefix "$prefix" --libdir lib \
-		--buildtype release -Ddefault_library=static -Dutils=false \
-		-Dexamples=false -Dtests=false -Denable-io-uring=false &&
+	# shellcheck disable=SC2086 # words
+	meson setup "$src/build" "$src" --prefix "$prefix" --libdir lib $options &&
 		ninja -C "$src/build" install
 } >"$src/log" 2>&1 || {
 	tail -n 20 "$src/log" >&2
 	echo "libfuse: $src/log tells the rest" >&2
 	exit 1
 }
+echo "$options" >"$prefix/built-with"
