@@ -4,19 +4,12 @@
 /* LDFLAGS: -Wl,--wrap=fstat64,--wrap=fstatat64 */
 #include "fs/plain_internal.h"
 
+#include "tests/lib/plaindir.h"
 #include "tests/lib/same_dir.h"
-#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
 #include <unistd.h>
-
-struct fixture {
-	struct simfs s;
-	char dir[64];
-	int dirfd, storefd;
-	bool edited;
-};
 
 /* A host that keeps no parts of a second. */
 static bool has_seconds;
@@ -44,60 +37,24 @@ int __wrap_fstatat64(int fd, const char *name, struct stat *st, int flags)
 
 static int setup(void **state)
 {
-	struct fixture *f = calloc(1, sizeof(*f));
-	const char *tmp = getenv("TMPDIR");
-	struct plain_state none = { 0 };
-
-	assert_non_null(f);
-	*state = f;
-	snprintf(f->dir, sizeof(f->dir), "%s/test-plain-in.XXXXXX",
-		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
-	assert_non_null(mkdtemp(f->dir));
-	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY);
-	assert_int_equal(mkdirat(f->dirfd, ".txn", 0700), 0);
-	f->storefd = openat(f->dirfd, ".txn", O_RDONLY | O_DIRECTORY);
-	simfs_init(&f->s, 1 << 20);
-	f->s.params.bulk_segment_bytes = 8 << 20;
-	f->s.params.no_thread = true;
-	simfs_create(&f->s);
-	assert_int_equal(plain_put_state(f->s.fs, PLAIN_STATE_SHOWN, &none), 0);
+	*state = plaindir_new();
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct fixture *f = *state;
-
 	has_seconds = false;
-	simfs_release(&f->s);
-	close(f->storefd);
-	close(f->dirfd);
-	assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
-	free(f);
+	plaindir_free(*state);
 	return 0;
 }
 
-/* The files show the last commit, with all that is staged in it; how many edits
- * were kept beside. */
-static uint64_t follow_beside_edits(struct fixture *f)
+static void follow(struct plaindir *f)
 {
-	struct plain_out_params p = { .dirfd = f->dirfd,
-				      .storefd = f->storefd };
-	struct plain_out_result r;
-	struct store_error text;
-
-	(void)simfs_commit(&f->s);
-	assert_true(plain_sync(f->s.fs, &p, &r, &text) >= 0);
-	return r.kept;
-}
-
-static void follow(struct fixture *f)
-{
-	assert_int_equal(follow_beside_edits(f), 0);
+	assert_int_equal(plaindir_follow(f), 0);
 }
 
 /* They are staged, whole, and found once; how many they are. */
-static uint64_t stage(struct fixture *f)
+static uint64_t stage(struct plaindir *f)
 {
 	struct plain_in_params p = { 0 };
 	struct plain_in_result r, again;
@@ -110,12 +67,12 @@ static uint64_t stage(struct fixture *f)
 	return r.edits;
 }
 
-static void is_working(struct fixture *f)
+static void is_working(struct plaindir *f)
 {
 	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
 }
 
-static uint64_t ino_of(struct fixture *f, const char *path)
+static uint64_t ino_of(struct plaindir *f, const char *path)
 {
 	struct fs_attr a;
 
@@ -123,7 +80,7 @@ static uint64_t ino_of(struct fixture *f, const char *path)
 	return a.ino;
 }
 
-static void append(struct fixture *f, const char *path)
+static void append(struct plaindir *f, const char *path)
 {
 	int fd = openat(f->dirfd, path, O_WRONLY | O_APPEND);
 
@@ -135,7 +92,7 @@ static void append(struct fixture *f, const char *path)
  * they are. */
 static void test_links_that_move(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	uint64_t ino;
 	struct fs_attr a;
 
@@ -162,7 +119,7 @@ static void test_links_that_move(void **state)
  * since then, it is nothing that is staged. */
 static void test_links_after_an_open_file(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct fs_file *file;
 	uint64_t ino;
 	struct fs_attr a;
@@ -187,7 +144,7 @@ static void test_links_after_an_open_file(void **state)
 
 static void test_links_in_new_directory(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	uint64_t file = simfs_make(&f->s, "file", S_IFREG | 0644, NULL), in;
 
 	(void)simfs_make(&f->s, "from", S_IFDIR | 0755, NULL);
@@ -211,7 +168,7 @@ static void test_links_in_new_directory(void **state)
 static void test_many_names(void **state)
 {
 	enum { MANY = 3 * PLAIN_PART_NAMES };
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	char path[64];
 
 	for (int i = 0; i < MANY; i++) {
@@ -239,20 +196,22 @@ static void test_many_names(void **state)
 
 /* Somebody edits while edits are staged, and is found by the second comparison.
  */
+static bool edited;
+
 static int edit_once(void *arg)
 {
-	struct fixture *f = arg;
+	struct plaindir *f = arg;
 
-	if (f->edited)
+	if (edited)
 		return 0;
-	f->edited = true;
+	edited = true;
 	assert_int_equal(fchmodat(f->dirfd, "b", 0600, 0), 0);
 	return mkdirat(f->dirfd, "new", 0700);
 }
 
 static void test_edit_while_staging(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct plain_in_params p = { .staging = edit_once, .arg = f };
 	struct plain_in_result r;
 	struct store_error text;
@@ -264,7 +223,7 @@ static void test_edit_while_staging(void **state)
 	(void)simfs_make(&f->s, "staged", S_IFREG | 0644, NULL);
 	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "renamed"), 0);
 	assert_int_equal(plain_in(f->s.fs, f->dirfd, &p, &r, &text), 0);
-	assert_true(f->edited);
+	assert_true(edited);
 	assert_int_equal(fs_walk(fs_working(f->s.fs), "b", &a), 0);
 	assert_int_equal(a.mode, S_IFREG | 0600);
 	assert_int_equal(fs_walk(fs_working(f->s.fs), "new", &a), 0);
@@ -279,7 +238,7 @@ static void test_link_elsewhere(void **state)
 {
 	enum { BYTES = 600 * FS_BLOCK_BYTES, AT = 7 * FS_BLOCK_BYTES };
 	static uint8_t data[BYTES], got[BYTES];
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct fs_file *file = simfs_make_file(&f->s, "large");
 	int fd;
 
@@ -302,13 +261,13 @@ static void test_link_elsewhere(void **state)
 	assert_memory_equal(got, data, BYTES);
 }
 
-static void reopen(struct fixture *f)
+static void reopen(struct plaindir *f)
 {
 	simfs_lose_power(&f->s, SIM_DROP, 1);
 	simfs_open(&f->s);
 }
 
-static uint64_t disk_bytes(struct fixture *f)
+static uint64_t disk_bytes(struct plaindir *f)
 {
 	uint64_t bytes = 0;
 
@@ -323,7 +282,7 @@ static void test_in_on_a_full_disk(void **state)
 {
 	enum { FILES = 120, BYTES = 200 << 10, SEGMENT = 8 << 20 };
 	static uint8_t data[BYTES];
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct plain_in_params p = { 0 };
 	struct plain_in_result r;
 	struct store_error text;
@@ -361,7 +320,7 @@ static void test_moved_below_a_default_acl(void **state)
 				       5, 0, 255, 255, 255, 255, 16, 0, 7, 0,
 				       255, 255, 255, 255, 32, 0, 0, 0, 255,
 				       255, 255, 255 };
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	uint8_t value[FS_XATTR_VALUE_MAX];
 	struct fs_view *fv = fs_working(f->s.fs);
 	uint64_t dir = simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
@@ -392,7 +351,7 @@ static void test_moved_below_a_default_acl(void **state)
 /* A directory in the place of a file that has staged changes. */
 static void test_directory_for_a_staged_file(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct fs_attr a = { .mode = 0600 };
 	uint64_t ino = simfs_make(&f->s, "file", S_IFREG | 0644, NULL);
 	int fd;
@@ -411,7 +370,7 @@ static void test_directory_for_a_staged_file(void **state)
 	(void)ino_of(f, "file@offline-1/in");
 }
 
-static void rename_in_root(struct fixture *f, const char *from, const char *to)
+static void rename_in_root(struct plaindir *f, const char *from, const char *to)
 {
 	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO, from,
 				   strlen(from), FS_ROOT_INO, to, strlen(to), 0,
@@ -422,7 +381,7 @@ static void rename_in_root(struct fixture *f, const char *from, const char *to)
 /* A directory in the place of a file that a commit moves: it is not that. */
 static void test_directory_for_a_file_that_moves(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct stat st;
 	int fd;
 
@@ -439,13 +398,13 @@ static void test_directory_for_a_file_that_moves(void **state)
 	rename_in_root(f, "A", "f");
 	rename_in_root(f, "S", "A");
 	rename_in_root(f, "t", "S");
-	assert_int_equal(follow_beside_edits(f), 1);
+	assert_int_equal(plaindir_follow(f), 1);
 	assert_int_equal(fstatat(f->dirfd, "S@offline-1/in", &st, 0), 0);
 	assert_int_equal(fstatat(f->dirfd, "A", &st, 0), 0);
 	assert_true(S_ISREG(st.st_mode));
 }
 
-static void put(struct fixture *f, const char *path, const char *text)
+static void put(struct plaindir *f, const char *path, const char *text)
 {
 	int fd = openat(f->dirfd, path, O_WRONLY | O_CREAT, 0644);
 
@@ -456,7 +415,7 @@ static void put(struct fixture *f, const char *path, const char *text)
 /* Within one second, of the same size: every edit is found. */
 static void test_edits_of_one_second(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct fs_file *file;
 	char text[8];
 	size_t len = 0;
@@ -483,7 +442,7 @@ static void test_edits_of_one_second(void **state)
 /* Where no plain files are kept, edits are staged one mount after the other. */
 static void test_edits_without_plain_files(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 
 	(void)simfs_make(&f->s, "file", S_IFREG | 0644, NULL);
 	follow(f);

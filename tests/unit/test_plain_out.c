@@ -5,23 +5,17 @@
 /* LDFLAGS: -Wl,--wrap=renameat2,--wrap=utimensat */
 #include "fs/plain_internal.h"
 
+#include "tests/lib/plaindir.h"
 #include "tests/lib/same_dir.h"
-#include "tests/lib/simfs.h"
 #include "tests/lib/test.h"
 
 #include <fcntl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
-struct fixture {
-	struct simfs s;
-	char dir[64];
-	int dirfd, storefd;
-};
-
 /* Somebody else's turn, before a run sets times: what he does is done once. */
-static void (*others_turn)(struct fixture *f);
-static struct fixture *others;
+static void (*others_turn)(struct plaindir *f);
+static struct plaindir *others;
 /* What nobody may move. */
 static const char *fixed_name;
 
@@ -41,7 +35,7 @@ int __real_utimensat(int a, const char *b, const struct timespec *c, int d);
 int __wrap_utimensat(int a, const char *b, const struct timespec *c, int d);
 int __wrap_utimensat(int a, const char *b, const struct timespec *c, int d)
 {
-	void (*fn)(struct fixture *f) = others_turn;
+	void (*fn)(struct plaindir *f) = others_turn;
 
 	others_turn = NULL;
 	if (fn)
@@ -51,62 +45,28 @@ int __wrap_utimensat(int a, const char *b, const struct timespec *c, int d)
 
 static int setup(void **state)
 {
-	struct fixture *f = calloc(1, sizeof(*f));
-	const char *tmp = getenv("TMPDIR");
-	struct plain_state none = { 0 };
-
-	assert_non_null(f);
-	*state = others = f;
-	snprintf(f->dir, sizeof(f->dir), "%s/test-plain-out.XXXXXX",
-		 tmp && strlen(tmp) < 32 ? tmp : "/tmp");
-	assert_non_null(mkdtemp(f->dir));
-	f->dirfd = open(f->dir, O_RDONLY | O_DIRECTORY);
-	assert_int_equal(mkdirat(f->dirfd, ".txn", 0700), 0);
-	f->storefd = openat(f->dirfd, ".txn", O_RDONLY | O_DIRECTORY);
-	simfs_init(&f->s, 1 << 20);
-	f->s.params.no_thread = true;
-	simfs_create(&f->s);
-	assert_int_equal(plain_put_state(f->s.fs, PLAIN_STATE_SHOWN, &none), 0);
+	*state = others = plaindir_new();
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct fixture *f = *state;
-
 	fixed_name = NULL;
 	others_turn = NULL;
-	simfs_release(&f->s);
-	close(f->storefd);
-	close(f->dirfd);
-	assert_int_equal(plain_remove_tree(AT_FDCWD, f->dir), 0);
-	free(f);
+	plaindir_free(*state);
 	return 0;
 }
 
-/* The files show the last commit, with all that is staged in it. */
-static void follow(struct fixture *f)
-{
-	struct plain_out_params p = { .dirfd = f->dirfd,
-				      .storefd = f->storefd };
-	struct plain_out_result r;
-	struct store_error text;
-
-	(void)simfs_commit(&f->s);
-	if (plain_sync(f->s.fs, &p, &r, &text) < 0)
-		fail_msg("%s", text.text);
-}
-
 /* And somebody has his turn beside. */
-static void follow_beside(struct fixture *f, void (*fn)(struct fixture *f))
+static void follow_beside(struct plaindir *f, void (*fn)(struct plaindir *f))
 {
 	others_turn = fn;
-	follow(f);
+	(void)plaindir_follow(f);
 	assert_null(others_turn);
 }
 
 /* How many edits there were. */
-static uint64_t stage_all(struct fixture *f)
+static uint64_t stage_all(struct plaindir *f)
 {
 	struct plain_in_params p = { 0 };
 	struct plain_in_result r;
@@ -118,13 +78,13 @@ static uint64_t stage_all(struct fixture *f)
 }
 
 /* There are some, and the working view has all that the files show. */
-static void stage(struct fixture *f)
+static void stage(struct plaindir *f)
 {
 	assert_true(stage_all(f) > 0);
 	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
 }
 
-static void set_mode(struct fixture *f, uint64_t ino, uint32_t mode)
+static void set_mode(struct plaindir *f, uint64_t ino, uint32_t mode)
 {
 	struct fs_attr a = { .mode = mode };
 
@@ -133,7 +93,7 @@ static void set_mode(struct fixture *f, uint64_t ino, uint32_t mode)
 			 0);
 }
 
-static uint64_t make(struct fixture *f, const char *path, const char *text)
+static uint64_t make(struct plaindir *f, const char *path, const char *text)
 {
 	struct fs_file *file = simfs_make_file(&f->s, path);
 	uint64_t ino = fs_file_ino(file);
@@ -143,7 +103,7 @@ static uint64_t make(struct fixture *f, const char *path, const char *text)
 	return ino;
 }
 
-static void put(struct fixture *f, const char *path, const char *text)
+static void put(struct plaindir *f, const char *path, const char *text)
 {
 	int fd = openat(f->dirfd, path, O_WRONLY | O_CREAT, 0644);
 
@@ -151,7 +111,7 @@ static void put(struct fixture *f, const char *path, const char *text)
 	close(fd);
 }
 
-static void has(struct fixture *f, const char *path, const char *text)
+static void has(struct plaindir *f, const char *path, const char *text)
 {
 	struct fs_file *file = simfs_open_file(&f->s, path);
 	char buf[64];
@@ -167,12 +127,12 @@ static void has(struct fixture *f, const char *path, const char *text)
  * could not be replaced. */
 static void test_edit_that_cannot_be_moved(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 
 	(void)make(f, "new", "committed");
 	put(f, "new", "somebody's");
 	fixed_name = "new";
-	follow(f);
+	(void)plaindir_follow(f);
 	fixed_name = NULL;
 	stage(f);
 	has(f, "new", "somebody's");
@@ -181,31 +141,31 @@ static void test_edit_that_cannot_be_moved(void **state)
 /* Nor is what somebody wrote into one that a commit changes or removes. */
 static void test_edited_and_cannot_be_moved(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct fs_file *file;
 	struct stat st;
 
 	(void)make(f, "file", "committed");
 	(void)make(f, "other", "committed");
-	follow(f);
+	(void)plaindir_follow(f);
 	put(f, "file", "somebody's");
 	file = simfs_open_file(&f->s, "file");
 	simfs_write(file, 0, "different", 9);
 	fs_file_put(file);
 	(void)make(f, "more", "committed");
 	fixed_name = "file";
-	follow(f);
+	(void)plaindir_follow(f);
 	assert_int_equal(fstatat(f->dirfd, "more", &st, 0), 0);
 	fixed_name = NULL;
 	stage(f);
 	has(f, "file", "somebody's");
-	follow(f);
+	(void)plaindir_follow(f);
 	put(f, "other", "somebody's");
 	assert_int_equal(fs_unlink(fs_working(f->s.fs), FS_ROOT_INO, "other", 5,
 				   NULL),
 			 0);
 	fixed_name = "other";
-	follow(f);
+	(void)plaindir_follow(f);
 	fixed_name = NULL;
 	stage(f);
 	has(f, "other", "somebody's");
@@ -213,19 +173,19 @@ static void test_edited_and_cannot_be_moved(void **state)
 
 static void test_directory_that_cannot_be_moved(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 
 	(void)make(f, "new", "committed");
 	assert_int_equal(mkdirat(f->dirfd, "new", 0755), 0);
 	put(f, "new/in", "somebody's");
 	fixed_name = "new";
-	follow(f);
+	(void)plaindir_follow(f);
 	fixed_name = NULL;
 	stage(f);
 	has(f, "new/in", "somebody's");
 }
 
-static bool is_there(struct fixture *f, const char *path)
+static bool is_there(struct plaindir *f, const char *path)
 {
 	struct stat st;
 
@@ -235,7 +195,7 @@ static bool is_there(struct fixture *f, const char *path)
 /* What could not be put below it is not removed by that. */
 static void test_below_what_cannot_be_moved(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	bool any;
 
 	(void)simfs_make(&f->s, "new", S_IFDIR | 0755, NULL);
@@ -245,20 +205,20 @@ static void test_below_what_cannot_be_moved(void **state)
 	assert_int_equal(mkdirat(f->dirfd, "new", 0755), 0);
 	put(f, "new/other", "somebody's");
 	fixed_name = "new";
-	follow(f);
+	(void)plaindir_follow(f);
 	fixed_name = NULL;
 	assert_true(stage_all(f) > 0);
 	has(f, "new/sub/file", "committed");
 	has(f, "new/other", "somebody's");
 	assert_int_equal(plain_retry(f->s.fs, &any), 0);
-	follow(f);
+	(void)plaindir_follow(f);
 	same_dir_check(f->dirfd, fs_working(f->s.fs), false);
 }
 
 /* A directory that moves below it has what somebody put there. */
 static void test_moved_below_what_cannot_be_moved(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct plain_out_params p = { .dirfd = f->dirfd,
 				      .storefd = f->storefd };
 	struct plain_out_result r;
@@ -266,7 +226,7 @@ static void test_moved_below_what_cannot_be_moved(void **state)
 	struct fs_attr a;
 
 	(void)simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
-	follow(f);
+	(void)plaindir_follow(f);
 	(void)simfs_make(&f->s, "new", S_IFDIR | 0755, NULL);
 	assert_int_equal(fs_walk(fs_working(f->s.fs), "new", &a), 0);
 	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO,
@@ -289,7 +249,7 @@ static void test_moved_below_what_cannot_be_moved(void **state)
  * with: what was on its way is not removed. */
 static void test_interrupted_and_renewed(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	struct plain_out_params p = { .dirfd = f->dirfd,
 				      .storefd = f->storefd };
 	struct plain_out_result r;
@@ -297,7 +257,7 @@ static void test_interrupted_and_renewed(void **state)
 	char tmp[32], path[64];
 
 	out_tmp_name(tmp, simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL), true);
-	follow(f);
+	(void)plaindir_follow(f);
 	assert_int_equal(fs_rename(fs_working(f->s.fs), NULL, FS_ROOT_INO,
 				   "dir", 3, FS_ROOT_INO, "moved", 5, 0, NULL),
 			 0);
@@ -310,7 +270,7 @@ static void test_interrupted_and_renewed(void **state)
 	assert_int_equal(plain_keep_interrupted(f->dirfd, f->storefd), 0);
 	assert_int_equal(plain_renew(f->s.fs), 0);
 	stage(f);
-	follow(f);
+	(void)plaindir_follow(f);
 	snprintf(path, sizeof(path), "interrupted@offline-1/%s/in", tmp);
 	has(f, path, "somebody's");
 	assert_true(is_there(f, path));
@@ -318,7 +278,7 @@ static void test_interrupted_and_renewed(void **state)
 	assert_false(is_there(f, "interrupted@offline-2"));
 }
 
-static void write_over(struct fixture *f)
+static void write_over(struct plaindir *f)
 {
 	put(f, "file", "edited...");
 }
@@ -326,17 +286,17 @@ static void write_over(struct fixture *f)
 /* Before it gets its times: they do not hide that. */
 static void test_written_while_it_gets_attributes(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	uint64_t ino = make(f, "file", "committed");
 
-	follow(f);
+	(void)plaindir_follow(f);
 	set_mode(f, ino, 0600);
 	follow_beside(f, write_over);
 	stage(f);
 	has(f, "file", "edited...");
 }
 
-static void put_directory(struct fixture *f)
+static void put_directory(struct plaindir *f)
 {
 	struct stat st;
 
@@ -352,17 +312,17 @@ static void put_directory(struct fixture *f)
 /* A directory for a symlink, before that is noted. */
 static void test_directory_for_a_symlink(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 
 	(void)make(f, "file", "committed");
-	follow(f);
+	(void)plaindir_follow(f);
 	(void)simfs_make(&f->s, "link", S_IFLNK | 0777, "nowhere");
 	follow_beside(f, put_directory);
 	stage(f);
 	has(f, "link/in", "somebody's");
 }
 
-static void replace_new(struct fixture *f)
+static void replace_new(struct plaindir *f)
 {
 	struct stat st;
 	struct timespec ts[2];
@@ -381,17 +341,17 @@ static void replace_new(struct fixture *f)
 /* Another file of the same size and time, before it is noted. */
 static void test_replaced_before_it_is_noted(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 
 	(void)make(f, "file", "committed");
-	follow(f);
+	(void)plaindir_follow(f);
 	(void)make(f, "new", "committed");
 	follow_beside(f, replace_new);
 	stage(f);
 	has(f, "new", "edited...");
 }
 
-static void put_file(struct fixture *f)
+static void put_file(struct plaindir *f)
 {
 	assert_int_equal(renameat(f->dirfd, "dir", f->dirfd, "away"), 0);
 	put(f, "dir", "somebody's");
@@ -401,12 +361,12 @@ static void put_file(struct fixture *f)
 /* A file for a directory does not get what is that one's. */
 static void test_file_for_a_directory(void **state)
 {
-	struct fixture *f = *state;
+	struct plaindir *f = *state;
 	uint64_t ino = make(f, "file", "committed");
 	uint64_t dir = simfs_make(&f->s, "dir", S_IFDIR | 0755, NULL);
 	struct fs_attr a;
 
-	follow(f);
+	(void)plaindir_follow(f);
 	set_mode(f, ino, 0600);
 	set_mode(f, dir, 0700);
 	follow_beside(f, put_file);
