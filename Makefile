@@ -164,7 +164,7 @@ test: deps ## everything, real mounts included; installs what is missing
 		test-mount T="basic calls handles matrix snapshots"
 
 .PHONY: test-long
-test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (50 minutes)
+test-long: deps ## longer random, kill and power cut tests, PostgreSQL, sanitizers (an hour)
 	$(Q)tools/deps.sh --long
 	$(Q)TEST_TIMEOUT=3600 ROUNDS=20000 PLAIN_ROUNDS=4000 MOVE_ROUNDS=300 CRASHES=1000 \
 		ROT_ROUNDS=60 MEMORY_ROUNDS=6000 \

@@ -688,8 +688,7 @@ static void put_in_line(struct mount *m, struct ctl_job *job)
 /*
  * In the thread of its request, when nobody is before it: not what waits for
  * another request. A switch recalls names, which may wait for a lookup, and
- * mappings are pushed through the mount: when the daemon is asked to end it
- * reads no more requests, and waits for this thread.
+ * mappings are pushed through the mount: these threads are those that answer.
  */
 static bool may_run_here(struct mount *m, const struct ctl_job *job)
 {

@@ -273,14 +273,14 @@ ssize_t ring_answer(struct ring *r, struct iovec *v, int count)
 
 /* --- commands --- */
 
-static struct io_uring_sqe *get_command(struct place *p, unsigned int what,
-					uint64_t commit_id)
+static void give_command(struct place *p, unsigned int what,
+			 uint64_t commit_id)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&p->uring);
 	struct command *c;
 
 	if (!sqe)
-		return NULL; /* there is one command at a time */
+		abort(); /* there is one command at a time, and room for two */
 	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fuse_session_fd(p->r->se),
 			 p->memory, 2, 0);
 	sqe->cmd_op = what;
@@ -288,24 +288,28 @@ static struct io_uring_sqe *get_command(struct place *p, unsigned int what,
 	memset(c, 0, sizeof(*c));
 	c->qid = (uint16_t)p->core;
 	c->commit_id = commit_id;
-	return sqe;
 }
 
-static void prepare_answer(struct place *p)
+/* Sent with the next system call on the ring. */
+static void give_answer(struct place *p)
 {
-	(void)get_command(p, CMD_COMMIT_AND_FETCH, p->shared->commit_id);
+	give_command(p, CMD_COMMIT_AND_FETCH, p->shared->commit_id);
 }
 
 void ring_send(void)
 {
 	struct place *p = here;
+	int err;
 
 	if (!p || __atomic_load_n(&p->state, __ATOMIC_RELAXED) != ANSWERED)
 		return;
 	p->state = SENT;
-	prepare_answer(p);
-	/* What it could not take is sent with the next wait. */
-	(void)io_uring_submit(&p->uring);
+	give_answer(p);
+	/* Who calls this relies on it. */
+	do {
+		err = io_uring_submit(&p->uring);
+	} while (err == -EINTR || err == -EAGAIN || err == -EBUSY);
+	/* Any other error is the end of the place: the next wait tells. */
 }
 
 /* --- what comes after answers --- */
@@ -445,8 +449,7 @@ static int begin(struct place *p)
 	if (err)
 		return err;
 	(void)io_uring_register_ring_fd(&p->uring);
-	if (!get_command(p, CMD_REGISTER, 0))
-		return -EIO;
+	give_command(p, CMD_REGISTER, 0);
 	err = io_uring_submit(&p->uring);
 	return err < 0 ? err : 0;
 }
@@ -491,7 +494,7 @@ static void *place_main(void *arg)
 		if (p->state == HANDLED)
 			break; /* the end */
 		if (p->state == ANSWERED)
-			prepare_answer(p);
+			give_answer(p);
 		p->state = WAITS;
 	}
 	if (here && is_lost(p->r, err))
